@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Integer expressions over named symbols: the language of dims, sizes, offsets and launch grids.
+//!
+//! An expression is kept in a normal form (a sum of integer multiples of products of atoms, sorted), so that two
+//! expressions that are equal as polynomials are equal as values. Atoms are symbols and the operations that do not
+//! distribute: floor and ceiling division, remainder, minimum, maximum. Symbols are named, not numbered, so one
+//! expression means the same in Graph IR, in the host plan and in a kernel.
+//!
+//! Arithmetic at compile time is exact within `i64`; a coefficient that leaves `i64` makes the expression
+//! [`SymExpr::overflowed`], which verifiers reject. Divisors are positive by contract: `x / 0` evaluates to `None`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// Name of a symbol, as in the model file where it has one.
+pub type SymName = Arc<str>;
+
+/// An integer expression in normal form; cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SymExpr(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    Const(i64),
+    Poly(Arc<Poly>),
+    Overflow,
+}
+
+/// Sum of terms plus a constant.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+struct Poly {
+    terms: Vec<(Vec<Atom>, i64)>,
+    constant: i64,
+}
+
+/// What a product is made of.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Atom {
+    /// A named unknown.
+    Sym(SymName),
+    /// `floor(a / b)`, `b > 0`.
+    Div(SymExpr, SymExpr),
+    /// `ceil(a / b)`, `b > 0`.
+    Ceil(SymExpr, SymExpr),
+    /// `a - b * floor(a / b)`, `b > 0`.
+    Mod(SymExpr, SymExpr),
+    /// The smaller one.
+    Min(SymExpr, SymExpr),
+    /// The larger one.
+    Max(SymExpr, SymExpr),
+}
+
+/// One step of the structural view that emitters and printers walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A constant.
+    Const(i64),
+    /// Terms `coefficient * product of atoms`, plus a constant.
+    Sum(Vec<(i64, Vec<Atom>)>, i64),
+    /// Left the range of `i64`.
+    Overflow,
+}
+
+impl From<i64> for SymExpr {
+    fn from(v: i64) -> Self {
+        SymExpr(Repr::Const(v))
+    }
+}
+
+impl From<usize> for SymExpr {
+    fn from(v: usize) -> Self {
+        i64::try_from(v).map_or_else(|_| Self::overflowed(), Self::from)
+    }
+}
+
+impl SymExpr {
+    /// The unknown of that name.
+    pub fn sym(name: impl Into<SymName>) -> Self {
+        Self::atom(Atom::Sym(name.into()))
+    }
+    /// The expression that left `i64`.
+    pub fn overflowed() -> Self {
+        SymExpr(Repr::Overflow)
+    }
+    /// Whether computing it left `i64`.
+    pub fn is_overflowed(&self) -> bool {
+        matches!(self.0, Repr::Overflow)
+    }
+    /// The value, if no symbol is in it.
+    pub fn as_const(&self) -> Option<i64> {
+        match self.0 {
+            Repr::Const(v) => Some(v),
+            _ => None,
+        }
+    }
+    /// The symbol, if it is just one.
+    pub fn as_sym(&self) -> Option<&SymName> {
+        match &self.0 {
+            Repr::Poly(p) if p.constant == 0 && p.terms.len() == 1 => match p.terms[0].0.as_slice() {
+                [Atom::Sym(s)] if p.terms[0].1 == 1 => Some(s),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// Whether it is that constant.
+    pub fn is(&self, v: i64) -> bool {
+        self.as_const() == Some(v)
+    }
+    /// Its structure, for printers and emitters.
+    pub fn view(&self) -> View {
+        match &self.0 {
+            Repr::Const(v) => View::Const(*v),
+            Repr::Overflow => View::Overflow,
+            Repr::Poly(p) => View::Sum(p.terms.iter().map(|(a, c)| (*c, a.clone())).collect(), p.constant),
+        }
+    }
+
+    fn atom(a: Atom) -> Self {
+        SymExpr(Repr::Poly(Arc::new(Poly { terms: vec![(vec![a], 1)], constant: 0 })))
+    }
+    fn poly(&self) -> Option<Poly> {
+        match &self.0 {
+            Repr::Const(v) => Some(Poly { terms: vec![], constant: *v }),
+            Repr::Poly(p) => Some((**p).clone()),
+            Repr::Overflow => None,
+        }
+    }
+    fn from_poly(mut p: Poly) -> Self {
+        p.terms.retain(|(_, c)| *c != 0);
+        if p.terms.is_empty() { p.constant.into() } else { SymExpr(Repr::Poly(Arc::new(p))) }
+    }
+    fn try_add(&self, o: &Self) -> Option<Self> {
+        if let (Some(a), Some(b)) = (self.as_const(), o.as_const()) {
+            return a.checked_add(b).map(Self::from);
+        }
+        let (mut a, b) = (self.poly()?, o.poly()?);
+        a.constant = a.constant.checked_add(b.constant)?;
+        for (atoms, c) in b.terms {
+            match a.terms.binary_search_by(|(x, _)| x.cmp(&atoms)) {
+                Ok(i) => a.terms[i].1 = a.terms[i].1.checked_add(c)?,
+                Err(i) => a.terms.insert(i, (atoms, c)),
+            }
+        }
+        Some(Self::from_poly(a))
+    }
+    fn try_mul(&self, o: &Self) -> Option<Self> {
+        if let (Some(a), Some(b)) = (self.as_const(), o.as_const()) {
+            return a.checked_mul(b).map(Self::from);
+        }
+        let (a, b) = (self.poly()?, o.poly()?);
+        let mut sum = Self::from(a.constant.checked_mul(b.constant)?);
+        let lists = [(&a, &b), (&b, &a)];
+        for (x, y) in lists {
+            if y.constant != 0 {
+                for (atoms, c) in &x.terms {
+                    let t = Poly { terms: vec![(atoms.clone(), c.checked_mul(y.constant)?)], constant: 0 };
+                    sum = sum.try_add(&Self::from_poly(t))?;
+                }
+            }
+        }
+        for (xa, xc) in &a.terms {
+            for (ya, yc) in &b.terms {
+                let mut atoms = [xa.as_slice(), ya.as_slice()].concat();
+                atoms.sort();
+                let t = Poly { terms: vec![(atoms, xc.checked_mul(*yc)?)], constant: 0 };
+                sum = sum.try_add(&Self::from_poly(t))?;
+            }
+        }
+        Some(sum)
+    }
+    /// `self / d` if every coefficient is a multiple of the constant `d`.
+    fn exact_div(&self, d: i64) -> Option<Self> {
+        let mut p = self.poly()?;
+        if d <= 0 || p.constant % d != 0 || p.terms.iter().any(|(_, c)| c % d != 0) {
+            return None;
+        }
+        p.constant /= d;
+        p.terms.iter_mut().for_each(|(_, c)| *c /= d);
+        Some(Self::from_poly(p))
+    }
+    /// `self / o` if `o` is one product that divides every term of `self` exactly.
+    fn exact_div_term(&self, o: &Self) -> Option<Self> {
+        let (p, q) = (self.poly()?, o.poly()?);
+        let [(factors, coeff)] = q.terms.as_slice() else { return None };
+        if q.constant != 0 || p.constant != 0 || *coeff <= 0 {
+            return None;
+        }
+        let mut out = Self::from(0);
+        for (atoms, c) in &p.terms {
+            let mut rest = atoms.clone();
+            for f in factors {
+                rest.remove(rest.iter().position(|a| a == f)?);
+            }
+            if c % coeff != 0 {
+                return None;
+            }
+            let t = if rest.is_empty() {
+                Self::from(c / coeff)
+            } else {
+                Self::from_poly(Poly { terms: vec![(rest, c / coeff)], constant: 0 })
+            };
+            out = out.try_add(&t)?;
+        }
+        Some(out)
+    }
+
+    /// `floor(self / o)`; `o` must be positive.
+    pub fn div(&self, o: &Self) -> Self {
+        if o.is(1) || self.is_overflowed() {
+            return self.clone();
+        }
+        match (self.as_const(), o.as_const()) {
+            (Some(a), Some(b)) if b > 0 => return a.div_euclid(b).into(),
+            (_, Some(d)) => {
+                if let Some(q) = self.exact_div(d) {
+                    return q;
+                }
+            }
+            _ => {
+                if self == o {
+                    return 1.into();
+                }
+                if let Some(q) = self.exact_div_term(o) {
+                    return q;
+                }
+            }
+        }
+        Self::atom(Atom::Div(self.clone(), o.clone()))
+    }
+    /// `ceil(self / o)`; `o` must be positive.
+    pub fn ceil_div(&self, o: &Self) -> Self {
+        if o.is(1) || self.is_overflowed() {
+            return self.clone();
+        }
+        match (self.as_const(), o.as_const()) {
+            (Some(a), Some(b)) if b > 0 => return (-(-(a as i128)).div_euclid(b as i128) as i64).into(),
+            (_, Some(d)) => {
+                if let Some(q) = self.exact_div(d) {
+                    return q;
+                }
+            }
+            _ => {
+                if self == o {
+                    return 1.into();
+                }
+                if let Some(q) = self.exact_div_term(o) {
+                    return q;
+                }
+            }
+        }
+        Self::atom(Atom::Ceil(self.clone(), o.clone()))
+    }
+    /// `self - o * floor(self / o)`; `o` must be positive.
+    pub fn modulo(&self, o: &Self) -> Self {
+        if o.is(1) || self == o {
+            return 0.into();
+        }
+        match (self.as_const(), o.as_const()) {
+            (Some(a), Some(b)) if b > 0 => return a.rem_euclid(b).into(),
+            (_, Some(d)) if self.exact_div(d).is_some() => return 0.into(),
+            _ => {}
+        }
+        Self::atom(Atom::Mod(self.clone(), o.clone()))
+    }
+    /// The smaller of both.
+    pub fn min(&self, o: &Self) -> Self {
+        match (self.clone() - o.clone()).as_const() {
+            Some(d) if d <= 0 => self.clone(),
+            Some(_) => o.clone(),
+            None => {
+                let (a, b) = if self <= o { (self, o) } else { (o, self) };
+                Self::atom(Atom::Min(a.clone(), b.clone()))
+            }
+        }
+    }
+    /// The larger of both.
+    pub fn max(&self, o: &Self) -> Self {
+        match (self.clone() - o.clone()).as_const() {
+            Some(d) if d >= 0 => self.clone(),
+            Some(_) => o.clone(),
+            None => {
+                let (a, b) = if self <= o { (self, o) } else { (o, self) };
+                Self::atom(Atom::Max(a.clone(), b.clone()))
+            }
+        }
+    }
+    /// `self` rounded up to a multiple of `unit > 0`.
+    pub fn round_up(&self, unit: i64) -> Self {
+        self.ceil_div(&unit.into()) * Self::from(unit)
+    }
+
+    /// Value under an assignment; `None` for an unbound symbol, an overflow or a divisor that is not positive.
+    pub fn eval(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+        match &self.0 {
+            Repr::Const(v) => Some(*v),
+            Repr::Overflow => None,
+            Repr::Poly(p) => {
+                let mut sum = p.constant;
+                for (atoms, c) in &p.terms {
+                    let mut v = *c;
+                    for a in atoms {
+                        v = v.checked_mul(a.eval(lookup)?)?;
+                    }
+                    sum = sum.checked_add(v)?;
+                }
+                Some(sum)
+            }
+        }
+    }
+    /// Replaces symbols; `None` from the closure keeps a symbol.
+    pub fn substitute(&self, f: &dyn Fn(&str) -> Option<SymExpr>) -> SymExpr {
+        match &self.0 {
+            Repr::Const(_) | Repr::Overflow => self.clone(),
+            Repr::Poly(p) => {
+                let mut sum = SymExpr::from(p.constant);
+                for (atoms, c) in &p.terms {
+                    let t = atoms.iter().fold(SymExpr::from(*c), |t, a| t * a.substitute(f));
+                    sum = sum + t;
+                }
+                sum
+            }
+        }
+    }
+    /// Adds the names of all symbols in it to `out`.
+    pub fn collect_symbols(&self, out: &mut BTreeSet<SymName>) {
+        if let Repr::Poly(p) = &self.0 {
+            for a in p.terms.iter().flat_map(|(atoms, _)| atoms) {
+                match a {
+                    Atom::Sym(s) => {
+                        out.insert(s.clone());
+                    }
+                    Atom::Div(x, y) | Atom::Ceil(x, y) | Atom::Mod(x, y) | Atom::Min(x, y) | Atom::Max(x, y) => {
+                        x.collect_symbols(out);
+                        y.collect_symbols(out);
+                    }
+                }
+            }
+        }
+    }
+    /// Smallest and largest value, from the ranges of its symbols (saturating; an unknown symbol is `0..=i64::MAX`).
+    pub fn bounds(&self, range: &dyn Fn(&str) -> Option<(i64, i64)>) -> (i64, i64) {
+        let clamp = |v: i128| v.clamp(i64::MIN as i128, i64::MAX as i128) as i64;
+        match &self.0 {
+            Repr::Const(v) => (*v, *v),
+            Repr::Overflow => (i64::MIN, i64::MAX),
+            Repr::Poly(p) => {
+                let (mut lo, mut hi) = (p.constant as i128, p.constant as i128);
+                for (atoms, c) in &p.terms {
+                    let (mut a, mut b) = (*c as i128, *c as i128);
+                    for atom in atoms {
+                        let (x, y) = atom.bounds(range);
+                        let all = [a * x as i128, a * y as i128, b * x as i128, b * y as i128].map(|v| clamp(v) as i128);
+                        (a, b) = (all.into_iter().min().unwrap_or(0), all.into_iter().max().unwrap_or(0));
+                    }
+                    lo += a;
+                    hi += b;
+                }
+                (clamp(lo), clamp(hi))
+            }
+        }
+    }
+    /// Whether `unit` divides it for every assignment in which each symbol is a multiple of `div(symbol)`.
+    pub fn divisible_by(&self, unit: i64, div: &dyn Fn(&str) -> i64) -> bool {
+        match &self.0 {
+            Repr::Const(v) => unit != 0 && v % unit == 0,
+            Repr::Overflow => false,
+            Repr::Poly(p) => {
+                unit != 0
+                    && p.constant % unit == 0
+                    && p.terms.iter().all(|(atoms, c)| {
+                        let f = atoms.iter().fold(*c as i128, |f, a| match a {
+                            Atom::Sym(s) => f.saturating_mul(div(s).max(1) as i128),
+                            _ => f,
+                        });
+                        f % unit as i128 == 0
+                    })
+            }
+        }
+    }
+}
+
+impl Atom {
+    fn eval(&self, f: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+        let two = |x: &SymExpr, y: &SymExpr| Some((x.eval(f)?, y.eval(f)?));
+        let div = |x, y| two(x, y).filter(|(_, b)| *b > 0);
+        match self {
+            Atom::Sym(s) => f(s),
+            Atom::Div(x, y) => div(x, y).map(|(a, b)| a.div_euclid(b)),
+            Atom::Ceil(x, y) => div(x, y).map(|(a, b)| -(-(a as i128)).div_euclid(b as i128) as i64),
+            Atom::Mod(x, y) => div(x, y).map(|(a, b)| a.rem_euclid(b)),
+            Atom::Min(x, y) => two(x, y).map(|(a, b)| a.min(b)),
+            Atom::Max(x, y) => two(x, y).map(|(a, b)| a.max(b)),
+        }
+    }
+    fn substitute(&self, f: &dyn Fn(&str) -> Option<SymExpr>) -> SymExpr {
+        match self {
+            Atom::Sym(s) => f(s).unwrap_or_else(|| SymExpr::atom(self.clone())),
+            Atom::Div(x, y) => x.substitute(f).div(&y.substitute(f)),
+            Atom::Ceil(x, y) => x.substitute(f).ceil_div(&y.substitute(f)),
+            Atom::Mod(x, y) => x.substitute(f).modulo(&y.substitute(f)),
+            Atom::Min(x, y) => x.substitute(f).min(&y.substitute(f)),
+            Atom::Max(x, y) => x.substitute(f).max(&y.substitute(f)),
+        }
+    }
+    fn bounds(&self, r: &dyn Fn(&str) -> Option<(i64, i64)>) -> (i64, i64) {
+        match self {
+            Atom::Sym(s) => r(s).unwrap_or((0, i64::MAX)),
+            Atom::Div(x, y) | Atom::Ceil(x, y) => {
+                let ((a, b), (c, d)) = (x.bounds(r), y.bounds(r));
+                let (c, d) = (c.max(1), d.max(1));
+                let q = |p: i64, q: i64| match self {
+                    Atom::Div(..) => p.div_euclid(q),
+                    _ => -(-(p as i128)).div_euclid(q as i128) as i64,
+                };
+                let all = [q(a, c), q(a, d), q(b, c), q(b, d)];
+                (all.into_iter().min().unwrap_or(0), all.into_iter().max().unwrap_or(0))
+            }
+            Atom::Mod(x, y) => {
+                let ((a, b), (_, d)) = (x.bounds(r), y.bounds(r));
+                let top = d.max(1) - 1;
+                (0, if a >= 0 { b.min(top) } else { top })
+            }
+            Atom::Min(x, y) => {
+                let ((a, b), (c, d)) = (x.bounds(r), y.bounds(r));
+                (a.min(c), b.min(d))
+            }
+            Atom::Max(x, y) => {
+                let ((a, b), (c, d)) = (x.bounds(r), y.bounds(r));
+                (a.max(c), b.max(d))
+            }
+        }
+    }
+}
+
+macro_rules! arith {
+    ($($tr:ident $m:ident |$a:ident, $b:ident| $e:expr);*) => {$(
+        impl std::ops::$tr for SymExpr {
+            type Output = SymExpr;
+            fn $m(self, o: SymExpr) -> SymExpr {
+                let ($a, $b) = (&self, &o);
+                $e.unwrap_or_else(SymExpr::overflowed)
+            }
+        }
+        impl std::ops::$tr<&SymExpr> for &SymExpr {
+            type Output = SymExpr;
+            fn $m(self, o: &SymExpr) -> SymExpr {
+                let ($a, $b) = (self, o);
+                $e.unwrap_or_else(SymExpr::overflowed)
+            }
+        }
+        impl std::ops::$tr<i64> for SymExpr {
+            type Output = SymExpr;
+            fn $m(self, o: i64) -> SymExpr {
+                std::ops::$tr::$m(self, SymExpr::from(o))
+            }
+        }
+    )*};
+}
+arith! {
+    Add add |a, b| a.try_add(b);
+    Sub sub |a, b| b.try_mul(&SymExpr::from(-1)).and_then(|n| a.try_add(&n));
+    Mul mul |a, b| a.try_mul(b)
+}
+
+/// Product of dims; 1 for none.
+pub fn product<'a>(dims: impl IntoIterator<Item = &'a SymExpr>) -> SymExpr {
+    dims.into_iter().fold(SymExpr::from(1), |p, d| &p * d)
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Atom::Sym(s) => f.write_str(s),
+            Atom::Div(a, b) => write!(f, "floor({a}, {b})"),
+            Atom::Ceil(a, b) => write!(f, "ceil({a}, {b})"),
+            Atom::Mod(a, b) => write!(f, "mod({a}, {b})"),
+            Atom::Min(a, b) => write!(f, "min({a}, {b})"),
+            Atom::Max(a, b) => write!(f, "max({a}, {b})"),
+        }
+    }
+}
+
+impl fmt::Display for SymExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let p = match &self.0 {
+            Repr::Const(v) => return write!(f, "{v}"),
+            Repr::Overflow => return f.write_str("overflow"),
+            Repr::Poly(p) => p,
+        };
+        // Positive terms come first, so that `N - 1` reads as people write it.
+        let ordered = p.terms.iter().filter(|t| t.1 > 0).chain(p.terms.iter().filter(|t| t.1 < 0));
+        for (i, (atoms, c)) in ordered.enumerate() {
+            let sign = match (i, *c < 0) {
+                (0, false) => "",
+                (0, true) => "-",
+                (_, false) => " + ",
+                (_, true) => " - ",
+            };
+            f.write_str(sign)?;
+            if c.unsigned_abs() != 1 {
+                write!(f, "{}*", c.unsigned_abs())?;
+            }
+            for (j, a) in atoms.iter().enumerate() {
+                write!(f, "{}{a}", if j > 0 { "*" } else { "" })?;
+            }
+        }
+        match p.constant {
+            0 => Ok(()),
+            c if c > 0 => write!(f, " + {c}"),
+            c => write!(f, " - {}", c.unsigned_abs()),
+        }
+    }
+}
+
+impl fmt::Debug for SymExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl fmt::Debug for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(n: &str) -> SymExpr {
+        SymExpr::sym(n)
+    }
+
+    #[test]
+    fn equal_polynomials_are_equal_values() {
+        assert_eq!((s("N") + 1) * (s("N") + 1), s("N") * s("N") + s("N") * 2 + 1);
+        assert_eq!(s("N") * 4 - s("N") * 4, 0.into());
+        assert_eq!((s("N") * 6 + 12).div(&6.into()), s("N") + 2);
+        assert_eq!((s("N") * s("M") * 3).div(&s("M")), s("N") * 3);
+        assert_eq!((s("N") * 8).modulo(&4.into()), 0.into());
+    }
+
+    #[test]
+    fn prints_as_people_write() {
+        assert_eq!((s("N") - 1).to_string(), "N - 1");
+        assert_eq!((SymExpr::from(3) - s("N") * 2).to_string(), "-2*N + 3");
+        assert_eq!(s("N").ceil_div(&32.into()).to_string(), "ceil(N, 32)");
+    }
+
+    #[test]
+    fn rounds_as_floor_and_ceiling() {
+        for a in -9..10i64 {
+            for b in 1..5i64 {
+                let (x, y) = (SymExpr::from(a), SymExpr::from(b));
+                assert_eq!(x.div(&y), (a as f64 / b as f64).floor().to_string().parse::<i64>().unwrap().into());
+                assert_eq!(x.ceil_div(&y), ((a as f64 / b as f64).ceil() as i64).into());
+                let f = |n: &str| Some(if n == "A" { a } else { b });
+                assert_eq!(s("A").ceil_div(&s("B")).eval(&f), Some((a as f64 / b as f64).ceil() as i64));
+            }
+        }
+    }
+
+    #[test]
+    fn overflow_is_a_value_not_a_wrap() {
+        let big = SymExpr::from(1i64 << 62);
+        assert!((big.clone() * big).is_overflowed());
+        assert_eq!((s("N") * s("N")).eval(&|_| Some(1 << 40)), None);
+    }
+}
