@@ -68,13 +68,12 @@ impl From<i64> for SymExpr {
     }
 }
 
-impl From<usize> for SymExpr {
-    fn from(v: usize) -> Self {
-        i64::try_from(v).map_or_else(|_| Self::overflowed(), Self::from)
-    }
-}
 
 impl SymExpr {
+    /// The constant; [`overflowed`](Self::overflowed) beyond `i64`.
+    pub fn from_usize(v: usize) -> Self {
+        i64::try_from(v).map_or_else(|_| Self::overflowed(), Self::from)
+    }
     /// The unknown of that name.
     pub fn sym(name: impl Into<SymName>) -> Self {
         Self::atom(Atom::Sym(name.into()))
@@ -554,7 +553,7 @@ mod tests {
         for a in -9..10i64 {
             for b in 1..5i64 {
                 let (x, y) = (SymExpr::from(a), SymExpr::from(b));
-                assert_eq!(x.div(&y), (a as f64 / b as f64).floor().to_string().parse::<i64>().unwrap().into());
+                assert_eq!(x.div(&y), ((a as f64 / b as f64).floor() as i64).into());
                 assert_eq!(x.ceil_div(&y), ((a as f64 / b as f64).ceil() as i64).into());
                 let f = |n: &str| Some(if n == "A" { a } else { b });
                 assert_eq!(s("A").ceil_div(&s("B")).eval(&f), Some((a as f64 / b as f64).ceil() as i64));
