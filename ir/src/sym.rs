@@ -264,7 +264,7 @@ impl SymExpr {
         Self::atom(Atom::Mod(self.clone(), o.clone()))
     }
     /// The smaller of both.
-    pub fn min(&self, o: &Self) -> Self {
+    pub fn minimum(&self, o: &Self) -> Self {
         match (self.clone() - o.clone()).as_const() {
             Some(d) if d <= 0 => self.clone(),
             Some(_) => o.clone(),
@@ -275,7 +275,7 @@ impl SymExpr {
         }
     }
     /// The larger of both.
-    pub fn max(&self, o: &Self) -> Self {
+    pub fn maximum(&self, o: &Self) -> Self {
         match (self.clone() - o.clone()).as_const() {
             Some(d) if d >= 0 => self.clone(),
             Some(_) => o.clone(),
@@ -399,8 +399,8 @@ impl Atom {
             Atom::Div(x, y) => x.substitute(f).div(&y.substitute(f)),
             Atom::Ceil(x, y) => x.substitute(f).ceil_div(&y.substitute(f)),
             Atom::Mod(x, y) => x.substitute(f).modulo(&y.substitute(f)),
-            Atom::Min(x, y) => x.substitute(f).min(&y.substitute(f)),
-            Atom::Max(x, y) => x.substitute(f).max(&y.substitute(f)),
+            Atom::Min(x, y) => x.substitute(f).minimum(&y.substitute(f)),
+            Atom::Max(x, y) => x.substitute(f).maximum(&y.substitute(f)),
         }
     }
     fn bounds(&self, r: &dyn Fn(&str) -> Option<(i64, i64)>) -> (i64, i64) {
