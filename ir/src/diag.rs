@@ -129,15 +129,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Makes an error.
     pub fn error(code: Code, message: impl Into<String>) -> Self {
-        Diagnostic {
-            code,
-            severity: Severity::Error,
-            path: None,
-            op: None,
-            message: message.into(),
-            notes: Vec::new(),
-            help: None,
-        }
+        Diagnostic { code, severity: Severity::Error, path: None, op: None, message: message.into(), notes: Vec::new(), help: None }
     }
     /// Makes a warning.
     pub fn warning(code: Code, message: impl Into<String>) -> Self {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The two IRs of Portwright, and what both stand on.
 //!
-//! Graph IR (`graph`) says what is computed, Kernel IR (`kernel`) says how, the host plan (`plan`) says in which
+//! Graph IR ([`graph`]) says what is computed, Kernel IR (`kernel`) says how, the host plan (`plan`) says in which
 //! order and in which memory. Each has a text that round-trips, a verifier that collects every fault, and an
 //! interpreter that is its meaning.
 //!
@@ -11,4 +11,6 @@
 pub mod diag;
 pub mod dtype;
 pub mod entity;
+pub mod graph;
 pub mod sym;
+pub mod weight;

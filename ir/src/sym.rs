@@ -68,7 +68,6 @@ impl From<i64> for SymExpr {
     }
 }
 
-
 impl SymExpr {
     /// The constant; [`overflowed`](Self::overflowed) beyond `i64`.
     pub fn from_usize(v: usize) -> Self {
@@ -182,7 +181,9 @@ impl SymExpr {
     /// `self / o` if `o` is one product that divides every term of `self` exactly.
     fn exact_div_term(&self, o: &Self) -> Option<Self> {
         let (p, q) = (self.poly()?, o.poly()?);
-        let [(factors, coeff)] = q.terms.as_slice() else { return None };
+        let [(factors, coeff)] = q.terms.as_slice() else {
+            return None;
+        };
         if q.constant != 0 || p.constant != 0 || *coeff <= 0 {
             return None;
         }
@@ -195,11 +196,8 @@ impl SymExpr {
             if c % coeff != 0 {
                 return None;
             }
-            let t = if rest.is_empty() {
-                Self::from(c / coeff)
-            } else {
-                Self::from_poly(Poly { terms: vec![(rest, c / coeff)], constant: 0 })
-            };
+            let t =
+                if rest.is_empty() { Self::from(c / coeff) } else { Self::from_poly(Poly { terms: vec![(rest, c / coeff)], constant: 0 }) };
             out = out.try_add(&t)?;
         }
         Some(out)
@@ -234,7 +232,9 @@ impl SymExpr {
             return self.clone();
         }
         match (self.as_const(), o.as_const()) {
-            (Some(a), Some(b)) if b > 0 => return (-(-(a as i128)).div_euclid(b as i128) as i64).into(),
+            (Some(a), Some(b)) if b > 0 => {
+                return (-(-(a as i128)).div_euclid(b as i128) as i64).into();
+            }
             (_, Some(d)) => {
                 if let Some(q) = self.exact_div(d) {
                     return q;

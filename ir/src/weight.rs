@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Weights by reference: known by name, dtype, shape and byte range until they are read.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest, Sha256};
+
+use crate::dtype::DType;
+
+/// Bytes that somebody keeps alive: a mapped file, a field of the model file, a generated array.
+pub trait ByteOwner: Send + Sync {
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+}
+
+impl ByteOwner for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Where the bytes of a weight are.
+#[derive(Clone)]
+pub enum WeightSource {
+    /// A range of bytes at hand.
+    Bytes {
+        /// Who keeps them.
+        owner: Arc<dyn ByteOwner>,
+        /// First byte.
+        offset: usize,
+        /// Number of bytes.
+        len: usize,
+    },
+    /// In a file that was not opened; the weight is supplied later, by name.
+    Absent {
+        /// File name as the model gives it.
+        location: Arc<str>,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        len: u64,
+    },
+    /// Generated from a seed: textual cases that must also run.
+    Seed(u64),
+    /// Written by the pack program into the bundle's store.
+    Packed,
+}
+
+/// A constant tensor of the model.
+#[derive(Clone)]
+pub struct Weight {
+    /// Name, unique in the graph.
+    pub name: Arc<str>,
+    /// Dtype.
+    pub dtype: DType,
+    /// Dims, all >= 0.
+    pub dims: Vec<i64>,
+    /// Where its bytes are.
+    pub source: WeightSource,
+    hash: OnceLock<[u8; 32]>,
+}
+
+impl Weight {
+    /// Makes a weight.
+    pub fn new(name: impl Into<Arc<str>>, dtype: DType, dims: Vec<i64>, source: WeightSource) -> Self {
+        Weight { name: name.into(), dtype, dims, source, hash: OnceLock::new() }
+    }
+    /// Number of elements; `None` on overflow or a negative dim.
+    pub fn elems(&self) -> Option<u64> {
+        self.dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))
+    }
+    /// Bytes of its dense row-major form; `None` on overflow.
+    pub fn bytes_len(&self) -> Option<u64> {
+        self.dtype.bytes_for(self.elems()?)
+    }
+    /// Its bytes, if they are at hand (a seed is expanded by [`crate::numerics::seeded_bytes`]).
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.source {
+            WeightSource::Bytes { owner, offset, len } => owner.bytes().get(*offset..offset.checked_add(*len)?),
+            _ => None,
+        }
+    }
+    /// SHA-256 of its bytes, computed once; `None` while they are not at hand.
+    pub fn hash(&self) -> Option<&[u8; 32]> {
+        let bytes = self.bytes()?;
+        Some(self.hash.get_or_init(|| Sha256::digest(bytes).into()))
+    }
+}
+
+impl fmt::Debug for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weight<{} {:?} {:?}>", self.dtype, self.dims, self.name)
+    }
+}
