@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * The C ABI of a Portwright bundle. It is the same on every target.
+ *
+ * A bundle is a folder: manifest.json, lib/libmodel.so, weights/, include/NAME.h. Its library exports one function,
+ * pw_bundle_api (and pw_NAME_api, the same function under the model's name, for static linking).
+ *
+ * Rules that hold for everything below:
+ *  - Every struct but pw_api begins with its size in bytes, which the caller fills in with sizeof, and grows only at its
+ *    end. The elements of an array of pw_value lie as far apart as the size in the first one says.
+ *  - A pw_model may be used by any number of threads at a time, a pw_session by one (else PW_E_BUSY).
+ *  - A call that fails changes nothing that the caller can see except the dims of outputs, keeps no memory, and leaves a
+ *    text that api->error() returns.
+ *  - run sets the floating-point environment that the model's numbers are defined in and restores the caller's. Nothing
+ *    here installs a signal handler or forks. Worker threads take no signals.
+ */
+#ifndef PORTWRIGHT_H
+#define PORTWRIGHT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PW_ABI_MAJOR 1u
+#define PW_ABI_MINOR 0u
+
+/* What a call came to. The text of an error comes from api->error(). */
+typedef enum {
+  PW_OK,          /* done */
+  PW_E_ARGUMENT,  /* a null pointer, a wrong count, a wrong size field, an unaligned pointer */
+  PW_E_NAME,      /* no input or output has that name */
+  PW_E_DTYPE,     /* a value's dtype is not the model's */
+  PW_E_SHAPE,     /* a rank or dim does not fit the model, another input, or a computed size is negative */
+  PW_E_INDEX,     /* an index in the data is out of range */
+  PW_E_CAPACITY,  /* an output does not fit the memory given for it */
+  PW_E_MEMORY,    /* no memory, or more than max_memory_bytes is needed */
+  PW_E_BUNDLE,    /* a file of the bundle is missing, short, damaged or of another version */
+  PW_E_CPU,       /* the machine lacks a CPU feature that the bundle was compiled for */
+  PW_E_DEVICE,    /* the device is not there, or a value lies on one that the bundle does not drive */
+  PW_E_BUSY,      /* the session runs in another thread */
+  PW_E_CANCELLED, /* api->cancel() was called */
+  PW_E_INTERNAL   /* a fault of Portwright: please report it */
+} pw_status;
+
+/* pw_value.kind and pw_info.kind. */
+enum { PW_TENSOR, PW_STRINGS, PW_SEQUENCE, PW_OPTIONAL, PW_MAP };
+
+/* pw_value.place. */
+enum { PW_HOST, PW_DEVICE };
+
+/* Levels of pw_options.log. */
+enum { PW_LOG_ERROR, PW_LOG_WARNING, PW_LOG_INFO };
+
+/* pw_value.dtype and pw_info.dtype: ONNX TensorProto.DataType. Types under a byte are packed, low bits first. */
+enum {
+  PW_F32 = 1, PW_U8 = 2, PW_I8 = 3, PW_U16 = 4, PW_I16 = 5, PW_I32 = 6, PW_I64 = 7, PW_STR = 8, PW_BOOL = 9,
+  PW_F16 = 10, PW_F64 = 11, PW_U32 = 12, PW_U64 = 13, PW_C64 = 14, PW_C128 = 15, PW_BF16 = 16, PW_F8E4M3FN = 17,
+  PW_F8E4M3FNUZ = 18, PW_F8E5M2 = 19, PW_F8E5M2FNUZ = 20, PW_U4 = 21, PW_I4 = 22, PW_F4E2M1 = 23, PW_F8E8M0 = 24,
+  PW_U2 = 25, PW_I2 = 26, PW_F6E2M3 = 27, PW_F6E3M2 = 28
+};
+
+/*
+ * One input or output of a run, in the order of describe().
+ *
+ * Inputs: dims, rank, dtype and data are read. strides (in elements, may be zero or negative) place the element (i, j, ...)
+ * at data[i*strides[0] + j*strides[1] + ...]; null means dense row-major. capacity_bytes is 0, or the number of bytes that
+ * may be read at data, which is then checked for dense inputs.
+ *
+ * Outputs: data and capacity_bytes say where to write; data null and capacity 0 asks the model for memory, which lives
+ * until the session's next run (it may be handed to that run as an input). dims is null or has room for the rank in
+ * describe(). rank, dims and data are written. dtype is 0 or must be the model's. strides describes the caller's memory;
+ * it is read for the rank that the output has.
+ *
+ * Data is aligned to its element; 64 bytes makes it faster, never righter. An output may overlap an input.
+ */
+typedef struct {
+  uint32_t size;            /* sizeof(pw_value) */
+  int32_t kind;             /* PW_TENSOR, ... */
+  void *data;               /* first element */
+  size_t capacity_bytes;    /* outputs: bytes that may be written */
+  int32_t dtype, rank;
+  int64_t *dims;
+  const int64_t *strides;   /* in elements; null = dense row-major */
+  int32_t place, device;    /* PW_HOST, or PW_DEVICE and its number */
+  void *reserved[2];        /* null */
+} pw_value;
+
+/* Options of load; null stands for all zero. */
+typedef struct {
+  uint32_t size;              /* sizeof(pw_options) */
+  int32_t threads;            /* 0 = as many as CPUs are available; results do not depend on it */
+  int32_t device;             /* for bundles that drive a device */
+  uint64_t max_memory_bytes;  /* limit for what one session allocates; 0 = none */
+  void *(*alloc)(void *user, size_t bytes, size_t align);  /* null = the system's; a null result is PW_E_MEMORY */
+  void (*release)(void *user, void *memory);
+  void (*log)(void *user, int level, const char *text);
+  void *user;
+  /* Called after every launch of a kernel by the thread that runs the session; times are CLOCK_MONOTONIC. */
+  void (*profile)(void *user, const char *node, uint64_t begin_ns, uint64_t end_ns, int64_t groups);
+} pw_options;
+
+/* One input or output as the model declares it. What it points to lives as long as the model. */
+typedef struct {
+  uint32_t size;              /* sizeof(pw_info) */
+  int32_t kind;
+  const char *name;
+  int32_t dtype, rank;
+  const int64_t *dims;        /* -1 where the dim is symbolic */
+  const char *const *symbols; /* name of each symbolic dim, null where the dim is fixed */
+  const int64_t *min_dims;    /* smallest value of each dim */
+  const int64_t *max_dims;    /* largest value of each dim; INT64_MAX = no bound known */
+  uint64_t max_bytes;         /* largest size of the data; 0 = no bound known */
+  int32_t alias_of;           /* outputs: the input whose memory it may take; -1 = none */
+  int32_t append_axis;        /* with alias_of: the output is that input with more appended on this axis; -1 = same shape */
+} pw_info;
+
+typedef struct pw_model pw_model;
+typedef struct pw_session pw_session;
+
+typedef struct {
+  uint32_t abi; /* major << 16 | minor */
+  /* Loads the bundle in that folder. The model is immutable; its weights are mapped once. On failure *model is null. */
+  pw_status (*load)(const char *bundle_dir, const pw_options *options, pw_model **model);
+  /* Opens a session: arena and state. It keeps the model alive. */
+  pw_status (*open)(pw_model *model, pw_session **session);
+  /* Describes input (output == 0) or output (output == 1) number i; PW_E_ARGUMENT when there are not that many. */
+  pw_status (*describe)(const pw_model *model, int output, size_t i, pw_info *info);
+  /* Writes rank, dims and dtype of the outputs for these inputs, without running the kernels. Data of an input is read only
+   * where shapes depend on it. Where shapes depend on computed values, the model is run. Data of outputs is not touched. */
+  pw_status (*infer)(pw_session *session, const pw_value *in, size_t n, pw_value *out, size_t m);
+  /* Runs the model. stream is for bundles that drive a device and ignored by others. */
+  pw_status (*run)(pw_session *session, const pw_value *in, size_t n, pw_value *out, size_t m, void *stream);
+  /* The text of the last error of the session if it is not null, else of the model if that is not null, else of this
+   * thread's last call that failed (load, open, describe). Never null. It stays until the next call of the same kind. */
+  const char *(*error)(const pw_session *session, const pw_model *model);
+  void (*close)(pw_session *session); /* null is allowed; not while it runs */
+  void (*unload)(pw_model *model);    /* null is allowed; memory goes when the last session is closed */
+  /* Makes the run of the session that is under way end with PW_E_CANCELLED soon; from any thread. */
+  void (*cancel)(pw_session *session);
+} pw_api;
+
+/* The bundle's functions, or null when the bundle does not speak that major version of the ABI. */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
+const pw_api *pw_bundle_api(uint32_t wanted_major);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
