@@ -12,5 +12,6 @@ pub mod diag;
 pub mod dtype;
 pub mod entity;
 pub mod graph;
+pub mod plan;
 pub mod sym;
 pub mod weight;
