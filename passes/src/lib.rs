@@ -1,1 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Graph to Graph, Graph to kernels and host plan: rules, fusion, legalization, layout, schedules.
+//!
+//! Everything here sees capabilities and specs ([`spec`]), never a chip's name.
+//!
+//! **Must never know:** ONNX, any chip by name.
+#![deny(missing_docs)]
+
+pub mod spec;
