@@ -265,7 +265,10 @@ impl Graph {
     /// As [`add`](Self::add).
     pub fn insert(&mut self, op: Op, operands: &[ValueId], regions: Vec<Graph>, origin: Origin, seq: u64) -> Result<NodeId, TypeFault> {
         let types: Vec<&TensorType> = operands.iter().map(|&v| &self.values[v].ty).collect();
-        let result_types = infer::infer(self, &op, &types, &regions)?;
+        let infer::Inferred { types: result_types, assumed } = infer::infer_assuming(self, &op, &types, &regions)?;
+        for (left, right) in &assumed {
+            self.assume_equal(left, right, origin.first());
+        }
         let defines = match &op {
             Op::Bind { symbols } => symbols.clone(),
             Op::NonZero { count } => vec![count.clone()],

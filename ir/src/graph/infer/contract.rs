@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Types of contractions, convolutions and pooling.
+
+use super::{Cx, Types, Want, broadcast_dims, real_dtype};
+use crate::diag::Code;
+use crate::dtype::DType;
+use crate::graph::{Dims, ReduceOp, TensorType, TypeFault};
+use crate::sym::SymExpr;
+
+/// Labels of a contraction, one a dim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// Of the left operand.
+    pub left: Vec<char>,
+    /// Of the right operand.
+    pub right: Vec<char>,
+    /// Of the result.
+    pub result: Vec<char>,
+}
+
+impl Labels {
+    /// Reads `"bmk,bkn->bmn"`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn parse(spec: &str) -> Result<Labels, String> {
+        let parts = spec.split_once("->").and_then(|(ops, result)| Some((ops.split_once(',')?, result)));
+        let Some(((left, right), result)) = parts else {
+            return Err(format!("spec is {spec:?}, expected `LEFT,RIGHT->RESULT`"));
+        };
+        let read = |s: &str| -> Result<Vec<char>, String> {
+            let labels: Vec<char> = s.chars().collect();
+            for (i, c) in labels.iter().enumerate() {
+                if !c.is_ascii_alphabetic() {
+                    return Err(format!("spec is {spec:?}, where {c:?} is not a letter"));
+                }
+                if labels[..i].contains(c) {
+                    return Err(format!("spec is {spec:?}, where label `{c}` is twice in `{s}`"));
+                }
+            }
+            Ok(labels)
+        };
+        let l = Labels { left: read(left)?, right: read(right)?, result: read(result)? };
+        for c in &l.result {
+            if !l.left.contains(c) && !l.right.contains(c) {
+                return Err(format!("spec is {spec:?}, where label `{c}` of the result is in no operand"));
+            }
+        }
+        for c in l.left.iter().chain(&l.right) {
+            if !l.result.contains(c) && !(l.left.contains(c) && l.right.contains(c)) {
+                return Err(format!("spec is {spec:?}, where label `{c}` is in one operand alone and not in the result"));
+            }
+        }
+        Ok(l)
+    }
+}
+
+impl Cx<'_> {
+    pub(super) fn contract(&mut self, spec: &str, acc: DType, out: DType) -> Types {
+        self.arity(2, 2)?;
+        self.want(0, Want::Number)?;
+        self.same_dtype(0, 1)?;
+        let labels = Labels::parse(spec).map_err(|m| self.fail(Code::BAD_ATTRIBUTE, m))?;
+        let (l, r) = (self.operands[0], self.operands[1]);
+        for (i, (t, labels)) in [(l, &labels.left), (r, &labels.right)].into_iter().enumerate() {
+            if t.rank() != labels.len() {
+                let m = format!("operand {i} has rank {} and {} labels in {spec:?}", t.rank(), labels.len());
+                return Err(self.fail(Code::SHAPE_MISMATCH, m));
+            }
+        }
+        let is_float = real_dtype(l).is_float();
+        for (name, d) in [("acc", acc), ("out", out)] {
+            if d.is_float() != is_float || !Want::Number.takes(d) {
+                let expected = if is_float { Want::Float } else { Want::Int }.words();
+                return Err(
+                    self.fail(Code::DTYPE_MISMATCH, format!("`{name}` is {d}, expected {expected} for operands of {}", real_dtype(l)))
+                );
+            }
+        }
+        for (i, c) in labels.left.iter().enumerate() {
+            if let (false, Some(j)) = (labels.result.contains(c), labels.right.iter().position(|x| x == c)) {
+                self.equal(&l.dims[i], &r.dims[j], || format!("summed label `{c}`"))?;
+            }
+        }
+        let mut dims = Dims::with_capacity(labels.result.len());
+        for c in &labels.result {
+            let a = labels.left.iter().position(|x| x == c).map(|i| &l.dims[i]);
+            let b = labels.right.iter().position(|x| x == c).map(|i| &r.dims[i]);
+            dims.push(match (a, b) {
+                (Some(a), Some(b)) => {
+                    let (mut both, assumed) = broadcast_dims(self.graph, &[&vec![a.clone()], &vec![b.clone()]]).map_err(|_| {
+                        self.fail(Code::SHAPE_MISMATCH, format!("batch label `{c}`: found {a} and {b}, expected equal dims or 1"))
+                    })?;
+                    self.assumed.extend(assumed);
+                    both.swap_remove(0)
+                }
+                (Some(d), None) | (None, Some(d)) => d.clone(),
+                (None, None) => return Err(self.fail(Code::BAD_ATTRIBUTE, format!("label `{c}` of the result is in no operand"))),
+            });
+        }
+        Ok(vec![TensorType::new(out, dims)])
+    }
+
+    pub(super) fn conv(&mut self, strides: &[i64], dilations: &[i64], pads: &[SymExpr], groups: i64) -> Types {
+        self.arity(2, 2)?;
+        self.want(0, Want::Number)?;
+        self.same_dtype(0, 1)?;
+        let (x, w) = (self.operands[0], self.operands[1]);
+        if x.rank() < 3 {
+            return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 0 has rank {}, expected 3 or more: [N,C,spatial..]", x.rank())));
+        }
+        self.want_rank(1, x.rank())?;
+        let spatial = x.rank() - 2;
+        self.window(&[("strides", strides), ("dilations", dilations)], pads, spatial)?;
+        self.positive("groups", &[groups])?;
+        let per_group = &w.dims[1] * &SymExpr::from(groups);
+        self.equal(&x.dims[1], &per_group, || format!("channels of operand 0, and channels of operand 1 times {groups} groups"))?;
+        if let Some(o) = w.dims[0].as_const()
+            && o % groups != 0
+        {
+            return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 1 has {o} filters, expected a multiple of {groups} groups")));
+        }
+        let mut dims = vec![x.dims[0].clone(), w.dims[0].clone()];
+        for i in 0..spatial {
+            let (input, kernel) = (&x.dims[i + 2], &w.dims[i + 2]);
+            let padded = input + &(&pads[i] + &pads[i + spatial]);
+            let extent = extent(kernel, dilations[i]);
+            if self.graph.bounds(&(&padded - &extent)).1 < 0 {
+                let m = format!("spatial dim {i}: a kernel that spans {extent} does not fit the padded input of {padded}");
+                return Err(self.fail(Code::BAD_DIM, m));
+            }
+            dims.push((padded - extent).div(&strides[i].into()) + 1);
+        }
+        Ok(vec![TensorType::new(real_dtype(x), dims)])
+    }
+
+    pub(super) fn pool(
+        &mut self,
+        op: ReduceOp,
+        kernel: &[i64],
+        strides: &[i64],
+        dilations: &[i64],
+        pads: &[SymExpr],
+        dims: &[SymExpr],
+    ) -> Types {
+        self.arity(1, 1)?;
+        self.want(0, Want::Number)?;
+        if matches!(op, ReduceOp::Any | ReduceOp::All) {
+            return Err(self.fail(Code::BAD_ATTRIBUTE, format!("`op` is {}, expected a reduction of numbers", op.name())));
+        }
+        let x = self.operands[0];
+        if x.rank() < 3 {
+            return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 0 has rank {}, expected 3 or more: [N,C,spatial..]", x.rank())));
+        }
+        let spatial = x.rank() - 2;
+        self.window(&[("kernel", kernel), ("strides", strides), ("dilations", dilations)], pads, spatial)?;
+        self.len("dims", dims.len(), spatial)?;
+        for i in 0..spatial {
+            let padded = &x.dims[i + 2] + &(&pads[i] + &pads[i + spatial]);
+            let span = extent(&kernel[i].into(), dilations[i]);
+            // Ceiling modes may begin one more window inside the padded tensor, never two.
+            let most = (&padded - &span).ceil_div(&strides[i].into()) + 1;
+            if self.graph.bounds(&(&dims[i] - &most)).0 > 0 {
+                let m = format!("spatial dim {i} of the result is {}, expected at most {most} windows over {padded}", dims[i]);
+                return Err(self.fail(Code::BAD_DIM, m));
+            }
+        }
+        let mut out = x.dims[..2].to_vec();
+        out.extend_from_slice(dims);
+        Ok(vec![TensorType::new(x.dtype, out)])
+    }
+
+    fn window(&self, lists: &[(&str, &[i64])], pads: &[SymExpr], spatial: usize) -> Result<(), TypeFault> {
+        for (name, values) in lists {
+            self.len(name, values.len(), spatial)?;
+            self.positive(name, values)?;
+        }
+        self.len("pads", pads.len(), 2 * spatial)?;
+        match pads.iter().find(|p| self.graph.bounds(p).1 < 0) {
+            Some(p) => Err(self.fail(Code::BAD_ATTRIBUTE, format!("`pads` has {p}, expected 0 or more"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Elements that a dilated kernel spans.
+fn extent(kernel: &SymExpr, dilation: i64) -> SymExpr {
+    (kernel.clone() - 1) * dilation + 1
+}
