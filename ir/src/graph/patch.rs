@@ -2,6 +2,7 @@
 //! Edits as values: a rule returns a patch, and only the graph applies it.
 
 use super::{Graph, NodeId, Op, Origin, TensorType, TypeFault, ValueId, infer};
+use crate::entity::EntityId;
 use crate::weight::Weight;
 
 use super::op::WeightId;
@@ -67,13 +68,19 @@ impl Patch {
     /// What inference found.
     pub fn add_with_regions(&mut self, graph: &Graph, op: Op, operands: &[Tap], regions: Vec<Graph>) -> Result<Tap, TypeFault> {
         let types: Vec<&TensorType> = operands.iter().map(|&t| self.ty(graph, t)).collect();
-        let types = infer::infer(graph, &op, &types, &regions)?;
+        let types = match &op {
+            // The graph does not have the patch's weights yet.
+            Op::Weight { weight } if weight.index() >= self.weight_base && weight.index() - self.weight_base < self.weights.len() => {
+                let w = &self.weights[weight.index() - self.weight_base];
+                vec![TensorType::fixed(w.dtype, &w.dims)]
+            }
+            _ => infer::infer(graph, &op, &types, &regions)?,
+        };
         self.nodes.push(NewNode { op, operands: operands.to_vec(), regions, types });
         Ok(Tap::New(self.nodes.len() - 1, 0))
     }
     /// Adds a weight (of which only the type is looked at until the patch is applied) and returns its id.
     pub fn add_weight(&mut self, w: Weight) -> WeightId {
-        use crate::entity::EntityId;
         self.weights.push(w);
         WeightId::new(self.weight_base + self.weights.len() - 1)
     }
