@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Rules about words that belong to one room: a model format in `frontend`, a chip in its own folder.
+
+use crate::text::{numbered, without_comments, without_tests};
+use crate::{Fault, File};
+use std::collections::BTreeSet;
+
+/// Words of the model format and of the wire it comes on.
+const FORMAT_WORDS: [&str; 3] = ["onnx", "protobuf", "opset"];
+
+/// Rooms whose code must not know where a graph came from. Their comments may, to name a source.
+const FORMAT_FREE: [&str; 4] = ["ir", "passes", "runtime", "emu"];
+/// The table of diagnostic codes is one for all rooms, so it says what each of them may find.
+const CODE_TABLE: &str = "ir/src/diag.rs";
+
+/// Chips that are also the name of an instruction set: `runtime` compiles for it, `emu` and `tools` run its emulator.
+const INSTRUCTION_SETS: [&str; 4] = ["x86_64", "aarch64", "riscv64", "loongarch64"];
+const RUNS_INSTRUCTION_SETS: [&str; 4] = ["runtime", "emu", "tools", "xtask"];
+
+/// The chips of the repository: folders of `targets/src` that have a `spec.rs`, in order.
+pub fn chips(files: &[File]) -> BTreeSet<String> {
+    files
+        .iter()
+        .filter_map(|file| file.path.strip_prefix("targets/src/")?.strip_suffix("/spec.rs"))
+        .filter(|chip| !chip.contains('/'))
+        .map(str::to_string)
+        .collect()
+}
+
+/// Applies the rules of this module to `file`.
+pub fn check(file: &File, chips: &BTreeSet<String>, faults: &mut Vec<Fault>) {
+    format_words(file, faults);
+    for chip in chips {
+        chip_name(file, chip, faults);
+    }
+}
+
+fn format_words(file: &File, faults: &mut Vec<Fault>) {
+    if !FORMAT_FREE.contains(&file.room()) || !file.is_source() || file.is_test() || file.path == CODE_TABLE {
+        return;
+    }
+    let code = without_comments(without_tests(file)).to_lowercase();
+    for (number, line) in numbered(&code) {
+        for word in FORMAT_WORDS {
+            if line.contains(word) {
+                let message = format!("`{word}` in code: only `frontend` and `cli` know the model format");
+                faults.push(Fault::new(&file.path, number, "format-word", message));
+            }
+        }
+    }
+}
+
+/// A chip is named by its folder, by the registry, and by nothing else that is compiled.
+fn chip_name(file: &File, chip: &str, faults: &mut Vec<Fault>) {
+    let own = file.path.starts_with(&format!("targets/src/{chip}/")) || file.path.starts_with(&format!("targets/src/{chip}."));
+    let registry = matches!(file.path.as_str(), "targets/src/lib.rs" | "targets/src/registry.rs");
+    let prose = matches!(file.room(), "docs" | "bench" | "models" | ".ci") || file.extension() == "md";
+    let data = !file.is_source() && file.extension() != "toml";
+    let instruction_set = INSTRUCTION_SETS.contains(&chip) && RUNS_INSTRUCTION_SETS.contains(&file.room());
+    if own || registry || prose || data || instruction_set || file.is_test() || file.path == "setup" {
+        return;
+    }
+    for (number, line) in numbered(without_tests(file)) {
+        if mentions(line, chip) {
+            let message = format!("names the chip `{chip}`: only targets/src/{chip}/ and the registry may");
+            faults.push(Fault::new(&file.path, number, "chip-name", message));
+        }
+    }
+}
+
+/// Whether `line` has the chip's name in any spelling (`x86_64`, `x86-64`, `X86-64`), other than as the machine that this
+/// code is compiled for (`target_arch = "..."`, `std::arch::...`).
+fn mentions(line: &str, chip: &str) -> bool {
+    let name = chip.replace('_', "-");
+    let folded = line.to_lowercase().replace('_', "-");
+    folded.match_indices(&name).any(|(at, _)| {
+        let (before, after) = (&folded[..at], &folded[at + name.len()..]);
+        let bounded = !before.ends_with(|c: char| c.is_alphanumeric()) && !after.starts_with(|c: char| c.is_alphanumeric());
+        let compiled_for = before.ends_with("target-arch = \"") || before.ends_with("arch::");
+        bounded && !compiled_for
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "// SPDX-License-Identifier: Apache-2.0 OR MIT\n";
+
+    fn faults(path: &str, body: &str) -> Vec<&'static str> {
+        let chips = chips(&[
+            File::new("targets/src/loongarch64/spec.rs", ""),
+            File::new("targets/src/x86_64/spec.rs", ""),
+            File::new("targets/src/moore_mp31/spec.rs", ""),
+            File::new("targets/src/mlir/mod.rs", ""),
+        ]);
+        assert_eq!(chips.len(), 3);
+        let mut faults = Vec::new();
+        check(&File::new(path, format!("{HEAD}{body}")), &chips, &mut faults);
+        faults.into_iter().map(|f| f.rule).collect()
+    }
+
+    #[test]
+    fn a_model_format_in_a_room_below_is_caught() {
+        assert_eq!(faults("ir/src/a.rs", "struct OnnxNode;\n"), ["format-word"]);
+        assert_eq!(faults("passes/src/a.rs", "let a = \"ai.onnx\";\n"), ["format-word"]);
+        assert_eq!(faults("emu/src/a.rs", "use protobuf::Message;\n"), ["format-word"]);
+        assert!(faults("ir/src/a.rs", "/// Packed as ONNX packs it.\nstruct A;\n").is_empty());
+        assert!(faults("frontend/src/a.rs", "struct OnnxNode;\n").is_empty());
+    }
+
+    #[test]
+    fn a_chip_outside_its_folder_is_caught() {
+        assert_eq!(faults("passes/src/a.rs", "if target == \"moore-mp31\" {}\n"), ["chip-name"]);
+        assert_eq!(faults("targets/src/x86_64/emit.rs", "fn moore_mp31() {}\n"), ["chip-name"]);
+        assert_eq!(faults("targets/src/mlir/emit.rs", "match arch { \"loongarch64\" => {} }\n"), ["chip-name"]);
+        assert_eq!(faults("cli/Cargo.toml", "moore_mp31 = []\n"), ["chip-name"]);
+        assert_eq!(faults("emu/src/a.rs", "// moore-mp31\n"), ["chip-name"]);
+    }
+
+    #[test]
+    fn a_chip_is_named_where_it_lives() {
+        assert!(faults("targets/src/moore_mp31/spec.rs", "id: \"moore-mp31\"\n").is_empty());
+        assert!(faults("targets/src/lib.rs", "moore_mp31::TARGET,\n").is_empty());
+        assert!(faults("docs/targets.md", "moore-mp31\n").is_empty());
+        assert!(faults("tests/src/lib.rs", "moore-mp31\n").is_empty());
+        assert!(faults("runtime/build.rs", "\"loongarch64-unknown-linux-gnu\"\n").is_empty());
+        assert!(faults("cli/src/a.rs", "#[cfg(target_arch = \"x86_64\")]\nuse std::arch::x86_64::*;\n").is_empty());
+    }
+}
