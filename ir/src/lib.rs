@@ -13,5 +13,6 @@ pub mod dtype;
 pub mod entity;
 pub mod graph;
 pub mod plan;
+pub mod numerics;
 pub mod sym;
 pub mod weight;
