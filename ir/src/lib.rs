@@ -12,6 +12,7 @@ pub mod diag;
 pub mod dtype;
 pub mod entity;
 pub mod graph;
+pub mod kernel;
 pub mod plan;
 pub mod numerics;
 pub mod sym;

@@ -261,13 +261,13 @@ pub enum Rhs {
         /// Whether it happens; the value is poison if not.
         cond: Cond,
     },
-    /// `v` clamped to `lo..=hi`; if it was outside, `code`, `at` and the value go to the status.
+    /// `v` clamped to `lo..hi` (`hi` excluded); if it was outside, `code`, `at` and the value go to the status.
     Guard {
         /// The value, an integer scalar.
         v: ExprId,
         /// Smallest legal value.
         lo: ExprId,
-        /// Largest legal value.
+        /// First value above the legal ones.
         hi: ExprId,
         /// What to report.
         code: Code,
@@ -369,15 +369,6 @@ pub enum Stmt {
         order: [u8; 2],
         /// How.
         via: Via,
-    },
-    /// Writes a tile variable.
-    TileStore {
-        /// To where.
-        to: Access,
-        /// The tile.
-        val: Place,
-        /// Which elements.
-        cond: Cond,
     },
     /// Gives the bytes of an aliased buffer to this one: they are poison again.
     Alloc(BufId),
