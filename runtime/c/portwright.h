@@ -70,7 +70,7 @@ enum {
  * may be read at data, which is then checked for dense inputs.
  *
  * Outputs: data and capacity_bytes say where to write; data null and capacity 0 asks the model for memory, which lives
- * until the session's next run (it may be handed to that run as an input). dims is null or has room for the rank in
+ * until the session's next run (it may be handed to that run as an input; the same pw_value may be passed again as it is). dims is null or has room for the rank in
  * describe(). rank, dims and data are written. dtype is 0 or must be the model's. strides describes the caller's memory;
  * it is read for the rank that the output has.
  *
@@ -133,8 +133,8 @@ typedef struct {
   pw_status (*infer)(pw_session *session, const pw_value *in, size_t n, pw_value *out, size_t m);
   /* Runs the model. stream is for bundles that drive a device and ignored by others. */
   pw_status (*run)(pw_session *session, const pw_value *in, size_t n, pw_value *out, size_t m, void *stream);
-  /* The text of the last error of the session if it is not null, else of the model if that is not null, else of this
-   * thread's last call that failed (load, open, describe). Never null. It stays until the next call of the same kind. */
+  /* With a session: the text of its last run or infer, empty when that went well (PW_E_BUSY leaves it alone). Without: the
+   * text of this thread's last load, open or describe that failed. Never null; it stays until the next such call. */
   const char *(*error)(const pw_session *session, const pw_model *model);
   void (*close)(pw_session *session); /* null is allowed; not while it runs */
   void (*unload)(pw_model *model);    /* null is allowed; memory goes when the last session is closed */

@@ -19,6 +19,11 @@
 /* Version of everything in this header. A blob carries the version that its plan was compiled against. */
 #define PW_PLAN_VERSION 1u
 
+/* All of this stays inside the library. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
 /* The run that a plan carries out. */
 typedef struct pw_session pw_ctx;
 
@@ -114,5 +119,9 @@ int32_t pw_rt_loop(pw_ctx *ctx, int32_t origin, int64_t trip, int64_t limit);
 /* 1 in api->infer of a model without PW_BLOB_DATA_SHAPES: launches are not carried out, arenas and outputs are real memory
  * with unspecified content. A plan may skip work by it; it need not. */
 int32_t pw_rt_inferring(pw_ctx *ctx);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #endif

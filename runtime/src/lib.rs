@@ -9,4 +9,5 @@
 //! It knows neither Graph IR nor Kernel IR, and no compiler.
 
 pub mod blob;
+pub mod embed;
 pub mod features;

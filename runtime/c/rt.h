@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* What the runtime's own files share. */
+#ifndef PW_RT_H
+#define PW_RT_H
+
+#include "os.h"
+#include "portwright.h"
+#include "pw_blob.h"
+#include "pw_plan.h"
+
+#define PW_ALIGN 64u
+#define PW_MAX_THREADS 256
+
+/* ---- text.c: messages, built in fixed memory, always closed by a zero, cut where they do not fit ---- */
+typedef struct {
+  char *at, *end; /* next character, and the place of the last possible zero */
+} pw_text;
+
+pw_text pw_text_in(char *memory, size_t bytes);
+void pw_put(pw_text *t, const char *s);
+void pw_put_int(pw_text *t, int64_t n);
+void pw_put_bytes(pw_text *t, uint64_t bytes);
+void pw_put_dims(pw_text *t, const int64_t *dims, int32_t rank);
+void pw_put_dtype(pw_text *t, int32_t dtype);
+/* Bits of an element; 0 = no such dtype, or one without a fixed size. */
+uint32_t pw_dtype_bits(int32_t dtype);
+const char *pw_feature_name(uint32_t bit);
+
+/* ---- pool.c ---- */
+typedef struct {
+  int64_t at, value;
+  int32_t code;
+} pw_guard_state;
+
+typedef struct {
+  pw_kernel *kernel;
+  void *const *bufs;
+  const int64_t *syms, *grid;
+  uint8_t *scratch;         /* threads * stride bytes */
+  int64_t stride, groups;
+  int32_t threads, slices;  /* slices for each thread */
+  const _Atomic uint32_t *cancelled;
+} pw_job;
+
+/* Merges b into a: the failure with the smallest position wins, then the smallest code and value. */
+void pw_guard_merge(pw_guard_state *a, const pw_guard_state *b);
+/* Models that keep the pool's threads alive. The pool itself is one for the process. */
+void pw_pool_retain(void);
+void pw_pool_release(void);
+/* Runs begin and end: how many there are tells waiting threads how long to spin. */
+void pw_pool_enter(void);
+void pw_pool_leave(void);
+/* Runs the job on up to min(threads, cpus) threads, the caller included. 0 when other runs have the pool: the caller does it
+ * alone. */
+int pw_pool_run(const pw_job *job, int32_t cpus, pw_guard_state *guard);
+
+/* ---- load.c ---- */
+typedef struct {
+  const char *name;
+  int32_t kind, dtype, rank, alias_of, append_axis, origin;
+  uint32_t flags, bits;
+  uint64_t max_bytes;
+  const int64_t *dims, *lo, *hi, *div; /* dims: -1 = symbolic */
+  const char **symbols;                /* null = fixed */
+  const int32_t *symbol;               /* -1 = fixed */
+} pw_port;
+
+struct pw_model {
+  pw_options options;
+  _Atomic uint32_t references;
+  int32_t threads, cpus;
+  uint32_t flags;
+  const char *name, *cpu;
+  const uint8_t *text, *origins;  /* the blob's tables */
+  const uint8_t *epochs;
+  uint32_t inputs, outputs, symbols, origin_count, epoch_count, input_dims, output_dims;
+  pw_port *in, *out;
+  void *store;
+  const uint8_t *weights;
+  uint64_t store_bytes, weight_bytes;
+};
+
+pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw_text *message);
+void pw_model_release(pw_model *m);
+/* Memory by the model's allocator: at least `bytes`, PW_ALIGN-aligned, content unspecified. */
+void *pw_take(const pw_model *m, uint64_t bytes);
+void pw_give(const pw_model *m, void *memory);
+const char *pw_origin(const pw_model *m, int32_t origin); /* null = none */
+int32_t pw_epoch_origin(const pw_model *m, int32_t epoch);
+/* A pw_text of a table, from its entry in the blob. */
+int32_t pw_get_i32(const uint8_t *p);
+uint32_t pw_get_u32(const uint8_t *p);
+uint64_t pw_get_u64(const uint8_t *p);
+
+/* ---- run.c ---- */
+typedef struct {
+  uint8_t *data;
+  uint64_t bytes;
+} pw_memory;
+
+typedef struct {
+  const uint8_t *data;  /* dense row-major, what the plan reads */
+  const uint8_t *lo, *hi; /* the caller's bytes, for overlaps */
+  int64_t *dims;
+  const pw_value *value;
+  pw_memory staged;
+} pw_in;
+
+typedef struct {
+  pw_value *value;
+  int64_t *dims;
+  uint8_t *target;    /* what the plan writes; null = not declared yet */
+  uint64_t bytes;
+  pw_memory own[2];   /* memory given to the caller; two, since a run may take the last one's output as input */
+  pw_memory staged;   /* dense copy of what goes elsewhere at the end */
+  int32_t given;      /* own[] given by the last run, or -1 */
+  int32_t taken;      /* own[] that this run writes, or -1 */
+  int32_t copied;     /* target is staged */
+} pw_out;
+
+struct pw_session {
+  pw_model *model;
+  _Atomic uint32_t busy, cancelled;
+  int32_t status;
+  int32_t shapes_only, inferring; /* infer; and without running the kernels */
+  uint64_t used; /* bytes that the session has allocated */
+  pw_in *in;
+  pw_out *out;
+  int64_t *symbol; /* bound by the inputs, -1 = not yet */
+  pw_memory *arena;
+  pw_memory scratch;
+  char message[1024];
+};
+
+pw_status pw_run(pw_session *s, const pw_value *in, size_t n, pw_value *out, size_t m, int infer);
+pw_status pw_session_new(pw_model *m, pw_session **out, pw_text *message);
+void pw_session_free(pw_session *s);
+/* Makes `m` at least `bytes` large (old content is lost); 0 = done. What it is for: named in the message. */
+int pw_grow(pw_session *s, pw_memory *m, int64_t bytes, int32_t origin, const char *what);
+void pw_drop(pw_session *s, pw_memory *m);
+/* Begins the message of an error unless there is one; false = there is one. */
+int pw_begin(pw_session *s, int32_t status, int32_t origin, pw_text *t);
+
+/* ---- args.c ---- */
+pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, int infer);
+pw_status pw_check_outputs(pw_session *s, pw_value *out, size_t m);
+const pw_value *pw_value_at(const pw_value *first, size_t i);
+
+/* ---- copy.c ---- */
+/* Whether the strides (null = yes) mean dense row-major. */
+int pw_is_dense(const int64_t *dims, int32_t rank, const int64_t *strides);
+/* Bytes of a dense tensor, or -1 when they do not fit 63 bits. Dims are not negative. */
+int64_t pw_bytes_of(const int64_t *dims, int32_t rank, uint32_t bits);
+/* Copies a tensor between two layouts (null strides = dense row-major). */
+void pw_copy(uint8_t *to, const int64_t *to_strides, const uint8_t *from, const int64_t *from_strides, const int64_t *dims,
+             int32_t rank, uint32_t bits);
+
+#endif

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The compiled runtime, one relocatable object a triple, and what it takes to link a model with it.
+
+#[cfg(feature = "embed")]
+include!(concat!(env!("OUT_DIR"), "/objects.rs"));
+#[cfg(not(feature = "embed"))]
+pub(crate) const OBJECTS: &[(&str, &[u8])] = &[];
+
+/// The runtime for that triple, an ELF relocatable object; `None` when there is none, as for every triple in a build without
+/// the feature `embed`. The vendor part of a triple does not matter (`x86_64-unknown-linux-gnu`).
+pub fn object_for(triple: &str) -> Option<&'static [u8]> {
+    let short = short_triple(triple);
+    OBJECTS.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
+}
+
+/// The triples that [`object_for`] knows in this build.
+pub fn triples() -> impl Iterator<Item = &'static str> {
+    OBJECTS.iter().map(|(t, _)| *t)
+}
+
+/// A triple without its vendor: `x86_64-unknown-linux-gnu` is `x86_64-linux-gnu`.
+fn short_triple(triple: &str) -> String {
+    let parts: Vec<&str> = triple.split('-').collect();
+    match parts.as_slice() {
+        [arch, _vendor, os, abi] => format!("{arch}-{os}-{abi}"),
+        _ => triple.to_string(),
+    }
+}
+
+/// Arguments for `ld.lld` that make `output` (lib/libmodel.so) from the model's objects and the runtime's. `name` is the
+/// model's name as a C identifier ([`crate::header::identifier`]): `pw_NAME_api` becomes another name of `pw_bundle_api`.
+pub fn link_arguments(name: &str, objects: &[&str], runtime: &str, output: &str) -> Vec<String> {
+    let fixed = ["-shared", "--build-id=none", "--hash-style=gnu", "-z", "now", "-z", "noexecstack", "-z", "relro", "--gc-sections"];
+    let mut args: Vec<String> = fixed.iter().map(|s| s.to_string()).collect();
+    args.extend(["-soname".into(), "libmodel.so".into()]);
+    args.push(format!("--defsym=pw_{name}_api=pw_bundle_api"));
+    args.extend(["-o".into(), output.into()]);
+    args.extend(objects.iter().map(|o| o.to_string()));
+    args.push(runtime.into());
+    args
+}
+
+/// The public C header, `portwright.h`.
+pub const ABI_HEADER: &str = include_str!("../c/portwright.h");
+/// The header that plans and kernels are compiled against, `pw_plan.h`.
+pub const PLAN_HEADER: &str = include_str!("../c/pw_plan.h");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_elf_and_free_of_paths() {
+        for triple in triples() {
+            let object = object_for(triple).unwrap();
+            assert_eq!(&object[..4], b"\x7fELF", "{triple}");
+            let text = String::from_utf8_lossy(object);
+            for word in [env!("CARGO_MANIFEST_DIR"), "/usr/", "clang version"] {
+                assert!(!text.contains(word), "the object for {triple} contains {word}");
+            }
+        }
+        assert!(object_for("vax-dec-vms").is_none());
+        #[cfg(feature = "embed")]
+        assert!(object_for("x86_64-unknown-linux-gnu").is_some() && object_for("loongarch64-linux-gnu").is_some());
+    }
+}
