@@ -1,2 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-fn main() {}
+//! `cargo xtask`: the project's own commands. Run without arguments for the list.
+
+mod notice;
+mod process;
+mod test;
+
+use process::Task;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [--no-default-features] [FILTER]   build and run all tests; the last line counts them
+  bless [FILTER]                          accept what the stage snapshots are now
+  tidy                                    check the rules of the house (seconds, no LLVM)
+  suite-data [DIR] [--only GLOB]          write the ONNX test suite, by default to tools/.cache/suite
+  fetch-tools [--minimal]                 run ./setup
+  notice                                  write the list of crates in NOTICE again
+
+Example: cargo xtask test softmax
+";
+
+/// What a command ends with: a sentence for the user, if it failed.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match command.as_str() {
+        "test" => test::run(&rest),
+        "bless" => bless(&rest),
+        "tidy" => Task::cargo(["test", "--quiet", "--package", "portwright-tidy"]).args(&rest).run(),
+        "suite-data" => suite_data(&rest),
+        "fetch-tools" => Task::new(root().join("setup")).args(&rest).run(),
+        "notice" => notice::write(),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => {
+            eprint!("xtask: no command `{other}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
+
+fn bless(rest: &[String]) -> Outcome {
+    Task::cargo(["test", "--package", "portwright-tests", "--test", "cases", "--"]).args(rest).env("INSTA_UPDATE", "always").run()
+}
+
+fn suite_data(rest: &[String]) -> Outcome {
+    let cache = root().join("tools/.cache");
+    let python = cache.join("python/bin/python");
+    if !python.exists() {
+        return Err("no Python in tools/.cache: run ./setup first".to_string());
+    }
+    let folder_given = rest.first().is_some_and(|first| !first.starts_with("--"));
+    let mut task = Task::new(python).arg(root().join("tools/suite_data.py"));
+    if !folder_given {
+        task = task.arg(cache.join("suite"));
+    }
+    task.args(rest).run()
+}
