@@ -16,4 +16,5 @@ pub mod kernel;
 pub mod plan;
 pub mod numerics;
 pub mod sym;
+pub mod text;
 pub mod weight;

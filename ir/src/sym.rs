@@ -471,7 +471,7 @@ pub fn product<'a>(dims: impl IntoIterator<Item = &'a SymExpr>) -> SymExpr {
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Atom::Sym(s) => f.write_str(s),
+            Atom::Sym(s) => f.write_str(&crate::text::print_name(s)),
             Atom::Div(a, b) => write!(f, "floor({a}, {b})"),
             Atom::Ceil(a, b) => write!(f, "ceil({a}, {b})"),
             Atom::Mod(a, b) => write!(f, "mod({a}, {b})"),
