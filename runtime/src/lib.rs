@@ -11,3 +11,4 @@
 pub mod blob;
 pub mod embed;
 pub mod features;
+pub mod store;

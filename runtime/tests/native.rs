@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The C runtime as bundles use it: a model object written by hand (`c/fake_model.c`) is linked with the runtime into
+//! libraries, and a C program (`c/driver.c`) holds them to every sentence of the C ABI. What needs a tool that is not there
+//! prints `skipped: reason`.
+
+use portwright_runtime::blob::{Blob, Dim, Port, Symbol};
+use portwright_runtime::embed;
+use portwright_runtime::features::{self, Arch};
+use portwright_runtime::store::{Layout, StoreWriter};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The first of the programs that runs.
+fn tool(names: &[&str]) -> Option<String> {
+    names.iter().find(|n| Command::new(n).arg("--version").output().is_ok_and(|o| o.status.success())).map(|n| n.to_string())
+}
+
+fn run(program: &str, args: &[&str]) -> Result<String, String> {
+    let out = Command::new(program).args(args).output().map_err(|e| format!("{program}: {e}"))?;
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    if out.status.success() { Ok(text) } else { Err(format!("{program} {args:?}: {}\n{text}", out.status)) }
+}
+
+struct Tools {
+    clang: String,
+    lld: String,
+    cc: String,
+}
+
+/// Says why the test is skipped, once, and returns nothing.
+fn tools() -> Option<Tools> {
+    let found = (tool(&["clang-22", "clang"]), tool(&["ld.lld-22", "ld.lld"]), tool(&["cc", "gcc", "clang-22"]));
+    match found {
+        (Some(clang), Some(lld), Some(cc)) => Some(Tools { clang, lld, cc }),
+        (clang, lld, cc) => {
+            println!("skipped: missing tool (clang: {clang:?}, ld.lld: {lld:?}, cc: {cc:?})");
+            None
+        }
+    }
+}
+
+fn weights() -> Layout {
+    let mut layout = Layout::new();
+    layout.push("unused", 2, &[3], 3, 64).unwrap();
+    assert_eq!(layout.push("w", 1, &[4], 16, 64).unwrap(), 64);
+    layout
+}
+
+fn fake(arch: Arch) -> Blob {
+    let symbol = |name: &str, hi| Symbol { name: name.into(), lo: 0, hi, div: 1 };
+    let port = |name: &str, dtype, dims: &[Dim]| Port { name: name.into(), dtype, dims: dims.to_vec(), ..Port::default() };
+    let feature: &[&str] = match arch {
+        Arch::X86_64 => &["sse3"],
+        Arch::Loongarch64 => &["d"],
+        _ => &[],
+    };
+    Blob {
+        name: "fake".into(),
+        arch: Some(arch),
+        cpu: "test-cpu".into(),
+        features: feature.iter().filter_map(|f| features::bit(arch, f)).collect(),
+        data_shapes: false,
+        symbols: vec![symbol("N", i64::MAX), symbol("M", 1 << 40), symbol("P", 100_000), symbol("P + 1", 100_001)],
+        inputs: vec![
+            port("x", 1, &[Dim::Symbol(0), Dim::Fixed(4)]),
+            port("index", 7, &[Dim::Symbol(1)]),
+            port("cache", 1, &[Dim::Fixed(2), Dim::Symbol(2), Dim::Fixed(3)]),
+            Port { read_by_plan: true, ..port("mode", 7, &[Dim::Fixed(1)]) },
+        ],
+        outputs: vec![
+            Port { origin: Some(1), ..port("y", 1, &[Dim::Symbol(1), Dim::Fixed(4)]) },
+            Port { alias_of: Some(2), append_axis: Some(1), ..port("cache_out", 1, &[Dim::Fixed(2), Dim::Symbol(3), Dim::Fixed(3)]) },
+            port("twice", 7, &[Dim::Fixed(1)]),
+        ],
+        origins: vec!["enc/Mul".into(), "emb/Gather".into(), "body/Loop".into()],
+        epochs: vec![Some(0)],
+        store: weights().reference(),
+    }
+}
+
+/// Writes a bundle's library and weights to `dir`; returns the library.
+fn bundle(t: &Tools, dir: &Path, triple: &str, runtime: Option<&Path>, flags: &[&str]) -> Result<PathBuf, String> {
+    let c = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |p: &Path| p.display().to_string();
+    let arch = Arch::of_triple(triple).ok_or("triple")?;
+    for d in ["lib", "weights", "build"] {
+        std::fs::create_dir_all(dir.join(d)).map_err(|e| e.to_string())?;
+    }
+    let blob = fake(arch).write().map_err(|e| e.to_string())?;
+    let numbers: Vec<String> = blob.iter().map(u8::to_string).collect();
+    let constness = if flags.contains(&"-DMUTABLE_BLOB") { "" } else { "const " };
+    let source = format!(
+        "#define HIDDEN __attribute__((visibility(\"hidden\")))\n\
+         HIDDEN {constness}unsigned char pw_model_blob[] __attribute__((aligned(8))) = {{{}}};\n\
+         HIDDEN const unsigned long pw_model_blob_size = sizeof pw_model_blob;\n",
+        numbers.join(",")
+    );
+    let (blob_c, blob_o, model_o) = (dir.join("build/blob.c"), dir.join("build/blob.o"), dir.join("build/model.o"));
+    std::fs::write(&blob_c, source).map_err(|e| e.to_string())?;
+    let target = format!("--target={triple}");
+    let include = format!("-I{}", text(&c.join("c")));
+    let base = [target.as_str(), "-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fPIC", "-Wall", "-Wextra", "-Werror", "-c"];
+    let compile = |from: &Path, to: &Path| {
+        let (from, to) = (text(from), text(to));
+        run(&t.clang, &[&base[..], flags, &[include.as_str(), &from, "-o", &to]].concat())
+    };
+    compile(&blob_c, &blob_o)?;
+    compile(&c.join("tests/c/fake_model.c"), &model_o)?;
+    let runtime_o = match runtime {
+        Some(path) => path.to_path_buf(),
+        None => {
+            let path = dir.join("build/runtime.o");
+            std::fs::write(&path, embed::object_for(triple).ok_or("no embedded runtime")?).map_err(|e| e.to_string())?;
+            path
+        }
+    };
+    let lib = dir.join("lib/libmodel.so");
+    let (model_o, blob_o, runtime_o, out) = (text(&model_o), text(&blob_o), text(&runtime_o), text(&lib));
+    let args = embed::link_arguments("fake", &[&model_o, &blob_o], &runtime_o, &out);
+    run(&t.lld, &args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let layout = weights();
+    let store = StoreWriter::create(&dir.join("weights/store.bin"), &layout).map_err(|e| e.to_string())?;
+    let w: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    store.put(1, 0, &w).and_then(|()| store.finish()).map_err(|e| e.to_string())?;
+    Ok(lib)
+}
+
+fn driver(t: &Tools, dir: &Path) -> Result<String, String> {
+    let c = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (include, source) = (c.join("c").display().to_string(), c.join("tests/c/driver.c").display().to_string());
+    let program = dir.join("driver").display().to_string();
+    run(&t.cc, &["-std=gnu11", "-O1", "-frounding-math", "-Wall", "-I", &include, &source, "-o", &program, "-ldl", "-lpthread", "-lm"])?;
+    Ok(program)
+}
+
+/// The host's triple, if there is a runtime for it.
+fn host() -> Option<String> {
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    embed::object_for(&triple).map(|_| triple)
+}
+
+#[test]
+fn every_sentence_of_the_abi() {
+    let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
+    let dir = tempfile::tempdir().unwrap();
+    let d = |n: &str| dir.path().join(n);
+    for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+        bundle(&t, &d(name), &triple, None, flags).unwrap();
+    }
+    let program = driver(&t, dir.path()).unwrap();
+    let paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
+    let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    println!("{}", text.as_ref().unwrap_or_else(|e| e));
+    assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
+}
+
+#[test]
+fn many_threads_on_few_cpus() {
+    let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
+    let dir = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/runtime.c").display().to_string();
+    let object = dir.path().join("runtime.o");
+    let target = format!("--target={triple}");
+    let args = [target.as_str(), "-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fPIC", "-fvisibility=hidden", "-DPW_CPUS=8"];
+    run(&t.clang, &[&args[..], &["-c", &source, "-o", &object.display().to_string()]].concat()).unwrap();
+    let d = |n: &str| dir.path().join(n);
+    for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+        bundle(&t, &d(name), &triple, Some(&object), flags).unwrap();
+    }
+    let program = driver(&t, dir.path()).unwrap();
+    let mut paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
+    paths.push("quick".into());
+    let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    println!("{}", text.as_ref().unwrap_or_else(|e| e));
+    assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
+}
+
+/// Every triple links into a library that exports two symbols and needs only what all C libraries have.
+#[test]
+fn every_triple_links() {
+    let Some(t) = tools() else { return };
+    let Some(nm) = tool(&["llvm-nm-22", "llvm-nm", "nm"]) else { return println!("skipped: no nm") };
+    let dir = tempfile::tempdir().unwrap();
+    for triple in embed::triples() {
+        let lib = bundle(&t, &dir.path().join(triple), triple, None, &[]).unwrap().display().to_string();
+        let again = bundle(&t, &dir.path().join(format!("{triple}-2")), triple, None, &[]).unwrap();
+        assert_eq!(std::fs::read(&lib).unwrap(), std::fs::read(&again).unwrap(), "{triple}: the same input gives other bytes");
+        let symbols = run(&nm, &["-D", &lib]).unwrap();
+        let mut exported = Vec::new();
+        for line in symbols.lines() {
+            let mut words = line.split_whitespace().rev();
+            let (name, kind) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            let allowed = ["memcpy", "memset", "memcmp", "pthread_create", "pthread_join", "__tls_get_addr", "getauxval"];
+            match kind {
+                "U" | "w" => assert!(allowed.contains(&name), "{triple}: needs {name}"),
+                _ => exported.push(name.to_string()),
+            }
+        }
+        exported.sort();
+        assert_eq!(exported, ["pw_bundle_api", "pw_fake_api", "pw_rt_pool_v1"], "{triple}");
+    }
+}
