@@ -29,6 +29,7 @@ use crate::weight::Weight;
 
 pub mod attr;
 pub mod infer;
+pub mod interp;
 pub mod op;
 pub mod patch;
 pub mod symbolic;

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Ops against numbers from numpy and the ONNX reference.
+
+use super::*;
+use crate::dtype::DType;
+use crate::graph::op::*;
+use crate::graph::types::*;
+
+/// `n` numbers that are exact in every float: 0.5, -0.25, ..
+fn ramp(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7 + 3) % 11) as f32 * 0.25 - 1.0).collect()
+}
+fn f(dims: &[usize]) -> Tensor {
+    Tensor::from_f32(dims.to_vec(), &ramp(dims.iter().product()))
+}
+fn t(dims: &[usize], v: &[f32]) -> Tensor {
+    assert_eq!(dims.iter().product::<usize>(), v.len());
+    Tensor::from_f32(dims.to_vec(), v)
+}
+fn ints(dims: &[usize], v: &[i64]) -> Tensor {
+    Tensor::from_i64(dims.to_vec(), v)
+}
+fn dims(d: &[i64]) -> Dims {
+    d.iter().map(|&d| d.into()).collect()
+}
+
+/// A graph of one node whose operands are inputs of fixed dims.
+fn one_node(op: Op, inputs: &[Tensor], regions: Vec<Graph>) -> Graph {
+    let mut g = Graph::new("main");
+    let vs: Vec<ValueId> = inputs.iter().enumerate().map(|(i, t)| g.add_input(format!("x{i}"), type_of(t))).collect();
+    for s in defined(&op).to_vec() {
+        g.add_symbol(Symbol { name: s, lo: 0, hi: 1 << 20, div: 1, source: SymSource::Result });
+    }
+    let n = g.add_with_regions(op, &vs, regions, Origin::path("main/node")).unwrap_or_else(|f| panic!("{}", f.message));
+    for (i, v) in g.node(n).results.clone().into_iter().enumerate() {
+        g.add_output(format!("y{i}"), v);
+    }
+    g
+}
+fn type_of(t: &Tensor) -> TensorType {
+    TensorType::fixed(t.dtype, &t.dims.iter().map(|&d| d as i64).collect::<Vec<_>>())
+}
+fn all(op: Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+    run(&one_node(op, inputs, vec![]), inputs, &Options::default())
+}
+fn eval(op: Op, inputs: &[Tensor]) -> Tensor {
+    all(op, inputs).unwrap_or_else(|e| panic!("{e}")).remove(0)
+}
+#[track_caller]
+fn close(got: &Tensor, dims: &[usize], want: &[f64]) {
+    assert_eq!(got.dims, dims);
+    for (i, (g, w)) in got.to_f64().iter().zip(want).enumerate() {
+        assert!((g - w).abs() <= 2e-6 * w.abs().max(1.0) || g.is_nan() && w.is_nan(), "element {i}: {g}, expected {w}\n{got:?}");
+    }
+    assert_eq!(got.len(), want.len());
+}
+#[track_caller]
+fn exact(got: &Tensor, want: &Tensor) {
+    assert_eq!(got, want);
+}
+
+#[test]
+fn elementwise_broadcasts() {
+    let r = eval(Op::Binary(BinaryOp::Add), &[t(&[2, 1], &[1.0, 2.0]), t(&[3], &[10.0, 20.0, 30.0])]);
+    exact(&r, &t(&[2, 3], &[11.0, 21.0, 31.0, 12.0, 22.0, 32.0]));
+}
