@@ -3,6 +3,7 @@
 
 mod notice;
 mod process;
+mod suite;
 mod test;
 
 use process::Task;
@@ -16,6 +17,7 @@ cargo xtask COMMAND
   bless [FILTER]                          accept what the stage snapshots are now
   tidy                                    check the rules of the house (seconds, no LLVM)
   suite-data [DIR] [--only GLOB]          write the ONNX test suite, by default to tools/.cache/suite
+  suite [--target T] [--bless]            run that suite, by default on host; a case that passed before must pass
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "bless" => bless(&rest),
         "tidy" => Task::cargo(["test", "--quiet", "--package", "portwright-tidy"]).args(&rest).run(),
+        "suite" => suite::run(&rest),
         "suite-data" => suite_data(&rest),
         "fetch-tools" => Task::new(root().join("setup")).args(&rest).run(),
         "notice" => notice::write(),
