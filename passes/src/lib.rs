@@ -6,4 +6,10 @@
 //! **Must never know:** ONNX, any chip by name.
 #![deny(missing_docs)]
 
+pub mod schedule;
 pub mod spec;
+pub mod canonical;
+pub mod rules;
+pub mod decompose;
+pub mod fold;
+pub mod hoist;

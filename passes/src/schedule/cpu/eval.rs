@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One element, or one vector of elements, of any value of a region at given coordinates.
+//!
+//! Movement ops rewrite coordinates, elementwise ops become expressions, inputs become loads. What a schedule has computed itself (an
+//! accumulator, a reduced row) it binds to coordinates, and evaluation stops there. A value whose coordinates do not involve the lane
+//! is a scalar; it is splat where it meets a vector.
+
+use std::collections::HashMap;
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{Graph, Literal, Node, Op, PadMode, Scalar, ValueId};
+use portwright_ir::kernel::{Buf, Code, Ex, Kb, Mem, Ty};
+use portwright_ir::numerics;
+use portwright_ir::sym::SymExpr;
+
+use super::super::{SymMap, Unschedulable};
+use super::elementwise;
+use super::index::{Indices, LANE};
+
+/// Why an element cannot be computed this way.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    /// Not at this vector width; one element at a time it can.
+    NeedScalar,
+    /// Not at all.
+    No(Unschedulable),
+}
+
+impl Stop {
+    /// Not at all, because.
+    pub(crate) fn no<T>(reason: impl Into<String>) -> Result<T, Stop> {
+        Err(Stop::No(Unschedulable::new(reason)))
+    }
+}
+
+/// Conditions `0 <= e < end`, all of which must hold for the element to be touched.
+pub(crate) type Guard = Vec<(SymExpr, SymExpr)>;
+
+type Key = (ValueId, Vec<SymExpr>, Guard);
+
+/// A guard in the kernel.
+enum CondEx {
+    Always,
+    When(Ex),
+    Mask(Ex),
+}
+
+/// Values computed in one block of the kernel.
+#[derive(Default)]
+struct Scope {
+    values: HashMap<Key, Ex>,
+    masks: HashMap<Guard, Ex>,
+}
+
+/// Evaluates values of a region inside a kernel that is being built.
+pub(crate) struct Eval<'a> {
+    /// The region.
+    pub(crate) graph: &'a Graph,
+    /// Loop variables.
+    pub(crate) ix: Indices,
+    /// Names of symbols in the kernel.
+    pub(crate) syms: SymMap,
+    /// Lanes of a vector.
+    pub(crate) width: u32,
+    bufs: HashMap<ValueId, Buf>,
+    /// Values kept in local memory, indexed by the trailing coordinates.
+    rows: HashMap<ValueId, (Buf, usize)>,
+    scopes: Vec<Scope>,
+    uses: HashMap<ValueId, u32>,
+}
+
+impl<'a> Eval<'a> {
+    /// Starts evaluation of a region.
+    pub(crate) fn new(graph: &'a Graph, syms: SymMap, width: u32) -> Self {
+        let mut uses = HashMap::new();
+        for n in graph.node_ids() {
+            for &v in &graph.node(n).operands {
+                *uses.entry(v).or_default() += 1;
+            }
+        }
+        for o in graph.outputs() {
+            *uses.entry(o.value).or_default() += 1;
+        }
+        let scopes = vec![Scope::default()];
+        let mut ix = Indices::default();
+        ix.width = width;
+        Eval { graph, ix, syms, width, bufs: HashMap::new(), rows: HashMap::new(), scopes, uses }
+    }
+    /// Dims of a value in the kernel's symbols.
+    pub(crate) fn dims(&self, v: ValueId) -> Vec<SymExpr> {
+        self.graph.ty(v).dims.iter().map(|d| self.syms.to_kernel(d)).collect()
+    }
+    /// Dtype of a value.
+    pub(crate) fn dtype(&self, v: ValueId) -> DType {
+        self.graph.ty(v).dtype
+    }
+    /// Says which buffer a value is loaded from.
+    pub(crate) fn bind_buf(&mut self, v: ValueId, buf: Buf) {
+        self.bufs.insert(v, buf);
+    }
+    /// Says that a value is kept in local memory, indexed by its last `rank` coordinates.
+    pub(crate) fn bind_row(&mut self, v: ValueId, buf: Buf, rank: usize) {
+        self.rows.insert(v, (buf, rank));
+    }
+    /// Forgets all rows.
+    pub(crate) fn forget_rows(&mut self) {
+        self.rows.clear();
+    }
+    /// The guard as a mask of the open width (a scalar at width 1); `None` if it always holds.
+    pub(crate) fn mask(&mut self, k: &mut Kb<'_>, guard: &Guard) -> Result<Option<Ex>, Stop> {
+        Ok(match self.cond(k, guard)? {
+            CondEx::Always => None,
+            CondEx::When(c) => Some(self.widen(&c)),
+            CondEx::Mask(m) => Some(m),
+        })
+    }
+    /// Says what a value is at these coordinates, in the open block.
+    pub(crate) fn bind(&mut self, v: ValueId, coords: &[SymExpr], guard: &Guard, ex: Ex) {
+        self.top().values.insert((v, coords.to_vec(), relevant(guard, coords)), ex);
+    }
+    /// Changes the number of lanes; values that were computed at another number must not be met again.
+    pub(crate) fn set_width(&mut self, width: u32) {
+        self.width = width;
+        self.ix.width = width;
+    }
+    /// Opens a block: what is computed in it is forgotten at its end.
+    pub(crate) fn open(&mut self) {
+        self.scopes.push(Scope::default());
+    }
+    /// Closes a block.
+    pub(crate) fn close(&mut self) {
+        self.scopes.pop();
+    }
+    fn top(&mut self) -> &mut Scope {
+        if self.scopes.is_empty() {
+            self.scopes.push(Scope::default());
+        }
+        let last = self.scopes.len() - 1;
+        &mut self.scopes[last]
+    }
+    /// `guard` with `0 <= e < end` added, unless that always holds.
+    pub(crate) fn guarded(&self, guard: &Guard, e: &SymExpr, end: &SymExpr) -> Guard {
+        let mut g = guard.clone();
+        let pair = (e.clone(), end.clone());
+        if !self.ix.in_range(e, end) && !g.contains(&pair) {
+            g.push(pair);
+        }
+        g
+    }
+
+    /// A scalar as a vector of the open width; a vector as it is.
+    pub(crate) fn widen(&self, e: &Ex) -> Ex {
+        match e.ty() {
+            Some(Ty::Vec(..)) => e.clone(),
+            _ => e.splat(self.width),
+        }
+    }
+    /// A vector of indices `base + step * lane`.
+    pub(crate) fn lanes(&self, k: &Kb<'_>, base: &SymExpr, step: i64) -> Ex {
+        let b = self.ix.emit(k, base);
+        match (self.width, step) {
+            (1, _) => b,
+            (w, 1) => b.iota(w),
+            (w, s) => b.splat(w) + Ex::int(0).typed(&Ty::Scalar(DType::I64)).iota(w) * s,
+        }
+    }
+
+    /// The guard as an expression: none, a scalar, or a mask of the open width.
+    fn cond(&mut self, k: &mut Kb<'_>, guard: &Guard) -> Result<CondEx, Stop> {
+        if guard.is_empty() {
+            return Ok(CondEx::Always);
+        }
+        if let Some(found) = self.scopes.iter().rev().find_map(|s| s.masks.get(guard)) {
+            return Ok(if matches!(found.ty(), Some(Ty::Vec(..))) { CondEx::Mask(found.clone()) } else { CondEx::When(found.clone()) });
+        }
+        let (mut scalar, mut mask): (Option<Ex>, Option<Ex>) = (None, None);
+        for (e, end) in guard {
+            let Some((base, step)) = Indices::linear(e) else { return Err(Stop::NeedScalar) };
+            let end_ex = self.ix.emit(k, end);
+            if step == 0 || self.width == 1 {
+                let x = self.ix.emit(k, &base);
+                let below = x.lt(&end_ex);
+                let c = if self.ix.bounds(&base).0 >= 0 { below } else { x.ge(0) & below };
+                scalar = Some(scalar.map_or(c.clone(), |s| s & c));
+            } else {
+                let c = if step == 1 && self.ix.bounds(&base).0 >= 0 {
+                    self.ix.emit(k, &base).mask_lt(&end_ex, self.width)
+                } else {
+                    let x = k.let_("at", self.lanes(k, &base, step));
+                    x.ge(0) & x.lt(end_ex.splat(self.width))
+                };
+                mask = Some(mask.map_or(c.clone(), |m| m & c));
+            }
+        }
+        let ex = match (scalar, mask) {
+            (Some(s), Some(m)) => m & s.splat(self.width),
+            (Some(s), None) => s,
+            (None, Some(m)) => m,
+            (None, None) => return Ok(CondEx::Always),
+        };
+        let named = k.let_("in", ex);
+        self.top().masks.insert(guard.clone(), named.clone());
+        Ok(if matches!(named.ty(), Some(Ty::Vec(..))) { CondEx::Mask(named) } else { CondEx::When(named) })
+    }
+
+    /// A value at coordinates: a scalar if they do not involve the lane, else a vector of the open width.
+    pub(crate) fn value(&mut self, k: &mut Kb<'_>, v: ValueId, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+        let guard = relevant(guard, coords);
+        let key = (v, coords.to_vec(), guard.clone());
+        if let Some(found) = self.scopes.iter().rev().find_map(|s| s.values.get(&key)) {
+            return Ok(found.clone());
+        }
+        let (ex, is_load) = if let Some(&(buf, rank)) = self.rows.get(&v) {
+            (self.load(k, "row", buf, &coords[coords.len() - rank..], &guard)?, true)
+        } else if let Some(&buf) = self.bufs.get(&v) {
+            let name = self.graph.value(v).name.clone().unwrap_or_else(|| "x".into());
+            (self.load(k, &name, buf, coords, &guard)?, true)
+        } else {
+            let Some(n) = self.graph.producer_id(v) else { return Stop::no("an input without a buffer") };
+            let node: &'a Node = self.graph.node(n);
+            (self.node(k, node, v, coords, &guard)?, false)
+        };
+        // What is used again is named, so that it is computed once; loads are named already.
+        let shared = self.uses.get(&v).copied().unwrap_or(0) > 1;
+        let trivial = self.graph.producer(v).is_some_and(|n| n.op.is_source() || n.op.is_movement());
+        let ex = if shared && !is_load && !trivial { k.let_("t", ex) } else { ex };
+        self.top().values.insert(key, ex.clone());
+        Ok(ex)
+    }
+
+    /// Elements of a buffer at coordinates.
+    pub(crate) fn load(&mut self, k: &mut Kb<'_>, name: &str, buf: Buf, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+        let mut parts = Vec::with_capacity(coords.len());
+        for c in coords {
+            parts.push(Indices::linear(c).ok_or(Stop::NeedScalar)?);
+        }
+        let cond = self.cond(k, guard)?;
+        let vector = self.width > 1 && parts.iter().any(|p| p.1 != 0);
+        let last = parts.len().saturating_sub(1);
+        let contiguous = vector && parts.iter().enumerate().all(|(i, p)| p.1 == i64::from(i == last));
+        let mut idx = Vec::with_capacity(parts.len());
+        for (i, (base, step)) in parts.iter().enumerate() {
+            let x = if vector && !contiguous && *step != 0 { self.lanes(k, base, *step) } else { self.ix.emit(k, base) };
+            idx.push((x, if contiguous && i == last { self.width } else { 1 }));
+        }
+        let zero = || if buf.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) };
+        let mem = match cond {
+            CondEx::Always => Mem::new(buf, idx),
+            CondEx::When(c) => Mem::new(buf, idx).when(c).or(zero()),
+            CondEx::Mask(m) => Mem::new(buf, idx).mask(m).or(zero()),
+        };
+        Ok(if vector && !contiguous { k.gather(name, mem) } else { k.load(name, mem) })
+    }
+
+    /// Stores a value at coordinates.
+    pub(crate) fn store(&mut self, k: &mut Kb<'_>, buf: Buf, coords: &[SymExpr], guard: &Guard, ex: &Ex) -> Result<(), Stop> {
+        let mut parts = Vec::with_capacity(coords.len());
+        for c in coords {
+            parts.push(Indices::linear(c).ok_or(Stop::NeedScalar)?);
+        }
+        let cond = self.cond(k, guard)?;
+        let vector = self.width > 1 && parts.iter().any(|p| p.1 != 0);
+        let last = parts.len().saturating_sub(1);
+        let contiguous = vector && parts.iter().enumerate().all(|(i, p)| p.1 == i64::from(i == last));
+        let mut idx = Vec::with_capacity(parts.len());
+        for (i, (base, step)) in parts.iter().enumerate() {
+            let x = if vector && !contiguous && *step != 0 { self.lanes(k, base, *step) } else { self.ix.emit(k, base) };
+            idx.push((x, if contiguous && i == last { self.width } else { 1 }));
+        }
+        let mem = match cond {
+            CondEx::Always => Mem::new(buf, idx),
+            CondEx::When(c) => Mem::new(buf, idx).when(c),
+            CondEx::Mask(m) => Mem::new(buf, idx).mask(m),
+        };
+        let ex = if vector { self.widen(ex) } else { ex.clone() };
+        if vector && !contiguous {
+            k.scatter(mem, ex)
+        } else {
+            k.store(mem, ex)
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, k: &mut Kb<'_>, node: &'a Node, v: ValueId, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+        let dtype = self.dtype(v);
+        match &node.op {
+            Op::Const { value } => self.literal(k, value, coords),
+            Op::Fill { value, .. } => Ok(scalar_ex(*value)),
+            Op::Iota { axis, .. } => {
+                let c = &coords[*axis as usize];
+                let (base, step) = Indices::linear(c).ok_or(Stop::NeedScalar)?;
+                let at = if step == 0 { self.ix.emit(k, &base) } else { self.lanes(k, &base, step) };
+                Ok(at.cast(dtype))
+            }
+            Op::DimTensor { values, .. } => {
+                let list: Vec<Ex> = values.iter().map(|e| k.dim(&self.syms.to_kernel(e)).cast(dtype)).collect();
+                self.pick(k, &list, coords)
+            }
+            Op::Reshape { .. } => {
+                let (from, to) = (self.dims(v), self.dims(node.operands[0]));
+                let inner = self.reshape(coords, &from, &to);
+                self.value(k, node.operands[0], &inner, guard)
+            }
+            Op::Transpose { perm } => {
+                let mut inner = vec![SymExpr::from(0); perm.len()];
+                for (i, &p) in perm.iter().enumerate() {
+                    inner[p as usize] = coords[i].clone();
+                }
+                self.value(k, node.operands[0], &inner, guard)
+            }
+            Op::Broadcast { .. } => {
+                let inner = self.broadcast(node.operands[0], v, coords);
+                self.value(k, node.operands[0], &inner, guard)
+            }
+            Op::Slice { starts, steps, .. } => {
+                let inner: Vec<SymExpr> =
+                    (coords.iter().zip(starts).zip(steps)).map(|((c, s), &step)| self.syms.to_kernel(s) + c.clone() * step).collect();
+                self.value(k, node.operands[0], &inner, guard)
+            }
+            Op::Pad { mode, low, interior, .. } => self.pad(k, node, *mode, low, interior, coords, guard),
+            Op::Concat { axis } => self.concat(k, node, *axis as usize, coords, guard),
+            Op::Gather { axis } => {
+                let axis = *axis as usize;
+                let (x, i) = (node.operands[0], node.operands[1]);
+                let index_rank = self.graph.ty(i).rank();
+                let index = self.value(k, i, &coords[axis..axis + index_rank], guard)?;
+                let row = self.index(k, &index, &self.dims(x)[axis], &coords[axis..axis + index_rank], &self.dims(i))?;
+                let mut inner = coords[..axis].to_vec();
+                inner.push(row);
+                inner.extend_from_slice(&coords[axis + index_rank..]);
+                self.value(k, x, &inner, guard)
+            }
+            Op::GatherElements { axis } => {
+                let (x, i) = (node.operands[0], node.operands[1]);
+                let index = self.value(k, i, coords, guard)?;
+                let mut inner = coords.to_vec();
+                inner[*axis as usize] = self.index(k, &index, &self.dims(x)[*axis as usize], coords, &self.dims(i))?;
+                self.value(k, x, &inner, guard)
+            }
+            Op::GatherNd { batch } => {
+                let (x, i) = (node.operands[0], node.operands[1]);
+                let (dims, index_dims) = (self.dims(x), self.dims(i));
+                let lead = index_dims.len() - 1;
+                let Some(count) = index_dims[lead].as_const() else { return Stop::no("gather_nd with a dynamic index length") };
+                let mut inner = coords[..*batch as usize].to_vec();
+                for j in 0..count {
+                    let mut at = coords[..lead].to_vec();
+                    at.push(j.into());
+                    let index = self.value(k, i, &at, guard)?;
+                    let row = self.index(k, &index, &dims[*batch as usize + j as usize], &at, &index_dims)?;
+                    inner.push(row);
+                }
+                inner.extend_from_slice(&coords[lead..]);
+                self.value(k, x, &inner, guard)
+            }
+            op if op.is_elementwise() => {
+                let mut args = Vec::with_capacity(node.operands.len());
+                for &o in &node.operands {
+                    let inner = self.broadcast(o, v, coords);
+                    args.push(self.value(k, o, &inner, guard)?);
+                }
+                if args.iter().any(|a| matches!(a.ty(), Some(Ty::Vec(..)))) {
+                    args = args.iter().map(|a| self.widen(a)).collect();
+                }
+                let from = self.dtype(node.operands[node.operands.len() - 1]);
+                elementwise::emit(k, op, from, dtype, &args)
+            }
+            Op::RandomUniform { .. } => Stop::no("random numbers inside a fused kernel"),
+            op => Stop::no(format!("`{}` inside this kind of kernel", op.mnemonic())),
+        }
+    }
+
+    /// Whether neighbors along the lane are neighbors in memory wherever this value is loaded from.
+    pub(crate) fn is_contiguous(&self, v: ValueId, coords: &[SymExpr]) -> bool {
+        if self.bufs.contains_key(&v) {
+            let last = coords.len().saturating_sub(1);
+            return coords.iter().enumerate().all(|(i, c)| match Indices::linear(c) {
+                Some((_, step)) => step == 0 || (step == 1 && i == last),
+                None => false,
+            });
+        }
+        let Some(node) = self.graph.producer(v) else { return false };
+        let x = || node.operands[0];
+        match &node.op {
+            Op::Reshape { .. } => self.is_contiguous(x(), &self.reshape(coords, &self.dims(v), &self.dims(x()))),
+            Op::Transpose { perm } => {
+                let mut inner = vec![SymExpr::from(0); perm.len()];
+                for (i, &p) in perm.iter().enumerate() {
+                    inner[p as usize] = coords[i].clone();
+                }
+                self.is_contiguous(x(), &inner)
+            }
+            Op::Broadcast { .. } => self.is_contiguous(x(), &self.broadcast(x(), v, coords)),
+            Op::Slice { starts, steps, .. } => {
+                let inner: Vec<SymExpr> =
+                    coords.iter().zip(starts).zip(steps).map(|((c, s), &step)| self.syms.to_kernel(s) + c.clone() * step).collect();
+                self.is_contiguous(x(), &inner)
+            }
+            op if op.is_source() => true,
+            op if op.is_elementwise() => node.operands.iter().all(|&o| self.is_contiguous(o, &self.broadcast(o, v, coords))),
+            _ => false,
+        }
+    }
+    /// Coordinates in every value that follows `root` without loss, given those of `root`, with the conditions under which they exist.
+    pub(crate) fn forward(&self, root: ValueId, coords: &[SymExpr], guard: &Guard) -> HashMap<ValueId, (Vec<SymExpr>, Guard)> {
+        let mut at: HashMap<ValueId, (Vec<SymExpr>, Guard)> = HashMap::new();
+        at.insert(root, (coords.to_vec(), guard.clone()));
+        for n in self.graph.order() {
+            let node = self.graph.node(n);
+            let Some(&result) = node.results.first() else { continue };
+            if at.contains_key(&result) {
+                continue;
+            }
+            let known = node.operands.iter().find_map(|o| at.get(o).map(|a| (*o, a.clone())));
+            let Some((o, (c, g))) = known else { continue };
+            let (from, to) = (self.dims(o), self.dims(result));
+            let next = match &node.op {
+                Op::Reshape { .. } => Some((self.reshape(&c, &from, &to), g)),
+                Op::Transpose { perm } => Some((perm.iter().map(|&p| c[p as usize].clone()).collect(), g)),
+                Op::Slice { starts, steps, .. } if steps.iter().all(|&s| s == 1) => {
+                    let mut guard = g;
+                    let mut out = Vec::with_capacity(c.len());
+                    for ((c, s), d) in c.iter().zip(starts).zip(&to) {
+                        let shifted = c - &self.syms.to_kernel(s);
+                        guard = self.guarded(&guard, &shifted, d);
+                        out.push(shifted);
+                    }
+                    Some((out, guard))
+                }
+                op if op.is_elementwise() && from == to => Some((c, g)),
+                op if op.is_elementwise()
+                    && from.len() < to.len()
+                    && to.ends_with(&from)
+                    && to[..to.len() - from.len()].iter().all(|d| d.is(1)) =>
+                {
+                    let mut out = vec![SymExpr::from(0); to.len() - from.len()];
+                    out.extend(c);
+                    Some((out, g))
+                }
+                _ => None,
+            };
+            if let Some(next) = next {
+                at.insert(result, next);
+            }
+        }
+        at
+    }
+
+    /// Coordinates of an operand that broadcasts to a result.
+    pub(crate) fn broadcast(&self, operand: ValueId, result: ValueId, coords: &[SymExpr]) -> Vec<SymExpr> {
+        let (from, to) = (&self.graph.ty(operand).dims, &self.graph.ty(result).dims);
+        let skip = to.len().saturating_sub(from.len());
+        let tail = to[skip..].iter().zip(&coords[skip.min(coords.len())..]);
+        from.iter().zip(tail).map(|(d, (t, c))| if d.is(1) && !t.is(1) { 0.into() } else { c.clone() }).collect()
+    }
+
+    /// Coordinates in `to` of the element at `coords` in `from`, both row-major over the same elements.
+    pub(crate) fn reshape(&self, coords: &[SymExpr], from: &[SymExpr], to: &[SymExpr]) -> Vec<SymExpr> {
+        // Runs of equal dims (but for ones) at either end map one to one; only the middle is linearized.
+        let f: Vec<usize> = (0..from.len()).filter(|&i| !from[i].is(1)).collect();
+        let t: Vec<usize> = (0..to.len()).filter(|&i| !to[i].is(1)).collect();
+        let mut out = vec![SymExpr::from(0); to.len()];
+        let mut head = 0;
+        while head < f.len() && head < t.len() && from[f[head]] == to[t[head]] {
+            out[t[head]] = coords[f[head]].clone();
+            head += 1;
+        }
+        let mut tail = 0;
+        while tail < f.len() - head && tail < t.len() - head && from[f[f.len() - 1 - tail]] == to[t[t.len() - 1 - tail]] {
+            out[t[t.len() - 1 - tail]] = coords[f[f.len() - 1 - tail]].clone();
+            tail += 1;
+        }
+        let (f, t) = (&f[head..f.len() - tail], &t[head..t.len() - tail]);
+        let linear = f.iter().fold(SymExpr::from(0), |l, &i| &(&l * &from[i]) + &coords[i]);
+        let dims: Vec<SymExpr> = t.iter().map(|&i| to[i].clone()).collect();
+        for (&i, c) in t.iter().zip(self.ix.delinearize(&linear, &dims)) {
+            out[i] = c;
+        }
+        out
+    }
+
+    /// An index from data: wrapped if negative, checked against its table, and named as a coordinate.
+    fn index(&mut self, k: &mut Kb<'_>, index: &Ex, end: &SymExpr, at: &[SymExpr], dims: &[SymExpr]) -> Result<SymExpr, Stop> {
+        if matches!(index.ty(), Some(Ty::Vec(..))) {
+            return Err(Stop::NeedScalar);
+        }
+        let mut position = SymExpr::from(0);
+        for (c, d) in at.iter().zip(dims) {
+            position = &(&position * d) + c;
+        }
+        let position = self.ix.emit(k, &position);
+        let n = k.dim(end);
+        let i = k.let_("i", index.cast(DType::I64));
+        let wrapped = k.let_("iw", i.lt(0).select(i.clone().add_w(&n), &i));
+        let row = k.guard("row", &wrapped, 0, n, Code::Index, &position);
+        Ok(self.ix.bind("g", row, end.clone()))
+    }
+
+    /// One of a few values by the last coordinate.
+    fn pick(&mut self, k: &mut Kb<'_>, list: &[Ex], coords: &[SymExpr]) -> Result<Ex, Stop> {
+        let (Some(c), Some(first)) = (coords.last(), list.first()) else {
+            return list.first().cloned().ok_or(Stop::No(Unschedulable::new("an element of an empty constant")));
+        };
+        if let Some(e) = c.as_const().and_then(|i| list.get(usize::try_from(i).ok()?)) {
+            return Ok(e.clone());
+        }
+        if list.len() > 64 {
+            return Stop::no("a constant of more than 64 elements inside a kernel");
+        }
+        let (base, step) = Indices::linear(c).ok_or(Stop::NeedScalar)?;
+        let vector = step != 0 && self.width > 1;
+        let at = if vector { self.lanes(k, &base, step) } else { self.ix.emit(k, &base) };
+        let at = k.let_("at", at);
+        let mut out = if vector { first.splat(self.width) } else { first.clone() };
+        for (i, e) in list.iter().enumerate().skip(1) {
+            let e = if vector { e.splat(self.width) } else { e.clone() };
+            out = at.equals(i as i64).select(e, out);
+        }
+        Ok(out)
+    }
+
+    fn literal(&mut self, k: &mut Kb<'_>, lit: &Literal, coords: &[SymExpr]) -> Result<Ex, Stop> {
+        if let Some(s) = lit.splat() {
+            return Ok(scalar_ex(s));
+        }
+        let list: Vec<Ex> = lit.elems().map(scalar_ex).collect();
+        let linear = lit.dims.iter().zip(coords).fold(SymExpr::from(0), |l, (&d, c)| &(&l * &SymExpr::from(d)) + c);
+        self.pick(k, &list, &[linear])
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn pad(
+        &mut self,
+        k: &mut Kb<'_>,
+        node: &'a Node,
+        mode: PadMode,
+        low: &[SymExpr],
+        interior: &[i64],
+        coords: &[SymExpr],
+        guard: &Guard,
+    ) -> Result<Ex, Stop> {
+        let x = node.operands[0];
+        let dims = self.dims(x);
+        let mut inner = Vec::with_capacity(coords.len());
+        let mut inside = guard.clone();
+        let mut own: Guard = Vec::new();
+        for (i, c) in coords.iter().enumerate() {
+            let low = self.syms.to_kernel(&low[i]);
+            if low.is(0) && interior[i] == 0 && self.graph.ty(x).dims[i] == self.graph.ty(node.results[0]).dims[i] {
+                inner.push(c.clone());
+                continue;
+            }
+            let shifted = c - &low;
+            let d = &dims[i];
+            let at = match mode {
+                PadMode::Constant if interior[i] > 0 => {
+                    let unit = SymExpr::from(interior[i] + 1);
+                    let aligned = (shifted.modulo(&unit), SymExpr::from(1));
+                    inside.push(aligned.clone());
+                    own.push(aligned);
+                    shifted.div(&unit)
+                }
+                PadMode::Constant => shifted,
+                PadMode::Edge => shifted.maximum(&0.into()).minimum(&(d.clone() - 1)),
+                PadMode::Wrap => (shifted + d.clone()).modulo(d),
+                PadMode::Reflect => {
+                    let low = shifted.maximum(&(SymExpr::from(0) - shifted.clone()));
+                    let over = low.clone() - (d.clone() - 1);
+                    d.clone() - 1 - over.maximum(&(SymExpr::from(0) - over.clone()))
+                }
+            };
+            if mode == PadMode::Constant {
+                let before = inside.len();
+                inside = self.guarded(&inside, &at, d);
+                own.extend(inside[before..].iter().cloned());
+            }
+            inner.push(at);
+        }
+        if mode != PadMode::Constant || own.is_empty() {
+            return self.value(k, x, &inner, guard);
+        }
+        let value = self.value(k, x, &inner, &inside)?;
+        let outside = self.value(k, node.operands[1], &[], guard)?;
+        match self.cond(k, &own)? {
+            CondEx::Always => Ok(value),
+            CondEx::When(c) => {
+                let wide = matches!(value.ty(), Some(Ty::Vec(..)));
+                Ok(c.select(&value, if wide { self.widen(&outside) } else { outside }))
+            }
+            CondEx::Mask(m) => Ok(m.select(self.widen(&value), self.widen(&outside))),
+        }
+    }
+
+    fn concat(&mut self, k: &mut Kb<'_>, node: &'a Node, axis: usize, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+        let mut start = SymExpr::from(0);
+        let mut out: Option<Ex> = None;
+        for &o in &node.operands {
+            let len = self.dims(o)[axis].clone();
+            let at = &coords[axis] - &start;
+            start = &start + &len;
+            if len.is(0) {
+                continue;
+            }
+            let mut inner = coords.to_vec();
+            inner[axis] = at.clone();
+            let inside = self.guarded(guard, &at, &len);
+            let own: Guard = inside[guard.len().min(inside.len())..].to_vec();
+            let value = self.value(k, o, &inner, &inside)?;
+            out = Some(match (out, self.cond(k, &own)?) {
+                (None, _) | (_, CondEx::Always) => value,
+                (Some(before), CondEx::When(c)) => {
+                    let wide = [&before, &value].iter().any(|e| matches!(e.ty(), Some(Ty::Vec(..))));
+                    if wide { c.select(self.widen(&value), self.widen(&before)) } else { c.select(value, before) }
+                }
+                (Some(before), CondEx::Mask(m)) => m.select(self.widen(&value), self.widen(&before)),
+            });
+        }
+        match out {
+            Some(e) => Ok(e),
+            None => Ok(scalar_ex(Scalar::zero(self.dtype(node.results[0])))),
+        }
+    }
+}
+
+/// The conditions that matter for coordinates: without the lane in them the element is touched whatever the lane.
+fn relevant(guard: &Guard, coords: &[SymExpr]) -> Guard {
+    let has_lane = |e: &SymExpr| {
+        let mut set = std::collections::BTreeSet::new();
+        e.collect_symbols(&mut set);
+        set.iter().any(|s| &**s == LANE)
+    };
+    if coords.iter().any(has_lane) {
+        return guard.clone();
+    }
+    guard.iter().filter(|(e, _)| !has_lane(e)).cloned().collect()
+}
+
+/// A number as a literal of its dtype.
+pub(crate) fn scalar_ex(s: Scalar) -> Ex {
+    if s.dtype.is_float() {
+        Ex::lit(s.dtype, s.to_f64())
+    } else {
+        Ex::int(numerics::int_from_bits(s.dtype, s.bits)).typed(&Ty::Scalar(s.dtype))
+    }
+}

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Sums of products: a block of accumulators in registers, rows of the left operand broadcast against vectors of the right one.
+//!
+//! A task computes a block of rows x columns of one batch element. Within it, blocks of `mr` rows (then 4, then 1, so that no row is
+//! computed twice) meet blocks of two vectors of columns; the summed dims run innermost, in order, so each result has one order of
+//! additions. A right operand whose columns are not neighbors in memory is first packed into a panel of scratch. Results go through the
+//! epilogue in registers; a long epilogue goes row by row through scratch instead, to keep the code small.
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::ValueId;
+use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Reg, Ty};
+use portwright_ir::sym::{SymExpr, product};
+
+use super::eval::{Eval, Guard, Stop};
+use super::index::lane;
+use super::{Begun, Built, Cx, finish, name_coords};
+
+/// Epilogue ops beyond which results go through scratch.
+const LONG_EPILOGUE: usize = 8;
+
+/// Coordinates by label.
+#[derive(Clone, Default)]
+pub(crate) struct At(Vec<(char, SymExpr)>);
+
+impl At {
+    /// With coordinates of these labels.
+    pub(crate) fn with(&self, labels: &[(char, SymExpr)], coords: &[SymExpr]) -> At {
+        let mut out = self.clone();
+        for ((c, _), x) in labels.iter().zip(coords) {
+            out.0.retain(|(l, _)| l != c);
+            out.0.push((*c, x.clone()));
+        }
+        out
+    }
+    /// Coordinate of a label; 0 if it has none.
+    pub(crate) fn get(&self, label: char) -> SymExpr {
+        self.0.iter().find(|(l, _)| *l == label).map_or(0.into(), |(_, x)| x.clone())
+    }
+    /// Coordinates of an operand; dims of 1 that broadcast are at 0.
+    pub(crate) fn of(&self, labels: &[char], dims: &[SymExpr]) -> Vec<SymExpr> {
+        labels.iter().zip(dims).map(|(c, d)| if d.is(1) { 0.into() } else { self.get(*c) }).collect()
+    }
+}
+
+/// Coordinates of an operand's element with the conditions under which it is not zero.
+pub(crate) type OperandAt<'p> = Box<dyn Fn(&Eval<'_>, &At) -> (Vec<SymExpr>, Guard) + 'p>;
+
+/// A sum of products over labeled dims: what contractions and convolutions have in common.
+pub(crate) struct Problem<'p> {
+    /// Dims of both operands and the result.
+    pub(crate) batch: Vec<(char, SymExpr)>,
+    /// Dims of the left operand and the result.
+    pub(crate) m: Vec<(char, SymExpr)>,
+    /// Dims of the right operand and the result; the last is along the lanes.
+    pub(crate) n: Vec<(char, SymExpr)>,
+    /// Summed dims, outermost first.
+    pub(crate) k: Vec<(char, SymExpr)>,
+    /// Left operand.
+    pub(crate) lhs: ValueId,
+    /// Right operand.
+    pub(crate) rhs: ValueId,
+    /// Value that the epilogue follows.
+    pub(crate) root: ValueId,
+    /// Where the left operand is read.
+    pub(crate) lhs_at: OperandAt<'p>,
+    /// Where the right operand is read.
+    pub(crate) rhs_at: OperandAt<'p>,
+    /// Where the result is.
+    pub(crate) root_at: Box<dyn Fn(&Eval<'_>, &At) -> Vec<SymExpr> + 'p>,
+    /// Dtype of sums.
+    pub(crate) acc: DType,
+    /// Dtype of the result.
+    pub(crate) out: DType,
+    /// How the right operand reaches the vectors.
+    pub(crate) feed: Feed,
+}
+
+/// How the right operand reaches the vectors.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Feed {
+    /// Loaded as it lies.
+    Direct,
+    /// Packed into a panel, a vector at a time.
+    Pack,
+    /// Packed into a panel, an element at a time: neighbors along the lane follow no line in memory.
+    PackScalar,
+}
+
+/// Everything that the loops share.
+struct Gemm<'c, 'a, 'p> {
+    cx: &'c Cx<'a>,
+    p: Problem<'p>,
+    outputs: Vec<Buf>,
+    /// Vectors of columns in a block.
+    nv: u32,
+    /// Packed panel `[K, columns of a block]`.
+    panel: Option<Buf>,
+    /// Results of a block, for long epilogues.
+    tile: Option<Buf>,
+}
+
+/// Builds the kernel of a problem.
+pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>) -> Result<Built, Stop> {
+    let Begun { k, eval, outputs } = &mut b;
+    let width = eval.width;
+    let p = problem;
+    let (n_last, n_outer) = match p.n.split_last() {
+        Some((l, o)) => (l.1.clone(), o.to_vec()),
+        None => (1.into(), Vec::new()),
+    };
+    let w = i64::from(width);
+    let nv: u32 = if n_last.as_const().is_some_and(|n| n <= w) { 1 } else { 2 };
+    let nr = w * i64::from(nv);
+    let mr = i64::from(((cx.spec.vec_regs.saturating_sub(2 + nv)) / nv).clamp(1, 14));
+    let m_total = product(p.m.iter().map(|x| &x.1));
+    let k_total = product(p.k.iter().map(|x| &x.1));
+    let batch = product(p.batch.iter().map(|x| &x.1));
+    let outer_total = product(n_outer.iter().map(|x| &x.1));
+
+    // Blocks of a task: about 112 rows by 256 columns.
+    let mc = mr * 8;
+    let nc = nr * 8;
+    let outer_run = match n_last.as_const() {
+        Some(n) => (nc / n.max(1)).max(1),
+        None => 1,
+    };
+    let col_tasks = n_last.ceil_div(&nc.into());
+    let grid = [m_total.ceil_div(&mc.into()), &col_tasks * &outer_total.ceil_div(&outer_run.into()), batch.clone()];
+
+    let packs = width > 1 && p.feed != Feed::Direct;
+    let panel = packs.then(|| k.local("panel", BufDecl::rw(p.acc, [k_total.clone(), nr.into()]).align(64)));
+    let epilogue = cx.region.node_ids().filter(|&n| cx.region.node(n).op.is_elementwise()).count();
+    let tile = (epilogue > LONG_EPILOGUE).then(|| k.local("tile", BufDecl::rw(p.acc, [mr.into(), nr.into()]).align(64)));
+
+    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile };
+
+    let z = k.gz();
+    let z = eval.ix.bind("z", z, batch);
+    let batch_dims: Vec<SymExpr> = g.p.batch.iter().map(|x| x.1.clone()).collect();
+    let batch_coords = name_coords(k, eval, &z, &batch_dims);
+    let at = At::default().with(&g.p.batch, &batch_coords);
+    let m0 = k.let_("m0", k.gx() * mc);
+    let m1 = k.let_("m1", (&m0 + mc).min(k.dim(&m_total)));
+
+    let mut stop = Ok(());
+    let columns = |k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, n0: Ex, n1: Ex| -> Result<(), Stop> {
+        let whole = n_last.divisible_by(nr, &|_| 1);
+        let full = if whole { n1.clone() } else { k.let_("nfull", &n0 + ((&n1 - &n0) / nr) * nr) };
+        let mut stop = Ok(());
+        k.for_("n", n0, &full, nr, |k, n| {
+            eval.open();
+            let n = eval.ix.bind("n", n, n_last.clone() - (nr - 1));
+            stop = g.block_column(k, eval, at, &n, &Vec::new(), (&m0, &m1), &m_total, mr);
+            eval.close();
+        });
+        stop?;
+        if whole {
+            return Ok(());
+        }
+        let mut stop = Ok(());
+        k.if_(full.lt(&n1), |k| {
+            eval.open();
+            let n = eval.ix.bind("n", full.clone(), n_last.clone());
+            let edge = vec![(n.clone(), n_last.clone())];
+            stop = g.block_column(k, eval, at, &n, &edge, (&m0, &m1), &m_total, mr);
+            eval.close();
+        });
+        stop
+    };
+    if n_outer.is_empty() {
+        let n0 = k.let_("n0", k.gy() * nc);
+        let n1 = k.let_("n1", (&n0 + nc).min(k.dim(&n_last)));
+        stop = columns(k, eval, &at, n0, n1);
+    } else {
+        let tasks = k.dim(&col_tasks.maximum(&1.into()));
+        let n0 = k.let_("n0", (k.gy() % &tasks) * nc);
+        let n1 = k.let_("n1", (&n0 + nc).min(k.dim(&n_last)));
+        let o0 = k.let_("o0", (k.gy() / &tasks) * outer_run);
+        let o1 = (&o0 + outer_run).min(k.dim(&outer_total));
+        let outer_dims: Vec<SymExpr> = n_outer.iter().map(|x| x.1.clone()).collect();
+        k.for_("o", o0, o1, 1, |k, o| {
+            eval.open();
+            let o = eval.ix.bind("o", o, outer_total.clone());
+            let coords = name_coords(k, eval, &o, &outer_dims);
+            stop = columns(k, eval, &at.with(&n_outer, &coords), n0.clone(), n1.clone());
+            eval.close();
+        });
+    }
+    stop?;
+    let flops = 2 * mc * nc * k_total.as_const().unwrap_or(256);
+    let cost = (flops / 50).clamp(1, i64::from(u32::MAX)) as u32;
+    Ok(finish(b, grid, cost))
+}
+
+impl Gemm<'_, '_, '_> {
+    /// One block of columns against all rows of the task.
+    #[allow(clippy::too_many_arguments)]
+    fn block_column(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        n: &SymExpr,
+        edge: &Guard,
+        (m0, m1): (&Ex, &Ex),
+        m_total: &SymExpr,
+        mr: i64,
+    ) -> Result<(), Stop> {
+        let w = i64::from(eval.width);
+        let last: Vec<(char, SymExpr)> = self.p.n.last().cloned().into_iter().collect();
+        // Coordinates and masks of each vector of the block.
+        let mut vectors: Vec<(At, Guard)> = Vec::new();
+        for j in 0..i64::from(self.nv) {
+            let c = if eval.width == 1 { n.clone() + j } else { n.clone() + j * w + lane() };
+            let guard = edge.iter().map(|(_, end)| (c.clone(), end.clone())).collect();
+            vectors.push((at.with(&last, &[c]), guard));
+        }
+        if let Some(panel) = self.panel {
+            self.pack(k, eval, panel, at, n, edge, &vectors)?;
+        }
+        let rest = [mr, 4, 1];
+        let sizes: Vec<i64> = rest.into_iter().enumerate().filter(|(i, s)| *i == 0 || *s < mr).map(|(_, s)| s).collect();
+        let mut from = m0.clone();
+        for (i, &rows) in sizes.iter().enumerate() {
+            // Static sizes tell which blocks can occur at all.
+            if let Some(m) = m_total.as_const() {
+                let left = sizes[..i].iter().fold(m, |m, &s| m % s);
+                if left / rows == 0 {
+                    continue;
+                }
+            }
+            let to = if rows == 1 { m1.clone() } else { k.let_("mfull", &from + ((m1 - &from) / rows) * rows) };
+            let mut stop = Ok(());
+            k.for_("m", &from, &to, rows, |k, m| {
+                eval.open();
+                let m = eval.ix.bind("m", m, m_total.clone() - (rows - 1));
+                stop = self.block(k, eval, &vectors, &m, rows);
+                eval.close();
+            });
+            stop?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Fills the panel with the right operand of one block of columns.
+    #[allow(clippy::too_many_arguments)]
+    fn pack(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        panel: Buf,
+        at: &At,
+        n: &SymExpr,
+        edge: &Guard,
+        vectors: &[(At, Guard)],
+    ) -> Result<(), Stop> {
+        let w = eval.width;
+        let k_dims: Vec<SymExpr> = self.p.k.iter().map(|x| x.1.clone()).collect();
+        let mut coords = Vec::new();
+        self.sum(k, eval, &k_dims, &mut coords, &mut |k, eval, kc, flat| {
+            if self.p.feed != Feed::PackScalar {
+                for (j, (at, guard)) in vectors.iter().enumerate() {
+                    let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&self.p.k, kc));
+                    let guard = guard.iter().chain(&inside).cloned().collect();
+                    let x = eval.value(k, self.p.rhs, &coords, &guard)?;
+                    let x = eval.widen(&x).cast(self.p.acc);
+                    let to = [flat.clone(), SymExpr::from(j as i64 * i64::from(w)) + lane()];
+                    eval.store(k, panel, &to, &Vec::new(), &x)?;
+                }
+                return Ok(());
+            }
+            let last: Vec<(char, SymExpr)> = self.p.n.last().cloned().into_iter().collect();
+            let mut stop = Ok(());
+            eval.set_width(1);
+            k.for_("q", 0, i64::from(w * self.nv), 1, |k, q| {
+                eval.open();
+                let q = eval.ix.bind("q", q, i64::from(w * self.nv).into());
+                let c = n + &q;
+                stop = (|| {
+                    // Columns behind the edge repeat the last one: they are computed and not stored.
+                    let c = edge.first().map_or(c.clone(), |(_, end)| c.minimum(&(end.clone() - 1)));
+                    let ex = eval.ix.emit(k, &c);
+                    let named = k.let_("col", ex);
+                    let end = self.p.n.last().map_or(1.into(), |x| x.1.clone());
+                    let c = eval.ix.bind("col", named, end);
+                    let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&last, &[c]).with(&self.p.k, kc));
+                    let x = eval.value(k, self.p.rhs, &coords, &inside)?;
+                    let x = x.cast(self.p.acc);
+                    eval.store(k, panel, &[flat.clone(), q.clone()], &Vec::new(), &x)
+                })();
+                eval.close();
+            });
+            eval.set_width(w);
+            stop
+        })
+    }
+
+    /// Coordinates of row `i` of a block: named ahead of the summed loops when rows are several dims.
+    fn row_coords(&self, eval: &mut Eval<'_>, named: &[Reg], m: &SymExpr, i: &SymExpr, i_ex: &Ex) -> Vec<SymExpr> {
+        if named.is_empty() {
+            return vec![m + i];
+        }
+        named.iter().zip(&self.p.m).map(|(r, (_, d))| eval.ix.bind("mi", r.at([i_ex.clone()]).get(), d.clone())).collect()
+    }
+
+    /// `rows` rows against all vectors of the block.
+    fn block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, vectors: &[(At, Guard)], m: &SymExpr, rows: i64) -> Result<(), Stop> {
+        let w = eval.width;
+        let m_dims: Vec<SymExpr> = self.p.m.iter().map(|x| x.1.clone()).collect();
+        let k_dims: Vec<SymExpr> = self.p.k.iter().map(|x| x.1.clone()).collect();
+        let zero = if self.p.acc.is_float() { Ex::float(0.0) } else { Ex::int(0) };
+        let zero = zero.typed(&Ty::Scalar(self.p.acc)).splat(w);
+        let c = k.var_array("c", &[rows as u32, self.nv], zero);
+        let many = m_dims.len() > 1;
+        let named: Vec<Reg> = if many {
+            m_dims.iter().map(|_| k.var_array("mi", &[rows as u32], Ex::int(0).typed(&Ty::Scalar(DType::I64)))).collect()
+        } else {
+            Vec::new()
+        };
+        if many {
+            k.unroll("i", 0, rows, |k, i_ex| {
+                eval.open();
+                let i = eval.ix.bind("i", i_ex.clone(), rows.into());
+                for (x, r) in eval.ix.delinearize(&(m + &i), &m_dims).iter().zip(&named) {
+                    let ex = eval.ix.emit(k, x);
+                    k.set(&r.at([i_ex.clone()]), ex);
+                }
+                eval.close();
+            });
+        }
+        let at = vectors.first().map(|v| v.0.clone()).unwrap_or_default();
+        let mut k_coords = Vec::new();
+        self.sum(k, eval, &k_dims, &mut k_coords, &mut |k, eval, kc, flat| {
+            let mut b = Vec::new();
+            for (j, (at, guard)) in vectors.iter().enumerate() {
+                let x = match self.panel {
+                    Some(panel) => {
+                        let at = [flat.clone(), SymExpr::from(j as i64 * i64::from(w)) + lane()];
+                        eval.load(k, "b", panel, &at, &Vec::new())?
+                    }
+                    None => {
+                        let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&self.p.k, kc));
+                        let guard = guard.iter().chain(&inside).cloned().collect();
+                        let x = eval.value(k, self.p.rhs, &coords, &guard)?;
+                        let x = eval.widen(&x).cast(self.p.acc);
+                        k.let_("b", x)
+                    }
+                };
+                b.push(x);
+            }
+            let mut stop = Ok(());
+            k.unroll("i", 0, rows, |k, i_ex| {
+                eval.open();
+                stop = (|| {
+                    let i = eval.ix.bind("i", i_ex.clone(), rows.into());
+                    let row = self.row_coords(eval, &named, m, &i, &i_ex);
+                    let (coords, inside) = (self.p.lhs_at)(eval, &at.with(&self.p.k, kc).with(&self.p.m, &row));
+                    let a = eval.value(k, self.p.lhs, &coords, &inside)?;
+                    let a = a.cast(self.p.acc);
+                    let a = if w > 1 { k.let_("a", a.splat(w)) } else { a };
+                    for (j, b) in b.iter().enumerate() {
+                        let reg = c.at([i_ex.clone(), Ex::from(j)]);
+                        let old = reg.get();
+                        let new = if self.p.acc.is_float() { a.fma(b, old) } else { old.add_w(a.mul_w(b)) };
+                        k.set(&reg, new);
+                    }
+                    Ok(())
+                })();
+                eval.close();
+            });
+            stop
+        })?;
+        match self.tile {
+            None => {
+                let mut stop = Ok(());
+                k.unroll("i", 0, rows, |k, i_ex| {
+                    eval.open();
+                    stop = (|| {
+                        let i = eval.ix.bind("i", i_ex.clone(), rows.into());
+                        let row = self.row_coords(eval, &named, m, &i, &i_ex);
+                        for (j, (at, guard)) in vectors.iter().enumerate() {
+                            let x = c.at([i_ex.clone(), Ex::from(j)]).get();
+                            self.epilogue(k, eval, &at.with(&self.p.m, &row), guard, x)?;
+                        }
+                        Ok(())
+                    })();
+                    eval.close();
+                });
+                stop
+            }
+            Some(tile) => {
+                k.unroll("i", 0, rows, |k, i_ex| {
+                    for j in 0..self.nv {
+                        let x = c.at([i_ex.clone(), Ex::from(j)]).get();
+                        let mem = portwright_ir::kernel::Mem::new(tile, vec![(i_ex.clone(), 1), (Ex::from(i64::from(j * w)), w)]);
+                        k.store(mem, x);
+                    }
+                });
+                let mut stop = Ok(());
+                k.for_("i", 0, rows, 1, |k, i_ex| {
+                    eval.open();
+                    stop = (|| {
+                        let i = eval.ix.bind("i", i_ex.clone(), rows.into());
+                        let row = if many {
+                            let linear = m + &i;
+                            name_coords(k, eval, &linear, &m_dims)
+                        } else {
+                            vec![m + &i]
+                        };
+                        for (j, (at, guard)) in vectors.iter().enumerate() {
+                            let mem =
+                                portwright_ir::kernel::Mem::new(tile, vec![(i_ex.clone(), 1), (Ex::from(i64::from(j as u32 * w)), w)]);
+                            let x = k.load("c", mem);
+                            self.epilogue(k, eval, &at.with(&self.p.m, &row), guard, x)?;
+                        }
+                        Ok(())
+                    })();
+                    eval.close();
+                });
+                stop
+            }
+        }
+    }
+
+    /// What follows the contraction, on one vector of results.
+    fn epilogue(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, guard: &Guard, x: Ex) -> Result<(), Stop> {
+        let coords = (self.p.root_at)(eval, at);
+        let x = x.cast(self.p.out);
+        let x = k.let_("s", x);
+        eval.bind(self.p.root, &coords, guard, x.clone());
+        let follow = eval.forward(self.p.root, &coords, guard);
+        for (o, buf) in self.cx.region.outputs().iter().zip(&self.outputs) {
+            let Some((at, guard)) = follow.get(&o.value) else {
+                return Stop::no("an output of a contraction that is not one result an element");
+            };
+            eval.bind(self.p.root, &coords, guard, x.clone());
+            let v = eval.value(k, o.value, at, guard)?;
+            eval.store(k, *buf, at, guard, &v)?;
+        }
+        Ok(())
+    }
+
+    /// Loops over the summed dims in order; the body gets their coordinates and the flat position.
+    fn sum<'e>(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'e>,
+        dims: &[SymExpr],
+        coords: &mut Vec<SymExpr>,
+        body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'e>, &[SymExpr], &SymExpr) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        if coords.len() == dims.len() {
+            let flat = coords.iter().zip(dims).fold(SymExpr::from(0), |f, (c, d)| &(&f * d) + c);
+            let coords = coords.clone();
+            return body(k, eval, &coords, &flat);
+        }
+        let d = dims[coords.len()].clone();
+        let mut stop = Ok(());
+        let hi = k.dim(&d);
+        k.for_("k", 0, hi, 1, |k, i| {
+            eval.open();
+            let at = eval.ix.bind("k", i, d.clone());
+            coords.push(at);
+            stop = self.sum(k, eval, dims, coords, body);
+            coords.pop();
+            eval.close();
+        });
+        stop
+    }
+}

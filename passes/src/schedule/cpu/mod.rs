@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The `cpu` schedule: tasks of a thread pool, SIMD, register tiles, cache blocking, packed panels in per-thread scratch.
+//!
+//! A group of the launch is one task. Tasks are cut by size, never by the number of threads, and every reduction has one order, so
+//! results are the same for any number of threads. Ragged edges are masks; a machine without masked memory has a kernel rule that
+//! rewrites them.
+
+use portwright_ir::graph::{FusionKind, Graph, Node, Op, Origin};
+use portwright_ir::kernel::{Buf, BufDecl, Class, Ex, Kb, Kernel, Module};
+use portwright_ir::sym::SymExpr;
+
+use super::{KernelPool, Scheduled, SymMap, Unschedulable};
+use crate::spec::CpuSpec;
+
+mod collapse;
+mod contract;
+mod conv;
+mod elementwise;
+mod eval;
+mod gemm;
+mod index;
+mod map;
+mod recurrent;
+mod reduce;
+mod single;
+mod window;
+
+use eval::{Eval, Guard, Stop};
+
+/// Elements that one task should touch: enough to hide its start, few enough to balance threads.
+const TASK_ELEMS: i64 = 16_384;
+
+/// What all schedules of a region share.
+pub(crate) struct Cx<'a> {
+    spec: &'a CpuSpec,
+    region: &'a Graph,
+    symbols: &'a dyn Fn(&str) -> (i64, i64, i64),
+    origin: &'a Origin,
+    name: String,
+}
+
+/// A kernel before it is finished.
+pub(crate) struct Begun<'a, 'm> {
+    k: Kb<'m>,
+    eval: Eval<'a>,
+    outputs: Vec<Buf>,
+}
+
+impl<'a> Cx<'a> {
+    /// Declares symbols, inputs and outputs of the kernel.
+    fn begin<'m>(&self, module: &'m mut Module, width: u32) -> Begun<'a, 'm> {
+        let mut k = Kb::new(module, &self.name, Class::Cpu);
+        for p in &self.origin.paths {
+            k.origin(&**p);
+        }
+        let syms = SymMap::of(self.region);
+        let mut eval = Eval::new(self.region, syms.clone(), width);
+        for (region_name, kernel_name) in syms.names() {
+            let (lo, hi, div) = (self.symbols)(region_name);
+            k.sym(kernel_name, lo, hi, div);
+            eval.ix.add_symbol(kernel_name, lo, hi);
+        }
+        for (i, &v) in self.region.inputs().iter().enumerate() {
+            let buf = k.param(&format!("x{i}"), BufDecl::ro(eval.dtype(v), eval.dims(v)));
+            eval.bind_buf(v, buf);
+        }
+        let mut outputs = Vec::new();
+        let scatters = |n| matches!(self.region.node(n).op, Op::ScatterElements { .. } | Op::ScatterNd { .. });
+        let reads_back = self.region.node_ids().any(scatters);
+        for (i, o) in self.region.outputs().iter().enumerate() {
+            let (d, dims) = (eval.dtype(o.value), eval.dims(o.value));
+            let decl = if reads_back { BufDecl::rw(d, dims) } else { BufDecl::wo(d, dims) };
+            outputs.push(k.param(&format!("y{i}"), decl));
+        }
+        let guards = self.region.node_ids().any(|n| {
+            matches!(
+                self.region.node(n).op,
+                Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. }
+            )
+        });
+        if guards {
+            k.status("status");
+        }
+        Begun { k, eval, outputs }
+    }
+    /// Lanes of an f32 vector.
+    fn f32_lanes(&self) -> u32 {
+        (self.spec.vec_bytes / 4).max(1)
+    }
+    /// The only node that `f` takes.
+    fn root(&self, f: impl Fn(&Op) -> bool) -> Result<&'a Node, Stop> {
+        let mut found = self.region.order().into_iter().map(|n| self.region.node(n)).filter(|n| f(&n.op));
+        match (found.next(), found.next()) {
+            (Some(n), None) => Ok(n),
+            _ => Stop::no("a region without exactly one op of its kind"),
+        }
+    }
+}
+
+/// A kernel that is not in the module yet, with its launch over the region's symbols.
+pub(crate) struct Built {
+    kernel: Kernel,
+    grid: [SymExpr; 3],
+    scalars: Vec<SymExpr>,
+    cost_ns: u32,
+    syms: SymMap,
+}
+
+/// Ends a kernel and says how it is launched. `grid` is over the kernel's symbols; `cost_ns` is that of one group.
+fn finish(b: Begun<'_, '_>, grid: [SymExpr; 3], cost_ns: u32) -> Built {
+    let Begun { mut k, eval, .. } = b;
+    k.launch(grid.clone());
+    let scalars = eval.syms.names().iter().map(|(g, _)| SymExpr::sym(g.clone())).collect();
+    let grid = grid.map(|g| eval.syms.to_region(&g));
+    Built { kernel: k.into_kernel(), grid, scalars, cost_ns: cost_ns.max(1), syms: eval.syms }
+}
+
+/// Schedules one region.
+///
+/// # Errors
+/// A form that has no schedule.
+pub fn schedule(
+    spec: &CpuSpec,
+    kind: FusionKind,
+    region: &Graph,
+    symbols: &dyn Fn(&str) -> (i64, i64, i64),
+    origin: &Origin,
+    pool: &mut KernelPool,
+) -> Result<Scheduled, Unschedulable> {
+    let collapsed = if matches!(kind, FusionKind::Map | FusionKind::Reduce) { collapse::collapse(region) } else { None };
+    let region = collapsed.as_ref().unwrap_or(region);
+    let cx = Cx { spec, region, symbols, origin, name: kernel_name(kind, region) };
+    let width = cx.f32_lanes();
+    let mut result = build(&cx, kind, pool.module_mut(), width);
+    if matches!(result, Err(Stop::NeedScalar)) && width > 1 {
+        result = build(&cx, kind, pool.module_mut(), 1);
+    }
+    let built = match result {
+        Ok(b) => b,
+        Err(Stop::No(why)) => return Err(why),
+        Err(Stop::NeedScalar) => return Err(Unschedulable::new("an index that is not linear in the innermost dim")),
+    };
+    let scratch_bytes = built.syms.to_region(&built.kernel.local_bytes());
+    let Built { kernel, grid, scalars, cost_ns, .. } = built;
+    Ok(Scheduled { kernel: pool.intern(kernel), grid, scalars, scratch_bytes, group_cost_ns: cost_ns })
+}
+
+fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Result<Built, Stop> {
+    match kind {
+        FusionKind::Map => map::build(cx, module, width),
+        FusionKind::Reduce => reduce::build(cx, module, width),
+        FusionKind::Contract => contract::build(cx, module, width),
+        FusionKind::Conv => conv::build(cx, module, width),
+        FusionKind::Window => window::build(cx, module, width),
+        FusionKind::Recurrent => recurrent::build(cx, module, width),
+        FusionKind::Attention | FusionKind::Single => single::build(cx, module, width),
+    }
+}
+
+/// A name that tells what the kernel does: its first ops that are more than movement.
+fn kernel_name(kind: FusionKind, region: &Graph) -> String {
+    let mut name = String::from(kind.name());
+    let mut last = "";
+    let ops = region.order().into_iter().map(|n| &region.node(n).op).filter(|op| !op.is_source() && !op.is_movement());
+    for m in ops.map(Op::mnemonic).filter(|m| *m != kind.name()) {
+        if name.len() > 40 {
+            break;
+        }
+        if m != last {
+            name.push('_');
+            name.push_str(m);
+            last = m;
+        }
+    }
+    name
+}
+
+/// Repeats `body` over `lo..hi` in vectors: whole ones, then one masked. The body gets the coordinate of the vector's elements (with the
+/// lane in it) and the guard of the edge.
+fn vector_loop<'a>(
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'a>,
+    name: &str,
+    (lo, hi): (Ex, Ex),
+    end: &SymExpr,
+    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &SymExpr, &Guard) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let w = i64::from(eval.width);
+    let mut stop = Ok(());
+    if w == 1 {
+        k.for_(name, lo, hi, 1, |k, c| {
+            eval.open();
+            let at = eval.ix.bind("c", c, end.clone());
+            stop = body(k, eval, &at, &Vec::new());
+            eval.close();
+        });
+        return stop;
+    }
+    // A range that is known to be whole vectors has no edge.
+    let whole = end.divisible_by(w, &|_| 1) && matches!(lo.ty(), None);
+    let main_end = if whole { hi.clone() } else { k.let_("full", &lo + ((&hi - &lo) / w) * w) };
+    k.for_(name, lo, &main_end, w, |k, c| {
+        eval.open();
+        // Each vector is whole: its first element is a multiple of the width below the end.
+        let at = eval.ix.bind("c", c, end.clone() - (w - 1)) + index::lane();
+        stop = body(k, eval, &at, &Vec::new());
+        eval.close();
+    });
+    stop?;
+    if whole {
+        return Ok(());
+    }
+    let mut stop = Ok(());
+    k.if_(main_end.lt(&hi), |k| {
+        eval.open();
+        let limit = eval.ix.bind("hi", hi.clone(), end.clone() + 1);
+        let at = eval.ix.bind("c", main_end.clone(), end.clone()) + index::lane();
+        let guard = vec![(at.clone(), limit)];
+        stop = body(k, eval, &at, &guard);
+        eval.close();
+    });
+    stop
+}
+
+/// Coordinates of a row, named one by one so that each division is done once.
+fn name_coords(k: &mut Kb<'_>, eval: &mut Eval<'_>, row: &SymExpr, dims: &[SymExpr]) -> Vec<SymExpr> {
+    let coords = eval.ix.delinearize(row, dims);
+    coords
+        .into_iter()
+        .zip(dims)
+        .map(|(c, d)| {
+            if c.as_const().is_some() || c.as_sym().is_some() {
+                return c;
+            }
+            let ex = eval.ix.emit(k, &c);
+            let named = k.let_("i", ex);
+            eval.ix.bind("i", named, d.clone())
+        })
+        .collect()
+}

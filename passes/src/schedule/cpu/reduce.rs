@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Reductions with what comes before, between and after them.
+//!
+//! *Rows*: all reductions run over the same trailing dims; each row is finished by one task in as many sweeps as reductions depend on
+//! each other, plus one for what is stored. A value that is costly and needed by a later sweep is kept in a row of scratch.
+//! *Columns*: one reduction over other dims, a vector of results at a time.
+
+use std::collections::HashMap;
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{ArgOp, BinaryOp, Node, Op, ReduceOp, UnaryOp, ValueId};
+use portwright_ir::kernel::{BufDecl, Ex, HOp, Kb, Module, Reg, Ty};
+use portwright_ir::sym::{SymExpr, product};
+
+use super::elementwise::{combine, identity, like};
+use super::eval::{Eval, Guard, Stop};
+use super::{Begun, Built, Cx, TASK_ELEMS, finish, name_coords, vector_loop};
+
+/// Builds the kernel.
+pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
+    let nodes: Vec<&Node> = cx.region.order().into_iter().map(|n| cx.region.node(n)).collect();
+    let reductions: Vec<&Node> = nodes.iter().copied().filter(|n| matches!(n.op, Op::Reduce { .. })).collect();
+    match (rows_shape(cx, &reductions), nodes.iter().any(|n| matches!(n.op, Op::ArgReduce { .. }))) {
+        (Some(inner), false) => rows(cx, module, width, &reductions, inner),
+        _ => columns(cx, module, width),
+    }
+}
+
+/// Number of trailing dims that every reduction reduces, if they are alike.
+fn rows_shape(cx: &Cx<'_>, reductions: &[&Node]) -> Option<usize> {
+    let mut shape: Option<(usize, Vec<SymExpr>)> = None;
+    for n in reductions {
+        let Op::Reduce { axes, .. } = &n.op else { return None };
+        let ty = cx.region.ty(n.operands[0]);
+        let inner = axes.len();
+        if !axes.iter().enumerate().all(|(i, &a)| a as usize == ty.rank() - inner + i) {
+            return None;
+        }
+        match &shape {
+            None => shape = Some((inner, ty.dims.clone())),
+            Some((i, d)) if *i == inner && *d == ty.dims => {}
+            Some(_) => return None,
+        }
+    }
+    let (inner, dims) = shape?;
+    // Everything else must be rows of that shape or results of reductions.
+    let outer = &dims[..dims.len() - inner];
+    cx.region
+        .outputs()
+        .iter()
+        .all(|o| {
+            let d = &cx.region.ty(o.value).dims;
+            *d == dims
+                || d[..] == *outer
+                || (d.len() == dims.len() && d[..outer.len()] == *outer && d[outer.len()..].iter().all(|x| x.is(1)))
+        })
+        .then_some(inner)
+}
+
+/// How many reductions a value depends on, one after the other.
+fn levels(nodes: &[&Node]) -> HashMap<ValueId, usize> {
+    let mut level: HashMap<ValueId, usize> = HashMap::new();
+    for n in nodes {
+        let below = n.operands.iter().filter_map(|o| level.get(o)).copied().max().unwrap_or(0);
+        let own = below + usize::from(matches!(n.op, Op::Reduce { .. }));
+        n.results.iter().for_each(|&r| {
+            level.insert(r, own);
+        });
+    }
+    level
+}
+
+/// Whether recomputing a value costs more than keeping it.
+fn costly(cx: &Cx<'_>, v: ValueId) -> bool {
+    use UnaryOp::*;
+    let mut work = vec![v];
+    let mut ops = 0;
+    while let Some(v) = work.pop() {
+        let Some(n) = cx.region.producer(v) else { continue };
+        match &n.op {
+            Op::Unary(
+                Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Softplus,
+            )
+            | Op::Binary(BinaryOp::Pow) => return true,
+            Op::Reduce { .. } => continue,
+            op if op.is_source() => continue,
+            _ => {}
+        }
+        ops += 1;
+        if ops > 12 {
+            return true;
+        }
+        work.extend(&n.operands);
+    }
+    false
+}
+
+fn hop(op: ReduceOp) -> HOp {
+    match op {
+        ReduceOp::Sum | ReduceOp::Mean => HOp::Sum,
+        ReduceOp::Prod => HOp::Prod,
+        ReduceOp::Max => HOp::Max,
+        ReduceOp::Min => HOp::Min,
+        ReduceOp::Any => HOp::Or,
+        ReduceOp::All => HOp::And,
+    }
+}
+
+/// Sum of a vector of integers may wrap, which `hsum` must not: it is folded lane by lane.
+fn across(k: &mut Kb<'_>, op: ReduceOp, d: DType, x: &Ex, width: u32) -> Ex {
+    let wraps = d.is_int() && matches!(op, ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Prod);
+    if width == 1 {
+        return x.clone();
+    }
+    if !wraps {
+        return x.hred(hop(op));
+    }
+    let x = k.let_("v", x);
+    (1..width).fold(x.extract(0), |acc, i| combine(op, d, &acc, &x.extract(i)))
+}
+
+/// `sum / count` for a mean.
+fn divide(k: &Kb<'_>, op: ReduceOp, d: DType, sum: Ex, count: &SymExpr) -> Ex {
+    if !super::collapse::divides(op) {
+        return sum;
+    }
+    let n = k.dim(count);
+    if d.is_float() { sum / n.cast(d) } else { n.equals(0).select(like(&sum, 0.0), sum.tdiv(n.max(1).cast(d))) }
+}
+
+fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inner: usize) -> Result<Built, Stop> {
+    let mut b = cx.begin(module, width);
+    let Begun { k, eval, outputs } = &mut b;
+    let dims = eval.dims(reductions[0].operands[0]);
+    let (outer, row) = dims.split_at(dims.len() - inner);
+    let (lead_dims, last) = row.split_at(inner - 1);
+    let last = last[0].clone();
+    if last.is(1) && width > 1 {
+        return Err(Stop::NeedScalar);
+    }
+    let count = product(row);
+    let rows = product(outer);
+    let nodes: Vec<&Node> = cx.region.order().into_iter().map(|n| cx.region.node(n)).collect();
+    let level = levels(&nodes);
+    let top = reductions.iter().map(|n| level[&n.results[0]]).max().unwrap_or(1);
+
+    // Row-shaped values that a sweep computes at some cost and a later sweep needs again.
+    let row_elems = count.round_up(i64::from(width));
+    let mut kept: HashMap<ValueId, usize> = HashMap::new();
+    for n in reductions {
+        let v = n.operands[0];
+        let here = level[&n.results[0]] - 1;
+        let later = nodes.iter().any(|u| {
+            u.operands.contains(&v) && !std::ptr::eq(*u, *n) && (level[&u.results[0]] > here || matches!(u.op, Op::Reduce { .. }))
+        });
+        if inner == 1 && (later || cx.region.is_output(v)) && costly(cx, v) {
+            kept.entry(v).or_insert(here);
+        }
+    }
+    let mut kept: Vec<(ValueId, usize)> = kept.into_iter().collect();
+    kept.sort();
+    let rows_kept: Vec<_> =
+        kept.iter().map(|&(v, at)| (v, at, k.local("row", BufDecl::rw(eval.dtype(v), [row_elems.clone()]).align(64)))).collect();
+
+    let run = match count.as_const() {
+        Some(n) => SymExpr::from((TASK_ELEMS / n.max(1)).clamp(1, TASK_ELEMS)),
+        None => SymExpr::from(TASK_ELEMS).div(&count.maximum(&1.into())).maximum(&1.into()),
+    };
+    let grid = [rows.ceil_div(&run), 1.into(), 1.into()];
+    let r0 = k.let_("r0", k.gx() * k.dim(&run));
+    let r1 = (&r0 + k.dim(&run)).min(k.dim(&rows));
+    let mut stop = Ok(());
+    k.for_("r", r0, r1, 1, |k, r| {
+        eval.open();
+        let at = eval.ix.bind("r", r, rows.clone());
+        let lead = name_coords(k, eval, &at, outer);
+        stop = (|| {
+            let mut done: Vec<(ValueId, Ex)> = Vec::new();
+            for l in 0..top {
+                let now: Vec<&Node> = reductions.iter().copied().filter(|n| level[&n.results[0]] == l + 1).collect();
+                let keep: Vec<_> = rows_kept.iter().filter(|(_, at, _)| *at == l).map(|&(v, _, b)| (v, b)).collect();
+                let accs: Vec<Reg> = now
+                    .iter()
+                    .map(|n| {
+                        let d = eval.dtype(n.operands[0]);
+                        k.var("acc", identity(reduce_op(n), d).typed(&Ty::Scalar(d)).splat(width))
+                    })
+                    .collect();
+                sweep(k, eval, lead_dims, &last, &lead, &mut |k, eval, coords, guard| {
+                    for (n, acc) in now.iter().zip(&accs) {
+                        let (v, op) = (n.operands[0], reduce_op(n));
+                        let x = eval.value(k, v, coords, guard)?;
+                        let x = eval.widen(&x);
+                        if let Some((_, row)) = keep.iter().find(|(kv, _)| *kv == v) {
+                            eval.store(k, *row, &coords[coords.len() - 1..], guard, &x)?;
+                        }
+                        let d = eval.dtype(v);
+                        let x = match eval.mask(k, guard)? {
+                            Some(m) => m.select(x, identity(op, d).typed(&Ty::Scalar(d)).splat(width)),
+                            None => x,
+                        };
+                        k.set(acc, combine(op, d, &acc.get(), &x));
+                    }
+                    Ok(())
+                })?;
+                for (n, acc) in now.iter().zip(&accs) {
+                    let (d, op) = (eval.dtype(n.operands[0]), reduce_op(n));
+                    let s = across(k, op, d, &acc.get(), width);
+                    let s = divide(k, op, d, s, &count);
+                    let s = k.let_(op.name(), s);
+                    done.push((n.results[0], s));
+                }
+                for (v, s) in &done {
+                    bind_reduced(eval, *v, &lead, s);
+                }
+                for (v, row) in keep {
+                    eval.bind_row(v, row, 1);
+                }
+            }
+            let (full, reduced): (Vec<usize>, Vec<usize>) = (0..outputs.len()).partition(|&i| {
+                cx.region.ty(cx.region.outputs()[i].value).dims.len() == dims.len() && eval.dims(cx.region.outputs()[i].value) == dims
+            });
+            for i in reduced {
+                let v = cx.region.outputs()[i].value;
+                let coords = reduced_coords(eval, v, &lead);
+                let x = eval.value(k, v, &coords, &Vec::new())?;
+                eval.store(k, outputs[i], &coords, &Vec::new(), &x)?;
+            }
+            if !full.is_empty() {
+                sweep(k, eval, lead_dims, &last, &lead, &mut |k, eval, coords, guard| {
+                    for &i in &full {
+                        let x = eval.value(k, cx.region.outputs()[i].value, coords, guard)?;
+                        eval.store(k, outputs[i], coords, guard, &x)?;
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })();
+        eval.forget_rows();
+        eval.close();
+    });
+    stop?;
+    let cost = (TASK_ELEMS / 4) as u32 * (1 + cx.region.len() as u32 / 4);
+    Ok(finish(b, grid, cost))
+}
+
+fn reduce_op(n: &Node) -> ReduceOp {
+    match n.op {
+        Op::Reduce { op, .. } => op,
+        _ => ReduceOp::Sum,
+    }
+}
+
+/// Coordinates of a reduced value: the row's, then zeros for the dims of 1 that it kept.
+fn reduced_coords(eval: &Eval<'_>, v: ValueId, lead: &[SymExpr]) -> Vec<SymExpr> {
+    let rank = eval.graph.ty(v).rank();
+    let mut coords = lead[..lead.len().min(rank)].to_vec();
+    coords.resize(rank, 0.into());
+    // A leading dim of 1 has one coordinate only, however the row was counted.
+    for (c, d) in coords.iter_mut().zip(&eval.graph.ty(v).dims) {
+        if d.is(1) {
+            *c = 0.into();
+        }
+    }
+    coords
+}
+
+fn bind_reduced(eval: &mut Eval<'_>, v: ValueId, lead: &[SymExpr], s: &Ex) {
+    let coords = reduced_coords(eval, v, lead);
+    eval.bind(v, &coords, &Vec::new(), s.clone());
+}
+
+/// One pass over a row: loops over its leading dims, vectors along its last.
+fn sweep<'a>(
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'a>,
+    lead_dims: &[SymExpr],
+    last: &SymExpr,
+    lead: &[SymExpr],
+    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &[SymExpr], &Guard) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    match lead_dims.split_first() {
+        None => {
+            let hi = k.dim(last);
+            vector_loop(k, eval, "c", (0.into(), hi), last, &mut |k, eval, c, guard| {
+                let mut coords = lead.to_vec();
+                coords.push(c.clone());
+                body(k, eval, &coords, guard)
+            })
+        }
+        Some((d, rest)) => {
+            let mut stop = Ok(());
+            let hi = k.dim(d);
+            k.for_("j", 0, hi, 1, |k, j| {
+                eval.open();
+                let at = eval.ix.bind("j", j, d.clone());
+                let mut lead = lead.to_vec();
+                lead.push(at);
+                stop = sweep(k, eval, rest, last, &lead, body);
+                eval.close();
+            });
+            stop
+        }
+    }
+}
+
+/// One reduction over any dims: loops over results, the innermost kept dim in vectors, and inside over the reduced dims.
+fn columns(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
+    let root = cx.root(|op| matches!(op, Op::Reduce { .. } | Op::ArgReduce { .. }))?;
+    let mut b = cx.begin(module, width);
+    let Begun { k, eval, outputs } = &mut b;
+    let x = root.operands[0];
+    let from = eval.dims(x);
+    let (axes, keep) = match &root.op {
+        Op::Reduce { axes, keep, .. } => (axes.clone(), *keep),
+        Op::ArgReduce { axis, keep, .. } => (vec![*axis], *keep),
+        _ => return Stop::no("no reduction"),
+    };
+    let reduced: Vec<SymExpr> = axes.iter().map(|&a| from[a as usize].clone()).collect();
+    let dims = eval.dims(root.results[0]);
+    let Some((last, outer)) = dims.split_last().map(|(l, o)| (l.clone(), o.to_vec())).or(Some((1.into(), Vec::new()))) else {
+        return Stop::no("no result");
+    };
+    if width > 1 && (last.is(1) || matches!(root.op, Op::ArgReduce { .. })) {
+        return Err(Stop::NeedScalar);
+    }
+    let rows = product(&outer);
+    let count = product(&reduced);
+    let per_row = &last * &count;
+    let run = match per_row.as_const() {
+        Some(n) => SymExpr::from((TASK_ELEMS / n.max(1)).max(1)),
+        None => SymExpr::from(TASK_ELEMS).div(&per_row.maximum(&1.into())).maximum(&1.into()),
+    };
+    let cols = SymExpr::from(256);
+    let grid = [last.ceil_div(&cols), rows.ceil_div(&run), 1.into()];
+    let c0 = k.let_("c0", k.gx() * 256);
+    let c1 = k.let_("c1", (&c0 + 256).min(k.dim(&last)));
+    let r0 = k.let_("r0", k.gy() * k.dim(&run));
+    let r1 = (&r0 + k.dim(&run)).min(k.dim(&rows));
+    let mut stop = Ok(());
+    k.for_("r", r0, r1, 1, |k, r| {
+        eval.open();
+        let at = eval.ix.bind("r", r, rows.clone());
+        let lead = name_coords(k, eval, &at, &outer);
+        stop = vector_loop(k, eval, "c", (c0.clone(), c1.clone()), &last, &mut |k, eval, c, guard| {
+            let mut coords = lead.clone();
+            if !dims.is_empty() {
+                coords.push(c.clone());
+            }
+            // Coordinates of the operand: the result's, with the reduced dims to be filled in.
+            let mut inner = Vec::with_capacity(from.len());
+            let mut it = coords.iter();
+            for i in 0..from.len() {
+                let is_reduced = axes.contains(&(i as u32));
+                let own = if is_reduced && !keep { None } else { it.next().cloned() };
+                inner.push(if is_reduced { 0.into() } else { own.unwrap_or_else(|| 0.into()) });
+            }
+            let value = match &root.op {
+                Op::ArgReduce { op, last, .. } => arg_reduce(k, eval, x, axes[0] as usize, *op, *last, &inner, guard)?,
+                _ => {
+                    let (op, d) = (reduce_op(root), eval.dtype(x));
+                    let acc = k.var("acc", identity(op, d).typed(&Ty::Scalar(d)).splat(width));
+                    over(k, eval, &axes, &reduced, &mut inner, &mut |k, eval, at| {
+                        let v = eval.value(k, x, at, guard)?;
+                        let v = eval.widen(&v);
+                        k.set(&acc, combine(op, d, &acc.get(), &v));
+                        Ok(())
+                    })?;
+                    let s = acc.get();
+                    let s = if super::collapse::divides(op) && d.is_float() {
+                        let n = k.dim(&count).cast(d);
+                        s / n.splat(width)
+                    } else if super::collapse::divides(op) {
+                        let n = k.dim(&count);
+                        s.tdiv(n.max(1).cast(d).splat(width))
+                    } else {
+                        s
+                    };
+                    k.let_(op.name(), s)
+                }
+            };
+            eval.bind(root.results[0], &coords, guard, value);
+            for (o, buf) in cx.region.outputs().iter().zip(outputs.iter()) {
+                let at = if eval.dims(o.value) == dims { coords.clone() } else { eval.reshape(&coords, &dims, &eval.dims(o.value)) };
+                let v = eval.value(k, o.value, &at, guard)?;
+                eval.store(k, *buf, &at, guard, &v)?;
+            }
+            Ok(())
+        });
+        eval.close();
+    });
+    stop?;
+    Ok(finish(b, grid, TASK_ELEMS as u32))
+}
+
+/// Loops over `axes`, filling in their coordinates.
+fn over<'a>(
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'a>,
+    axes: &[u32],
+    dims: &[SymExpr],
+    coords: &mut Vec<SymExpr>,
+    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &[SymExpr]) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let (Some((&a, rest)), Some((d, rest_dims))) = (axes.split_first(), dims.split_first()) else {
+        return body(k, eval, coords);
+    };
+    let mut stop = Ok(());
+    let hi = k.dim(d);
+    k.for_("j", 0, hi, 1, |k, j| {
+        eval.open();
+        coords[a as usize] = eval.ix.bind("j", j, d.clone());
+        stop = over(k, eval, rest, rest_dims, coords, body);
+        eval.close();
+    });
+    stop
+}
+
+#[allow(clippy::too_many_arguments)]
+fn arg_reduce(
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'_>,
+    x: ValueId,
+    axis: usize,
+    op: ArgOp,
+    last: bool,
+    inner: &[SymExpr],
+    guard: &Guard,
+) -> Result<Ex, Stop> {
+    let d = eval.dtype(x);
+    let n = eval.dims(x)[axis].clone();
+    let first = eval.value(k, x, inner, guard)?;
+    let best = k.var("best", first);
+    let at = k.var("at", Ex::int(0).typed(&Ty::Scalar(DType::I64)));
+    let mut coords = inner.to_vec();
+    let mut stop = Ok(());
+    let hi = k.dim(&n);
+    k.for_("j", 1, hi, 1, |k, j| {
+        eval.open();
+        coords[axis] = eval.ix.bind("j", j.clone(), n.clone());
+        stop = (|| {
+            let v = eval.value(k, x, &coords, guard)?;
+            let v = k.let_("v", v);
+            let b = best.get();
+            let better = match (op, last) {
+                (ArgOp::Max, false) => v.gt(&b),
+                (ArgOp::Max, true) => v.ge(&b),
+                (ArgOp::Min, false) => v.lt(&b),
+                (ArgOp::Min, true) => v.le(&b),
+            };
+            // NaN is taken as extreme, as the reference does: the first one stays.
+            let better = if d.is_float() { (better | v.differs(&v)) & b.equals(&b) } else { better };
+            let better = k.let_("better", better);
+            k.set(&best, better.select(&v, &b));
+            k.set(&at, better.select(&j, at.get()));
+            Ok(())
+        })();
+        eval.close();
+    });
+    stop?;
+    Ok(k.let_("arg", at.get()))
+}
