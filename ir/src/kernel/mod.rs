@@ -65,15 +65,20 @@ mod build;
 mod ex;
 mod expr;
 mod hash;
+mod parse;
 mod print;
 mod stmt;
 mod types;
 pub mod typing;
 
+#[cfg(test)]
+mod tests;
+
 pub use atom::*;
 pub use build::*;
 pub use ex::Ex;
 pub use expr::*;
+pub use parse::{ParseError, parse_module};
 pub use print::{Lines, Printed, print_fn, print_kernel, print_module, reserved};
 pub use stmt::*;
 pub use types::*;

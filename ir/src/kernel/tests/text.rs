@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use super::{CASES, case, parse_module, print_module};
+
+#[test]
+fn cases_round_trip() {
+    for (name, _) in CASES {
+        let m = case(name);
+        let text = print_module(&m);
+        let again = parse_module(&text).unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
+        assert_eq!(print_module(&again), text, "{name}");
+        for ((_, a), (_, b)) in m.kernels.iter().zip(again.kernels.iter()) {
+            assert_eq!(a.structural_hash(&m), b.structural_hash(&again));
+        }
+    }
+}
+
+/// Small deterministic generator (xorshift), so that a failure is repeatable.
+struct Rng(u64);
+impl Rng {
+    fn next(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n.max(1)
+    }
+}
+
+#[test]
+fn mutated_text_never_panics() {
+    let mut r = Rng(0x9E37_79B9_7F4A_7C15);
+    for (_, text) in CASES {
+        let words: Vec<&str> = text.split_inclusive([' ', '\n', '(', '[', ',']).collect();
+        for _ in 0..400 {
+            let mut w = words.clone();
+            for _ in 0..1 + r.next(3) {
+                let (i, j) = (r.next(w.len()), r.next(w.len()));
+                match r.next(4) {
+                    0 => {
+                        w.remove(i);
+                    }
+                    1 => w.swap(i, j),
+                    2 => w[i] = w[j],
+                    _ => w.truncate(i.max(1)),
+                }
+            }
+            if let Ok(m) = parse_module(&w.concat()) {
+                let text = print_module(&m);
+                let again = parse_module(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+                assert_eq!(print_module(&again), text);
+            }
+        }
+    }
+    let deep = format!("fn f(v: f32) -> f32 {{ ret {}v{} }}", "(".repeat(5000), ")".repeat(5000));
+    assert!(parse_module(&deep).unwrap_err().message.contains("deep"));
+}
