@@ -9,6 +9,10 @@
 //! It knows neither Graph IR nor Kernel IR, and no compiler.
 
 pub mod blob;
+pub mod bundle;
+pub mod dtype;
 pub mod embed;
 pub mod features;
+pub mod header;
+pub mod manifest;
 pub mod store;

@@ -125,11 +125,12 @@ fn bundle(t: &Tools, dir: &Path, triple: &str, runtime: Option<&Path>, flags: &[
     Ok(lib)
 }
 
-fn driver(t: &Tools, dir: &Path) -> Result<String, String> {
+fn driver(t: &Tools, dir: &Path, flags: &[&str]) -> Result<String, String> {
     let c = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (include, source) = (c.join("c").display().to_string(), c.join("tests/c/driver.c").display().to_string());
     let program = dir.join("driver").display().to_string();
-    run(&t.cc, &["-std=gnu11", "-O1", "-frounding-math", "-Wall", "-I", &include, &source, "-o", &program, "-ldl", "-lpthread", "-lm"])?;
+    let fixed = ["-std=gnu11", "-O1", "-frounding-math", "-Wall", "-I", &include, &source, "-o", &program, "-ldl", "-lpthread", "-lm"];
+    run(&t.cc, &[flags, &fixed[..]].concat())?;
     Ok(program)
 }
 
@@ -147,8 +148,28 @@ fn every_sentence_of_the_abi() {
     for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
         bundle(&t, &d(name), &triple, None, flags).unwrap();
     }
-    let program = driver(&t, dir.path()).unwrap();
+    let program = driver(&t, dir.path(), &[]).unwrap();
     let paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
+    let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    println!("{}", text.as_ref().unwrap_or_else(|e| e));
+    assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
+}
+
+/// Builds the runtime and the model with `flags`, the driver with `driver_flags`, and runs the driver.
+fn with_flags(t: &Tools, triple: &str, flags: &[&str], driver_flags: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/runtime.c").display().to_string();
+    let object = dir.path().join("runtime.o");
+    let target = format!("--target={triple}");
+    let args = [target.as_str(), "-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fPIC", "-fvisibility=hidden"];
+    run(&t.clang, &[&args[..], flags, &["-c", &source, "-o", &object.display().to_string()]].concat()).unwrap();
+    let d = |n: &str| dir.path().join(n);
+    for (name, more) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+        bundle(t, &d(name), triple, Some(&object), &[flags, more].concat()).unwrap();
+    }
+    let program = driver(t, dir.path(), driver_flags).unwrap();
+    let mut paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
+    paths.push("quick".into());
     let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
     println!("{}", text.as_ref().unwrap_or_else(|e| e));
     assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
@@ -157,22 +178,23 @@ fn every_sentence_of_the_abi() {
 #[test]
 fn many_threads_on_few_cpus() {
     let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
-    let dir = tempfile::tempdir().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/runtime.c").display().to_string();
-    let object = dir.path().join("runtime.o");
-    let target = format!("--target={triple}");
-    let args = [target.as_str(), "-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fPIC", "-fvisibility=hidden", "-DPW_CPUS=8"];
-    run(&t.clang, &[&args[..], &["-c", &source, "-o", &object.display().to_string()]].concat()).unwrap();
-    let d = |n: &str| dir.path().join(n);
-    for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
-        bundle(&t, &d(name), &triple, Some(&object), flags).unwrap();
-    }
-    let program = driver(&t, dir.path()).unwrap();
-    let mut paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
-    paths.push("quick".into());
-    let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
-    println!("{}", text.as_ref().unwrap_or_else(|e| e));
-    assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
+    with_flags(&t, &triple, &["-DPW_CPUS=8"], &[]);
+}
+
+#[test]
+#[ignore = "slow, and needs gcc's libtsan"]
+fn under_thread_sanitizer() {
+    let (Some(t), Some(triple)) = (tools(), host()) else { return };
+    let flags = ["-DPW_CPUS=8", "-fsanitize=thread", "-mllvm", "-tsan-instrument-memintrinsics=0"];
+    with_flags(&t, &triple, &flags, &["-fsanitize=thread"]);
+}
+
+#[test]
+#[ignore = "slow, and needs gcc's libasan"]
+fn under_address_sanitizer() {
+    let (Some(t), Some(triple)) = (tools(), host()) else { return };
+    let flags = ["-DPW_CPUS=4", "-fsanitize=address,undefined", "-fno-sanitize=alignment,function", "-fno-sanitize-recover=undefined"];
+    with_flags(&t, &triple, &flags, &["-fsanitize=address,undefined"]);
 }
 
 /// Every triple links into a library that exports two symbols and needs only what all C libraries have.
