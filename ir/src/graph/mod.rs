@@ -33,7 +33,9 @@ pub mod interp;
 pub mod op;
 pub mod patch;
 pub mod symbolic;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use op::{ArgOp, BinaryOp, FusionKind, Op, PadMode, ReduceOp, ScatterOp, UnaryOp, WeightId};
 pub use patch::Patch;

@@ -215,12 +215,14 @@ pub struct Cursor<'a> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    /// First token of the statement, in forms whose statements end with their line.
+    statement: Option<usize>,
 }
 
 impl<'a> Cursor<'a> {
     /// Starts at the first token.
     pub fn new(text: &'a str) -> Self {
-        Cursor { text, tokens: tokens(text), at: 0, depth: 0 }
+        Cursor { text, tokens: tokens(text), at: 0, depth: 0, statement: None }
     }
     /// The next token.
     pub fn peek(&self) -> Token {
@@ -238,6 +240,10 @@ impl<'a> Cursor<'a> {
     /// How a token is written.
     pub fn text(&self, t: Token) -> &'a str {
         self.text.get(t.start..t.end).unwrap_or("")
+    }
+    /// Says that a statement begins here which ends with its line, so that errors behind it are placed at the end of that line.
+    pub fn begin_statement(&mut self) {
+        self.statement = Some(self.at);
     }
     /// Steps over the next token and returns it; stays at the end.
     pub fn bump(&mut self) -> Token {
@@ -275,7 +281,11 @@ impl<'a> Cursor<'a> {
     }
     /// The error that something else was expected here.
     pub fn expected(&self, what: &str) -> SyntaxError {
-        let t = self.peek();
+        let (t, before) = (self.peek(), self.previous());
+        if self.statement.is_some_and(|s| self.at > s) && t.line > before.line {
+            let column = before.column + self.text(before).chars().count() as u32;
+            return SyntaxError { line: before.line, column, message: format!("expected {what}, found the end of the line") };
+        }
         let found = match t.kind {
             Kind::End => "the end".to_owned(),
             Kind::Unclosed => "text without its closing quote".to_owned(),
@@ -353,13 +363,26 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// What `f` says, or the nesting is deeper than [`MAX_DEPTH`].
     pub fn nested<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, SyntaxError>) -> Result<T, SyntaxError> {
-        if self.depth >= MAX_DEPTH {
+        if !self.enter() {
             return Err(self.error_at(self.peek(), format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        self.depth += 1;
         let r = f(self);
-        self.depth -= 1;
+        self.leave();
         r
+    }
+    /// Goes one level deeper until [`leave`](Self::leave); `false` if that is deeper than [`MAX_DEPTH`].
+    pub fn enter(&mut self) -> bool {
+        let fits = self.depth < MAX_DEPTH;
+        self.depth += usize::from(fits);
+        fits
+    }
+    /// Comes back from [`enter`](Self::enter).
+    pub fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+    /// All tokens from the byte `start` on.
+    pub fn tokens_from(&self, start: usize) -> &[Token] {
+        &self.tokens[self.tokens.partition_point(|t| t.start < start)..]
     }
     /// Steps to the first token behind `line`.
     pub fn skip_line(&mut self, line: u32) {
