@@ -6,6 +6,7 @@
 //! **Must never know:** ONNX, any chip by name.
 #![deny(missing_docs)]
 
+pub mod plan;
 pub mod schedule;
 pub mod spec;
 pub mod canonical;
@@ -13,3 +14,6 @@ pub mod rules;
 pub mod decompose;
 pub mod fold;
 pub mod hoist;
+pub mod fuse;
+pub mod legalize;
+pub mod prepare;
