@@ -21,6 +21,10 @@ use crate::entity_ids;
 use crate::graph::types::{Dims, Origin};
 use crate::sym::{SymExpr, SymName};
 
+mod print;
+
+pub use print::print;
+
 entity_ids! {
     /// A piece of memory with a dtype and dims that kernels read or write.
     BufferId "b",
