@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One importer per operator, a file per family.
+//!
+//! An importer turns one node into core ops or composites with the meaning that its operator set version gives it; differences between
+//! versions are decided inside the importer, beside each other. To add an operator: a function in the file of its family, a line in that
+//! file's `TABLE`, a case in the ONNX suite.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use crate::cx::{Cx, Res};
+use crate::scope::Slot;
+
+mod activation;
+mod attention;
+mod contrib;
+mod control;
+mod conv;
+mod elementwise;
+mod gather;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod quant;
+mod random;
+mod recurrent;
+mod reduce;
+mod resize;
+mod sequence;
+mod shape;
+
+/// Imports one node.
+pub type Import = for<'a, 'b, 'm> fn(&'a mut Cx<'b, 'm>) -> Res<Vec<Slot>>;
+
+/// An operator that is known.
+pub struct Entry {
+    /// Name of the operator.
+    pub op: &'static str,
+    /// First version of its domain that has it.
+    pub since: i64,
+    /// Fewest inputs.
+    pub least: usize,
+    /// Most inputs.
+    pub most: usize,
+    /// Its importer.
+    pub import: Import,
+}
+
+/// Any number of inputs.
+const MANY: usize = usize::MAX;
+
+const fn op(op: &'static str, since: i64, least: usize, most: usize, import: Import) -> Entry {
+    Entry { op, since, least, most, import }
+}
+
+/// Families of the default domain.
+const FAMILIES: &[&[Entry]] = &[
+    activation::TABLE,
+    attention::TABLE,
+    control::TABLE,
+    conv::TABLE,
+    elementwise::TABLE,
+    gather::TABLE,
+    matmul::TABLE,
+    movement::TABLE,
+    norm::TABLE,
+    pool::TABLE,
+    quant::TABLE,
+    random::TABLE,
+    recurrent::TABLE,
+    reduce::TABLE,
+    resize::TABLE,
+    sequence::TABLE,
+    shape::TABLE,
+];
+
+/// The importer of an operator; the default domain is the empty text.
+pub fn find(domain: &str, op: &str) -> Option<&'static Entry> {
+    static BY_NAME: OnceLock<HashMap<(&'static str, &'static str), &'static Entry>> = OnceLock::new();
+    let table = BY_NAME.get_or_init(|| {
+        let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
+        default.chain(contrib::TABLE.iter().map(|e| (("com.microsoft", e.op), e))).collect()
+    });
+    table.get(&(domain, op)).copied()
+}
