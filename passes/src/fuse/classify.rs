@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What each op is to fusion.
+
+use portwright_ir::graph::{BinaryOp, Dims, FusionKind, Graph, Node, Op, UnaryOp, ValueId};
+use portwright_ir::sym::SymExpr;
+
+/// How a node takes part.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Needs no kernel and is copied or referred to.
+    Source,
+    /// Stays a node of the graph: `bind`, `if`, `loop`, reshapes.
+    Stays,
+    /// A reshape that only inserts or removes dims of 1.
+    UnitReshape,
+    /// A slice or broadcast, which each user may copy.
+    Rename,
+    /// Elementwise.
+    Elementwise,
+    /// Moves elements.
+    Movement,
+    /// Reduction of trailing dims.
+    RowReduce,
+    /// Reduction of other dims, or to an index.
+    OtherReduce,
+    /// An op that makes a kernel with an epilogue.
+    Core(FusionKind),
+    /// A kernel of its own.
+    Alone(FusionKind),
+}
+
+pub(super) fn class(g: &Graph, node: &Node) -> Class {
+    match &node.op {
+        Op::RandomUniform { .. } => Class::Alone(FusionKind::Single),
+        op if op.is_source() => Class::Source,
+        Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::Quantized { .. } => Class::Stays,
+        Op::Reshape { dims } => match node.operands.first() {
+            Some(&x) if unit_stripped(&g.ty(x).dims) == unit_stripped(dims) => Class::UnitReshape,
+            _ => Class::Stays,
+        },
+        Op::Slice { .. } | Op::Broadcast { .. } => Class::Rename,
+        Op::Transpose { .. } | Op::Pad { .. } | Op::Concat { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => {
+            Class::Movement
+        }
+        Op::Reduce { axes, .. } => {
+            let rank = node.operands.first().map_or(0, |&x| g.ty(x).rank());
+            let first = rank.saturating_sub(axes.len());
+            let trailing = !axes.is_empty() && axes.iter().enumerate().all(|(i, &a)| a as usize == first + i);
+            if trailing { Class::RowReduce } else { Class::OtherReduce }
+        }
+        Op::ArgReduce { .. } => Class::OtherReduce,
+        Op::Contract { .. } => Class::Core(FusionKind::Contract),
+        Op::Conv { .. } => Class::Core(FusionKind::Conv),
+        Op::Pool { .. } => Class::Core(FusionKind::Window),
+        Op::Attention { .. } => Class::Alone(FusionKind::Attention),
+        Op::Lstm { .. } | Op::Gru { .. } => Class::Alone(FusionKind::Recurrent),
+        op if op.is_elementwise() => Class::Elementwise,
+        _ => Class::Alone(FusionKind::Single),
+    }
+}
+
+/// Dims without those of 1.
+pub(super) fn unit_stripped(dims: &Dims) -> Vec<&SymExpr> {
+    dims.iter().filter(|d| !d.is(1)).collect()
+}
+
+/// Whether a reshape must stay a node: it does more than insert or remove dims of 1.
+pub fn materialized_reshape(g: &Graph, node: &Node) -> bool {
+    class(g, node) == Class::Stays
+}
+
+/// Whether computing the op twice costs about as much as loading its result.
+pub(super) fn cheap(op: &Op) -> bool {
+    use UnaryOp::*;
+    match op {
+        Op::Unary(u) => matches!(u, Neg | Abs | Not | Sign | Floor | Ceil | Round | Trunc | IsNan | IsInf),
+        Op::Binary(b) => !matches!(b, BinaryOp::Pow | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Rem),
+        Op::Select {} | Op::Cast { .. } | Op::Bitcast { .. } => true,
+        Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } | Op::Pad { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether a source is copied into regions: it says more briefly what memory would hold.
+pub(super) fn inlined(op: &Op) -> bool {
+    match op {
+        Op::Const { value } => value.len() == 1,
+        Op::Fill { .. } | Op::Iota { .. } | Op::DimTensor { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether a value is a source that only a kernel can put into memory.
+pub(super) fn needs_kernel(g: &Graph, v: ValueId) -> bool {
+    matches!(g.producer(v).map(|n| &n.op), Some(Op::Fill { .. } | Op::Iota { .. }))
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which node goes into which group.
+
+use std::collections::BTreeSet;
+
+use portwright_ir::entity::SecondaryMap;
+use portwright_ir::graph::{Def, Dims, FusionKind, Graph, NodeId, Op, ValueId, collect_attr_symbols};
+
+use super::classify::{Class, cheap, class, inlined, needs_kernel, unit_stripped};
+use super::{MAX_OPS, MAX_PORTS};
+
+/// Longest concat that takes its operands' groups in: each element tests which operand it belongs to.
+const MAX_CONCAT: usize = 8;
+
+/// What becomes of a group.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One node that stays as it is.
+    Stays,
+    /// A fusion.
+    Fused(FusionKind),
+}
+
+/// Nodes that run together.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) kind: Kind,
+    /// Members by import order, copies of shared slices and broadcasts included.
+    pub(super) nodes: Vec<NodeId>,
+    /// When it runs.
+    pub(super) at: u64,
+    /// Dims of its stored values; for rows, of a full row.
+    dims: Dims,
+    /// For reductions of trailing dims: how many.
+    inner: usize,
+    /// Values that it reads from elsewhere.
+    inputs: Vec<ValueId>,
+    /// Uses of its values by nodes outside, and by outputs of the graph.
+    open: usize,
+    /// Elementwise and broadcasts only.
+    pure: bool,
+    /// Whether all of it is cheap to compute twice.
+    cheap: bool,
+    /// When the latest of what it reads is ready.
+    needs: u64,
+}
+
+/// The groups of a graph.
+pub(super) struct Grouping {
+    pub(super) groups: Vec<Group>,
+    /// Position of each node in the order of the graph.
+    pub(super) position: SecondaryMap<NodeId, u32>,
+    /// Group that computes a node; for shared slices the one that stores it, if any.
+    pub(super) of: SecondaryMap<NodeId, Option<u32>>,
+}
+
+struct Build<'g> {
+    g: &'g Graph,
+    groups: Vec<Group>,
+    of: SecondaryMap<NodeId, Option<u32>>,
+    uses: SecondaryMap<ValueId, u32>,
+    clock: u64,
+    symbols: bool,
+}
+
+impl Grouping {
+    pub(super) fn of(g: &Graph) -> Grouping {
+        let order = g.order();
+        let mut uses: SecondaryMap<ValueId, u32> = SecondaryMap::default();
+        for &n in &order {
+            for &v in &g.node(n).operands {
+                uses[v] += 1;
+            }
+        }
+        for o in g.outputs() {
+            uses[o.value] += 1;
+        }
+        let symbols = order.iter().any(|&n| matches!(g.node(n).op, Op::Bind { .. } | Op::NonZero { .. } | Op::Loop { .. }));
+        let mut b = Build { g, groups: Vec::new(), of: SecondaryMap::default(), uses, clock: 0, symbols };
+        for &n in &order {
+            b.visit(n);
+        }
+        for o in g.outputs() {
+            b.store(o.value);
+        }
+        let mut position: SecondaryMap<NodeId, u32> = SecondaryMap::default();
+        for (i, &n) in order.iter().enumerate() {
+            position[n] = i as u32;
+        }
+        Grouping { groups: b.groups, position, of: b.of }
+    }
+}
+
+impl<'g> Build<'g> {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn group_of(&self, v: ValueId) -> Option<u32> {
+        match self.g.value(v).def {
+            Def::Result(n, _) => self.of[n],
+            Def::Input(_) => None,
+        }
+    }
+
+    fn dims(&self, n: NodeId) -> &'g Dims {
+        static NONE: Dims = Vec::new();
+        self.g.node(n).results.first().map_or(&NONE, |&v| &self.g.ty(v).dims)
+    }
+
+    /// When the symbols in a node's types and attributes are bound.
+    fn symbols_ready(&self, n: NodeId) -> u64 {
+        if !self.symbols {
+            return 0;
+        }
+        let mut names = BTreeSet::new();
+        let node = self.g.node(n);
+        let inline = node.operands.iter().filter_map(|&v| self.g.producer(v)).filter(|p| inlined(&p.op));
+        for part in inline.chain([node]) {
+            collect_attr_symbols(&part.op, &mut names);
+            part.results.iter().chain(&part.operands).for_each(|&v| self.g.ty(v).dims.iter().for_each(|d| d.collect_symbols(&mut names)));
+        }
+        let definers = names.iter().filter_map(|s| self.g.symbol_definer(s)).filter(|&d| d != n);
+        definers.filter_map(|d| self.of[d]).map(|i| self.groups[i as usize].at).max().unwrap_or(0)
+    }
+
+    /// A slice or broadcast of a stored value that no group holds yet.
+    fn is_loose(&self, v: ValueId) -> bool {
+        self.g.producer_id(v).is_some_and(|p| self.of[p].is_none() && class(self.g, self.g.node(p)) == Class::Rename)
+    }
+
+    /// Values that a group reads when it takes `n` in, and the loose nodes that it copies to do so.
+    fn reads(&self, n: NodeId) -> (Vec<ValueId>, Vec<NodeId>) {
+        let (mut reads, mut copies) = (Vec::new(), Vec::new());
+        let mut work: Vec<ValueId> = self.g.node(n).operands.iter().rev().copied().collect();
+        while let Some(v) = work.pop() {
+            match self.g.producer_id(v) {
+                Some(p) if self.is_loose(v) => {
+                    copies.push(p);
+                    work.extend(self.g.node(p).operands.iter().rev());
+                }
+                Some(p) if inlined(&self.g.node(p).op) => {}
+                _ => reads.push(v),
+            }
+        }
+        copies.reverse();
+        (reads, copies)
+    }
+
+    /// When a value that is read from outside is ready.
+    fn ready(&self, v: ValueId) -> u64 {
+        self.group_of(v).map_or(0, |i| self.groups[i as usize].at)
+    }
+
+    /// Gives a loose value, or a source that only a kernel can store, a group of its own, so that it lies in memory.
+    fn store(&mut self, v: ValueId) {
+        if let Some(p) = self.g.producer_id(v)
+            && self.of[p].is_none()
+            && (self.is_loose(v) || needs_kernel(self.g, v))
+        {
+            self.open_group(p, Kind::Fused(FusionKind::Map));
+        }
+    }
+
+    fn open_group(&mut self, n: NodeId, kind: Kind) -> u32 {
+        let node = self.g.node(n);
+        let map_like = matches!(kind, Kind::Fused(FusionKind::Map | FusionKind::Reduce));
+        if !map_like {
+            for &v in &node.operands {
+                self.store(v);
+            }
+        }
+        let (reads, copies) = if map_like { self.reads(n) } else { (node.operands.clone(), Vec::new()) };
+        let at = self.tick();
+        let mut group = Group {
+            kind,
+            nodes: Vec::new(),
+            at,
+            dims: self.dims(n).clone(),
+            inner: 0,
+            inputs: Vec::new(),
+            open: 0,
+            pure: true,
+            cheap: true,
+            needs: 0,
+        };
+        let id = self.groups.len() as u32;
+        for m in copies {
+            group.pure &= matches!(self.g.node(m).op, Op::Broadcast { .. });
+            group.nodes.push(m);
+        }
+        group.nodes.push(n);
+        let c = class(self.g, node);
+        group.pure &= matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. });
+        group.cheap &= cheap(&node.op);
+        for v in reads {
+            group.needs = group.needs.max(self.ready(v));
+            if !group.inputs.contains(&v) {
+                group.inputs.push(v);
+            }
+        }
+        group.open = node.results.iter().map(|&v| self.uses[v] as usize).sum();
+        self.groups.push(group);
+        self.of[n] = Some(id);
+        id
+    }
+
+    fn visit(&mut self, n: NodeId) {
+        let node = self.g.node(n);
+        match class(self.g, node) {
+            Class::Source => {}
+            Class::Stays => {
+                self.open_group(n, Kind::Stays);
+            }
+            Class::UnitReshape => {
+                if !self.join(n) {
+                    self.open_group(n, Kind::Stays);
+                }
+            }
+            Class::Rename => {
+                // Loose while what it renames is stored anyway; what is computed just for it moves in.
+                let closed = node.operands.first().and_then(|&v| self.group_of(v)).is_some_and(|i| {
+                    let group = &self.groups[i as usize];
+                    group.kind == Kind::Fused(FusionKind::Map) && group.open == 1
+                });
+                if closed {
+                    self.join(n);
+                }
+            }
+            Class::Elementwise | Class::Movement => {
+                if !self.join(n) {
+                    self.open_group(n, Kind::Fused(FusionKind::Map));
+                }
+            }
+            Class::RowReduce => self.reduce(n, true),
+            Class::OtherReduce => self.reduce(n, false),
+            Class::Core(kind) | Class::Alone(kind) => {
+                self.open_group(n, Kind::Fused(kind));
+            }
+        }
+    }
+
+    /// Whether everything that `group` reads but for values of `target` is ready before `at`.
+    fn reads_before(&self, group: u32, target: u32, at: u64) -> bool {
+        let g = &self.groups[group as usize];
+        if g.needs < at {
+            return true;
+        }
+        g.inputs.iter().all(|&v| self.group_of(v) == Some(target) || self.group_of(v) == Some(group) || self.ready(v) < at)
+    }
+
+    /// Puts a node that works element by element, or moves elements, into a group of one of its operands.
+    fn join(&mut self, n: NodeId) -> bool {
+        let g = self.g;
+        let node = g.node(n);
+        let c = class(g, node);
+        let dims = self.dims(n);
+        let (reads, copies) = self.reads(n);
+        // Groups of operands, with the number of uses that this node makes of each.
+        let mut own: Vec<(u32, usize)> = Vec::new();
+        for &v in &reads {
+            if let Some(i) = self.group_of(v) {
+                match own.iter_mut().find(|(j, _)| *j == i) {
+                    Some((_, k)) => *k += 1,
+                    None => own.push((i, 1)),
+                }
+            }
+        }
+        let moves = c == Class::Movement || (c == Class::Rename && matches!(node.op, Op::Slice { .. }));
+        let copied_move = copies.iter().any(|&m| !matches!(g.node(m).op, Op::Broadcast { .. }));
+        // Copies of a loose node use its operand once more than the graph says; they count as uses from outside until stored, so only
+        // direct operands close a group.
+        let direct_uses = |i: u32| node.operands.iter().filter(|&&v| self.group_of(v) == Some(i)).count();
+        let closed = |i: u32| self.groups[i as usize].open == direct_uses(i);
+        let mut candidates: Vec<u32> = own
+            .iter()
+            .map(|(i, _)| *i)
+            .filter(|&i| direct_uses(i) > 0 && self.takes(i, n, c, dims, moves || copied_move, closed(i)))
+            .collect();
+        // A kernel with an epilogue, or a row, is worth most; of several the one that runs last.
+        candidates.sort_by_key(|&i| {
+            let group = &self.groups[i as usize];
+            (group.kind == Kind::Fused(FusionKind::Map), std::cmp::Reverse(group.at))
+        });
+        let symbols_ready = self.symbols_ready(n);
+        for target in candidates {
+            // A closed group may run as late as now.
+            let target_closed = closed(target);
+            let at = if target_closed { self.clock + 1 } else { self.groups[target as usize].at };
+            if symbols_ready >= at {
+                continue;
+            }
+            // Other groups that nothing else needs come along.
+            let target_kind = self.groups[target as usize].kind;
+            let merged: Vec<u32> = own
+                .iter()
+                .map(|(i, _)| *i)
+                .filter(|&i| i != target && direct_uses(i) > 0 && closed(i) && self.groups[i as usize].kind == Kind::Fused(FusionKind::Map))
+                .filter(|&i| self.comes_along(i, target_kind, n, dims, moves))
+                .filter(|&i| self.reads_before(i, target, at))
+                .collect();
+            let outside = reads.iter().filter(|&&v| {
+                let i = self.group_of(v);
+                i != Some(target) && !i.is_some_and(|i| merged.contains(&i))
+            });
+            let legal = outside.clone().all(|&v| self.ready(v) < at);
+            let ops = self.groups[target as usize].nodes.len()
+                + copies.len()
+                + 1
+                + merged.iter().map(|&i| self.groups[i as usize].nodes.len()).sum::<usize>();
+            let ports = self.groups[target as usize].inputs.len()
+                + outside.count()
+                + merged.iter().map(|&i| self.groups[i as usize].inputs.len()).sum::<usize>();
+            if !legal || ops > MAX_OPS || ports > MAX_PORTS {
+                continue;
+            }
+            if target_closed {
+                let now = self.tick();
+                self.groups[target as usize].at = now;
+            }
+            for i in merged {
+                self.merge(i, target);
+            }
+            self.put(n, target, &reads, &copies, c, dims);
+            return true;
+        }
+        false
+    }
+
+    /// Whether group `i` can take node `n` in.
+    fn takes(&self, i: u32, n: NodeId, c: Class, dims: &Dims, moves: bool, closed: bool) -> bool {
+        let group = &self.groups[i as usize];
+        match group.kind {
+            Kind::Stays => false,
+            Kind::Fused(FusionKind::Map) => {
+                let broader = dims != &group.dims;
+                match c {
+                    Class::UnitReshape => closed,
+                    _ if !broader && !moves => true,
+                    Class::Movement | Class::Rename => closed && self.movement_takes(n, i),
+                    Class::Elementwise => closed && !broader || closed && self.repeats(i, dims),
+                    _ => false,
+                }
+            }
+            Kind::Fused(FusionKind::Reduce) => !moves && matches!(c, Class::Elementwise | Class::UnitReshape) && self.row_like(group, dims),
+            Kind::Fused(FusionKind::Contract | FusionKind::Conv | FusionKind::Window) => {
+                !moves && c == Class::Elementwise && *dims == group.dims
+            }
+            Kind::Fused(_) => false,
+        }
+    }
+
+    /// Whether the values of a closed group may be computed again for every element of `dims` that they meet.
+    fn repeats(&self, i: u32, dims: &Dims) -> bool {
+        let group = &self.groups[i as usize];
+        let same = unit_stripped(&group.dims) == unit_stripped(dims);
+        same || (group.cheap && group.nodes.len() <= 8 && group.inputs.len() <= 4)
+    }
+
+    /// Whether a movement may compute its operand's group where it reads.
+    fn movement_takes(&self, n: NodeId, i: u32) -> bool {
+        let node = self.g.node(n);
+        match &node.op {
+            Op::Broadcast { dims } => self.repeats(i, dims),
+            // What is gathered stays in memory; the indices may be computed.
+            Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => {
+                node.operands.first().is_some_and(|&x| self.group_of(x) != Some(i)) && self.groups[i as usize].cheap
+            }
+            Op::Concat { .. } => node.operands.len() <= MAX_CONCAT,
+            _ => true,
+        }
+    }
+
+    /// Whether a closed map group can merge into another group through `n`.
+    fn comes_along(&self, i: u32, target: Kind, n: NodeId, dims: &Dims, moves: bool) -> bool {
+        let group = &self.groups[i as usize];
+        if moves {
+            return self.movement_takes(n, i);
+        }
+        let fits = group.dims == *dims || self.repeats(i, dims);
+        match target {
+            Kind::Fused(FusionKind::Map) => fits,
+            _ => fits && group.pure,
+        }
+    }
+
+    /// Whether `dims` are those of a full row group, of its rows, or of the result of its only reduction.
+    fn row_like(&self, group: &Group, dims: &Dims) -> bool {
+        if group.inner == 0 {
+            return *dims == group.dims;
+        }
+        if *dims == group.dims {
+            return true;
+        }
+        let lead = group.dims.len() - group.inner;
+        let outer = &group.dims[..lead];
+        dims.as_slice() == outer || (dims.len() == group.dims.len() && dims[..lead] == *outer && dims[lead..].iter().all(|d| d.is(1)))
+    }
+
+    fn merge(&mut self, from: u32, into: u32) {
+        let old = std::mem::replace(
+            &mut self.groups[from as usize],
+            Group {
+                kind: Kind::Stays,
+                nodes: Vec::new(),
+                at: 0,
+                dims: Dims::new(),
+                inner: 0,
+                inputs: Vec::new(),
+                open: 0,
+                pure: true,
+                cheap: true,
+                needs: 0,
+            },
+        );
+        for &m in &old.nodes {
+            if self.of[m] == Some(from) {
+                self.of[m] = Some(into);
+            }
+        }
+        let mut inside = 0;
+        for v in old.inputs {
+            if self.group_of(v) == Some(into) {
+                // Uses of the target by what moves in are no longer from outside.
+                let members = old.nodes.iter().filter(|&&m| self.of[m] == Some(into));
+                inside += members.map(|&m| self.g.node(m).operands.iter().filter(|&&o| o == v).count()).sum::<usize>();
+            } else if !self.groups[into as usize].inputs.contains(&v) {
+                self.groups[into as usize].inputs.push(v);
+            }
+        }
+        let target = &mut self.groups[into as usize];
+        target.open = (target.open + old.open).saturating_sub(inside);
+        target.needs = target.needs.max(old.needs);
+        target.pure &= old.pure;
+        target.cheap &= old.cheap;
+        for m in old.nodes {
+            // Only copies can be in both.
+            if self.of[m] == Some(into) || !target.nodes.contains(&m) {
+                target.nodes.push(m);
+            }
+        }
+        let inputs = std::mem::take(&mut target.inputs);
+        let inputs = inputs.into_iter().filter(|&v| self.group_of(v) != Some(into)).collect();
+        self.groups[into as usize].inputs = inputs;
+    }
+
+    fn put(&mut self, n: NodeId, target: u32, reads: &[ValueId], copies: &[NodeId], c: Class, dims: &Dims) {
+        let node = self.g.node(n);
+        let inside = node.operands.iter().filter(|&&v| self.group_of(v) == Some(target)).count();
+        let gained: usize = node.results.iter().map(|&v| self.uses[v] as usize).sum();
+        let mut needs = self.groups[target as usize].needs;
+        for &v in reads {
+            if self.group_of(v) != Some(target) {
+                needs = needs.max(self.ready(v));
+                let inputs = &mut self.groups[target as usize].inputs;
+                if !inputs.contains(&v) {
+                    inputs.push(v);
+                }
+            }
+        }
+        let broadcasts = copies.iter().all(|&m| matches!(self.g.node(m).op, Op::Broadcast { .. }));
+        let group = &mut self.groups[target as usize];
+        group.needs = needs;
+        group.open = group.open.saturating_sub(inside) + gained;
+        for &m in copies {
+            if !group.nodes.contains(&m) {
+                group.nodes.push(m);
+            }
+        }
+        group.nodes.push(n);
+        group.cheap &= cheap(&node.op);
+        group.pure &= broadcasts && (matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. }));
+        if group.kind == Kind::Fused(FusionKind::Map) {
+            group.dims.clone_from(dims);
+        }
+        self.of[n] = Some(target);
+    }
+
+    fn reduce(&mut self, n: NodeId, rows: bool) {
+        let g = self.g;
+        let node = g.node(n);
+        let Some(&x) = node.operands.first() else { return };
+        let full = g.ty(x).dims.clone();
+        let inner = match &node.op {
+            Op::Reduce { axes, .. } if rows => axes.len(),
+            _ => 0,
+        };
+        let symbols_ready = self.symbols_ready(n);
+        if let Some(i) = self.group_of(x) {
+            let group = &self.groups[i as usize];
+            let room = group.nodes.len() < MAX_OPS;
+            let closed = group.open == 1;
+            let fits = match group.kind {
+                Kind::Fused(FusionKind::Map) => group.pure && group.dims == full && (rows || closed),
+                Kind::Fused(FusionKind::Reduce) => rows && group.inner == inner && group.dims == full,
+                _ => false,
+            };
+            if fits && room && symbols_ready < group.at {
+                let c = class(g, node);
+                self.put(n, i, &[x], &[], c, &full);
+                let dims = if rows { full } else { self.dims(n).clone() };
+                let group = &mut self.groups[i as usize];
+                group.kind = Kind::Fused(FusionKind::Reduce);
+                group.inner = inner;
+                group.dims = dims;
+                return;
+            }
+        }
+        let i = self.open_group(n, Kind::Fused(FusionKind::Reduce));
+        let dims = if rows { full } else { self.dims(n).clone() };
+        let group = &mut self.groups[i as usize];
+        group.inner = inner;
+        group.dims = dims;
+    }
+}

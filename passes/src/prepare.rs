@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The way of a graph to its kernels: canonical form, composites, decomposition, the pack program, fusion, legal dtypes.
+
+use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::graph::{Graph, Node};
+
+use crate::rules::{self, Rule, RuleCx, RuleLog};
+use crate::spec::{MachineClass, Math};
+use crate::{canonical, decompose, fold, fuse, hoist, legalize};
+
+/// Names of the stages at which a graph can be looked at, in order.
+pub const STAGES: &[&str] = &["graph", "fused", "legal"];
+
+/// What `prepare` may be told.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// Which rounding is allowed.
+    pub math: Math,
+    /// Stop rewriting after that many patches.
+    pub pass_limit: Option<u64>,
+    /// Is given the graph and its pack program after each of [`STAGES`]; the pack program is empty until it is split off.
+    pub stages: Option<&'a mut dyn FnMut(&str, &Graph, &Graph)>,
+}
+
+/// A graph whose every node is a source, `bind`, `reshape`, `if`, `loop` or `fusion`.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// The model.
+    pub main: Graph,
+    /// What is computed once from weights; its outputs are the model's weights of the same names.
+    pub pack: Graph,
+    /// Which rules fired how often.
+    pub log: RuleLog,
+}
+
+/// Prepares a graph for scheduling on a machine.
+///
+/// # Errors
+/// `E0401`, every unsupported node at once; `E0901` for a fault of a pass.
+pub fn prepare(graph: Graph, machine: &MachineClass, math: Math, diags: &mut Diags) -> Lowered<Prepared> {
+    prepare_with(graph, machine, Options { math, ..Default::default() }, diags)
+}
+
+/// As [`prepare`], with all options.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Options<'_>, diags: &mut Diags) -> Lowered<Prepared> {
+    let mut log = RuleLog::with_limit(options.pass_limit);
+    let native = |g: &Graph, n: &Node| legalize::is_native(machine, g, n);
+    let cx = RuleCx { math: options.math, native: &native };
+    let nothing = Graph::default();
+    let mut look = |stage: &str, main: &Graph, pack: &Graph| {
+        if let Some(f) = &mut options.stages {
+            f(stage, main, pack);
+        }
+    };
+
+    simplify(&mut graph, &canonical::rules(), &cx, &mut log);
+    simplify(&mut graph, &[canonical::rules(), canonical::affine::rules()].concat(), &cx, &mut log);
+    look("graph", &graph, &nothing);
+
+    legalize::report_unsupported(machine, &graph, diags);
+    diags.check()?;
+    rules::run(&mut graph, &decompose::rules(), &cx, &mut log);
+    legalize::legalize(&mut graph, &cx, &mut log);
+    simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
+
+    let (mut main, mut pack) = hoist::split_pack(graph, &mut log);
+    for g in [&mut main, &mut pack] {
+        if let Err(fault) = fuse::fuse(g, &mut log) {
+            return Err(diags.report(Diagnostic::error(fault.code, fault.message)));
+        }
+    }
+    look("fused", &main, &pack);
+    look("legal", &main, &pack);
+    for d in log.faults() {
+        diags.warn(d);
+    }
+    for (what, g) in [("model", &main), ("pack program", &pack)] {
+        if let Some(op) = unfused(g) {
+            return Err(diags.report(Diagnostic::error(Code::INTERNAL, format!("`{op}` of the {what} is in no kernel"))));
+        }
+    }
+    Ok(Prepared { main, pack, log })
+}
+
+/// Folds, rewrites and shares until nothing changes, at most four times.
+fn simplify(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mut RuleLog) {
+    for _ in 0..4 {
+        let before = log.patches;
+        fold::fold(graph, log);
+        rules::run(graph, rules, cx, log);
+        fold::share(graph, log);
+        graph.remove_dead();
+        if log.patches == before || log.spent() {
+            break;
+        }
+    }
+}
+
+/// Mnemonic of a node that no kernel computes and that the host plan does not know.
+fn unfused(graph: &Graph) -> Option<&'static str> {
+    use portwright_ir::graph::Op;
+    graph.order().into_iter().find_map(|n| {
+        let node = graph.node(n);
+        let known = node.op.is_source()
+            || matches!(node.op, Op::Bind { .. } | Op::Reshape { .. } | Op::Fusion { .. } | Op::If {} | Op::Loop { .. });
+        let inside = || node.regions.iter().filter(|_| !matches!(node.op, Op::Fusion { .. })).find_map(unfused);
+        if known { inside() } else { Some(node.op.mnemonic()) }
+    })
+}
