@@ -14,5 +14,8 @@ pub mod dtype;
 pub mod embed;
 pub mod features;
 pub mod header;
+pub mod load;
 pub mod manifest;
+pub mod npz;
 pub mod store;
+pub mod tensor;
