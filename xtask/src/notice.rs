@@ -12,7 +12,8 @@ pub fn write() -> Outcome {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).map_err(|e| format!("Cargo.lock: {e}"))?;
     let old = std::fs::read_to_string(&path).map_err(|e| format!("NOTICE: {e}"))?;
     let head = old.find(DIGEST_LINE).map_or(old.as_str(), |at| &old[..at]);
-    let tree = Task::cargo(["tree", "--locked", "--package", "portwright-cli", "--all-features", "--edges", "normal,no-proc-macro"])
+    let tree = Task::cargo(["tree", "--locked", "--workspace", "--all-features", "--edges", "normal,no-proc-macro"])
+        .args(["--exclude", "portwright-tests", "--exclude", "portwright-tidy", "--exclude", "xtask"])
         .args(["--prefix", "none", "--format", "{p}|{l}", "--target", "x86_64-unknown-linux-gnu"])
         .output()?;
     let crates = crates(&tree);

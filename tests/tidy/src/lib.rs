@@ -83,9 +83,9 @@ impl File {
             || self.text.starts_with("#!/")
     }
 
-    /// Whether the file belongs to tests: the `tests` room, a `tests` folder, or a `tests.rs` module.
+    /// Whether the file belongs to tests: the `tests` room, a `tests` folder, or a module `tests.rs` or `testing.rs`.
     pub fn is_test(&self) -> bool {
-        self.room() == "tests" || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        self.room() == "tests" || ["/tests/", "/tests.rs", "/testing.rs"].iter().any(|part| self.path.contains(part))
     }
 }
 
