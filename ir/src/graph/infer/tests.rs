@@ -1,1 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the cases of the textual form cannot say: equalities that are taken as given.
+
+use super::{broadcast_dims, infer_assuming};
+use crate::dtype::DType;
+use crate::graph::{BinaryOp, Dims, Graph, Op, Origin, SymSource, Symbol, TensorType};
+use crate::sym::SymExpr;
+
+/// `N` and `M` may be 1, `T` and `U` may not.
+fn graph() -> Graph {
+    let mut g = Graph::new("t");
+    for (name, lo) in [("N", 1), ("M", 1), ("T", 2), ("U", 2)] {
+        g.add_symbol(Symbol { name: name.into(), lo, hi: 64, div: 1, source: SymSource::Input });
+    }
+    g
+}
+
+fn dim(text: &str) -> SymExpr {
+    text.parse::<i64>().map_or_else(|_| SymExpr::sym(text), SymExpr::from)
+}
+
+#[test]
+fn broadcasting_of_two_dims() {
+    let g = graph();
+    let cases = [
+        ("4", "4", Some(("4", false))),
+        ("1", "N", Some(("N", false))),
+        ("N", "1", Some(("N", false))),
+        ("N", "N", Some(("N", false))),
+        ("N", "4", Some(("4", true))),
+        ("4", "N", Some(("4", true))),
+        ("N", "M", Some(("N", true))),
+        ("N", "T", Some(("T", true))),
+        ("T", "N", Some(("T", true))),
+        ("T", "U", Some(("T", true))),
+        ("0", "1", Some(("0", false))),
+        ("3", "4", None),
+        ("N", "65", None),
+        ("N", "0", None),
+    ];
+    for (a, b, expected) in cases {
+        let found = broadcast_dims(&g, &[&vec![dim(a)], &vec![dim(b)]]);
+        let found = found.ok().map(|(d, assumed)| (d[0].to_string(), !assumed.is_empty()));
+        assert_eq!(found, expected.map(|(d, assumed)| (d.to_owned(), assumed)), "{a} with {b}");
+    }
+    let (d, assumed) = broadcast_dims(&g, &[&vec![dim("3")], &vec![dim("N"), dim("1")], &vec![]]).unwrap();
+    assert_eq!((d, assumed.len()), (vec![dim("N"), dim("3")], 0));
+}
+
+#[test]
+fn nodes_record_what_they_take_as_given() {
+    let mut g = graph();
+    let x = g.add_input("x", TensorType::new(DType::F32, vec![dim("N"), dim("4")]));
+    let y = g.add_input("y", TensorType::new(DType::F32, vec![dim("M"), dim("4")]));
+    for path in ["main/Add_0", "main/Add_1"] {
+        g.add(Op::Binary(BinaryOp::Add), &[x, y], Origin::path(path)).unwrap();
+    }
+    let texts: Vec<String> = g.constraints.iter().map(|c| format!("{} == {} for {}", c.left, c.right, c.path)).collect();
+    assert_eq!(texts, ["N == M for main/Add_0"]);
+}
+
+#[test]
+fn sizes_that_leave_the_range_are_faults() {
+    let g = graph();
+    let huge = TensorType::new(DType::F32, vec![SymExpr::sym("N") * (1 << 40), SymExpr::from(1 << 40)]);
+    let dims: Dims = vec![SymExpr::sym("N") * (1 << 40) * (1 << 40)];
+    for (op, operands) in [
+        (Op::Reshape { dims: vec![dim("4")] }, vec![&huge]),
+        (Op::Broadcast { dims: dims.clone() }, vec![&huge]),
+        (Op::Fill { value: crate::graph::Scalar::f32(0.0), dims }, vec![]),
+        (Op::Concat { axis: 1 }, vec![&huge; 3]),
+    ] {
+        assert!(infer_assuming(&g, &op, &operands, &[]).is_err(), "{op:?}");
+    }
+}

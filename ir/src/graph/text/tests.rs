@@ -57,3 +57,134 @@ fn cases() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
+
+/// A small generator of numbers, the same on every machine (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len())]
+    }
+}
+
+fn sources() -> Vec<String> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder("cases/graph")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let texts = files.iter().map(|f| std::fs::read_to_string(f).unwrap());
+    texts.flat_map(|t| t.split("----\n").map(|c| c.split("====\n").next().unwrap_or("").to_owned()).collect::<Vec<_>>()).collect()
+}
+
+/// Whatever stands in a text, reading it ends with a graph that is well-formed and round-trips, or with faults.
+#[test]
+fn wrong_texts_never_panic() {
+    let sources = sources();
+    let words = [
+        "%",
+        "%0",
+        "%1",
+        "[",
+        "]",
+        "(",
+        ")",
+        "{",
+        "}",
+        "<",
+        ">",
+        "=",
+        ",",
+        ":",
+        "\"",
+        "`",
+        "-",
+        "+",
+        "*",
+        "..",
+        "->",
+        "==",
+        "//",
+        "\n",
+        "#",
+        "graph",
+        "region \"r\"\n",
+        "end\n",
+        "output",
+        "assume",
+        "symbols",
+        "N",
+        "floor(N, 3)",
+        "mod",
+        "0",
+        "1",
+        "-1",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "4294967295",
+        "99999999999999999999999",
+        "f32",
+        "i64[]",
+        "none",
+        "true",
+        "nan",
+        "inf",
+        "1e400",
+        "0x",
+        "é",
+        "\u{1F600}",
+        "\\",
+        "\0",
+        "weight<f32 2>",
+        "const",
+        "hex\"0g\"",
+        "input \"x\"",
+        "axes=[0]",
+        "axis=7",
+        "dims=[N]",
+        "bind",
+        "div",
+    ];
+    let mut random = Random(7);
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..6000 {
+        let mut text: Vec<char> = random.pick(&sources).chars().collect();
+        for _ in 0..=random.below(4) {
+            let at = random.below(text.len() + 1);
+            let len = random.below(12).min(text.len() - at);
+            match random.below(4) {
+                0 => drop(text.drain(at..at + len)),
+                1 => drop(text.splice(at..at, random.pick(&words).chars())),
+                2 => drop(text.splice(at..at + len, random.pick(&words).chars())),
+                _ => {
+                    let copy: Vec<char> = text[at..at + len].to_vec();
+                    let to = random.below(text.len() + 1);
+                    text.splice(to..to, copy);
+                }
+            }
+        }
+        let text: String = text.into_iter().collect();
+        match parse(&text) {
+            Ok(g) => {
+                good += 1;
+                let faults = verify(&g);
+                if faults.is_empty() {
+                    let printed = print(&g);
+                    let again = parse(&printed).unwrap_or_else(|f| panic!("{text}\n=> {printed}\n{f:?}"));
+                    assert_eq!(print(&again), printed);
+                }
+            }
+            Err(faults) => {
+                bad += 1;
+                assert!(!faults.is_empty());
+            }
+        }
+    }
+    assert!(good > 100 && bad > 100, "{good} good, {bad} bad");
+}
