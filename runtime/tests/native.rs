@@ -6,7 +6,10 @@
 use portwright_runtime::blob::{Blob, Dim, Port, Symbol};
 use portwright_runtime::embed;
 use portwright_runtime::features::{self, Arch};
+use portwright_runtime::header;
+use portwright_runtime::load::{Model, Options, Status};
 use portwright_runtime::store::{Layout, StoreWriter};
+use portwright_runtime::tensor::Tensor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -220,5 +223,118 @@ fn every_triple_links() {
         }
         exported.sort();
         assert_eq!(exported, ["pw_bundle_api", "pw_fake_api", "pw_rt_pool_v1"], "{triple}");
+    }
+}
+
+fn tensor<const N: usize>(dtype: i32, dims: &[i64], values: &[[u8; N]]) -> Tensor {
+    Tensor::new(dtype, dims, values.as_flattened()).unwrap()
+}
+
+/// The loader that the command uses.
+#[test]
+fn rust_loads_and_runs() {
+    let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
+    let dir = tempfile::tempdir().unwrap();
+    bundle(&t, dir.path(), &triple, None, &[]).unwrap();
+    let model = Model::load(dir.path(), &Options { threads: 2, profile: true, ..Options::default() }).unwrap();
+    let names: Vec<&str> = model.inputs().iter().map(|i| i.name.as_str()).collect();
+    assert_eq!(names, ["x", "index", "cache", "mode"]);
+    assert_eq!(model.outputs()[1].dims[1].symbol.as_deref(), Some("P + 1"));
+    assert_eq!((model.outputs()[1].alias_of, model.inputs()[2].dims[1].max), (Some(2), 100_000));
+    let f = |n: usize| -> Vec<[u8; 4]> { (0..n).map(|i| (i as f32).to_le_bytes()).collect() };
+    let mut inputs = vec![
+        tensor(1, &[3, 4], &f(12)),
+        tensor(7, &[2], &[2i64.to_le_bytes(), 0i64.to_le_bytes()]),
+        tensor(1, &[2, 1, 3], &f(6)),
+        tensor(7, &[1], &[0i64.to_le_bytes()]),
+    ];
+    let mut session = model.open().unwrap();
+    for _ in 0..3 {
+        let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
+        let out = session.run(&views).unwrap();
+        let y: Vec<f32> = out[0].data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        assert_eq!((out[0].dims.as_slice(), y), (&[2, 4][..], vec![9.0, 19.0, 31.0, 45.0, 1.0, 3.0, 7.0, 13.0]));
+        assert_eq!(out[1].dims, [2, 2, 3]);
+        assert_eq!(out[2].data, 4i64.to_le_bytes());
+        let profile = model.take_profile();
+        assert_eq!(profile.iter().map(|l| l.node.as_str()).collect::<Vec<_>>(), ["enc/Mul", "emb/Gather"]);
+        assert_eq!(session.infer(&views).unwrap(), [vec![2, 4], vec![2, 2, 3], vec![1]]);
+        model.take_profile();
+    }
+    // Bytes at an odd address are copied, not trusted.
+    let odd = [vec![0u8; 1], inputs[0].data.to_vec()].concat();
+    let mut views: Vec<_> = inputs.iter().map(Tensor::view).collect();
+    views[0].data = &odd[1..];
+    assert_eq!(session.run(&views).unwrap()[0].data[..4], 9f32.to_le_bytes());
+    views[0].data = &odd[..40];
+    assert_eq!(session.run(&views).unwrap_err().status, Status::Argument);
+    inputs[1] = tensor(7, &[1], &[(-4i64).to_le_bytes()]);
+    let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
+    let e = session.run(&views).unwrap_err();
+    assert_eq!((e.status, e.to_string().as_str()), (Status::Index, "node emb/Gather: the index -4 at position 0 is out of range"));
+    assert!(session.results().iter().all(|r| r.data.is_empty()));
+    // From several threads, a session each; the model outlives its handle.
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            let mut session = model.open().unwrap();
+            let inputs = &inputs;
+            s.spawn(move || {
+                let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
+                assert_eq!(session.run(&views).unwrap_err().status, Status::Index);
+            });
+        }
+    });
+    drop(model);
+    assert_eq!(session.run(&[]).unwrap_err().status, Status::Argument);
+    std::fs::remove_dir_all(dir.path().join("weights")).unwrap();
+    assert_eq!(Model::load(dir.path(), &Options::default()).unwrap_err().status, Status::Bundle);
+    assert_eq!(Model::load(&dir.path().join("none"), &Options::default()).unwrap_err().status, Status::Bundle);
+}
+
+/// The typed header compiles without a warning as C11 and C++17, alone and twice, and its functions run the model.
+#[test]
+fn typed_header() {
+    let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
+    let dir = tempfile::tempdir().unwrap();
+    bundle(&t, dir.path(), &triple, None, &[]).unwrap();
+    let path = |n: &str| dir.path().join(n).display().to_string();
+    let mut blob = fake(Arch::X86_64);
+    std::fs::write(path("fake.h"), header::write(&blob)).unwrap();
+    let program = include_str!("c/use_header.c");
+    std::fs::write(path("main.c"), program).unwrap();
+    std::fs::write(path("main.cpp"), program).unwrap();
+    let want = "y = 9 .. 13, 2; 4 of 3\nkept 13\n5: node emb/Gather: the index 9 at position 1 is out of range\n8: text\n";
+    let mut compiled = 0;
+    let warnings = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-O1"];
+    for (compiler, standard, source) in [
+        (t.clang.as_str(), "-std=c11", "main.c"),
+        (&t.clang, "-std=c++17", "main.cpp"),
+        ("gcc", "-std=c11", "main.c"),
+        ("g++", "-std=c++17", "main.cpp"),
+    ] {
+        if tool(&[compiler]).is_none() {
+            println!("skipped: no {compiler}");
+            continue;
+        }
+        let out = path("main");
+        let static_too = ["-DPORTWRIGHT_STATIC", "-fsyntax-only"];
+        run(compiler, &[&warnings[..], &static_too, &[standard, &path(source)]].concat()).unwrap();
+        run(compiler, &[&warnings[..], &[standard, &path(source), "-o", &out, "-ldl"]].concat()).unwrap();
+        assert_eq!(run(&out, &[&path("")]).unwrap(), want, "{compiler} {standard}");
+        compiled += 1;
+    }
+    assert!(compiled > 0);
+    // Names that are no identifiers, equal after cleaning, keywords or comment ends; no inputs and no outputs at all.
+    blob.name = "9 */ model".into();
+    for (i, name) in ["a.b", "a b", "int", "*/"].iter().enumerate() {
+        blob.inputs[i].name = name.to_string();
+    }
+    blob.symbols[0].name = "class\\\n*/".into();
+    for (file, blob) in [("odd.c", blob), ("empty.c", Blob { arch: Some(Arch::X86_64), ..Blob::default() })] {
+        let use_all = format!("{}\nint main(void) {{ return 0; }}\n", header::write(&blob));
+        std::fs::write(path(file), use_all).unwrap();
+        for language in [&["-x", "c", "-std=c11"][..], &["-x", "c++", "-std=c++17"]] {
+            run(&t.clang, &[&warnings[..], &["-Wno-unused-function", "-fsyntax-only"], language, &[&path(file)]].concat()).unwrap();
+        }
     }
 }
