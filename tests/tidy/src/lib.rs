@@ -83,9 +83,10 @@ impl File {
             || self.text.starts_with("#!/")
     }
 
-    /// Whether the file belongs to tests: the `tests` room, a `tests` folder, or a module `tests.rs` or `testing.rs`.
+    /// Whether the file belongs to tests: the `tests` room, a `tests` folder, or a module named `tests`, `..._tests` or `testing`.
     pub fn is_test(&self) -> bool {
-        self.room() == "tests" || ["/tests/", "/tests.rs", "/testing.rs"].iter().any(|part| self.path.contains(part))
+        let named = ["/tests.rs", "_tests.rs", "/testing.rs"].iter().any(|end| self.path.ends_with(end));
+        self.room() == "tests" || self.path.contains("/tests/") || named
     }
 }
 
