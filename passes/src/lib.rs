@@ -6,6 +6,7 @@
 //! **Must never know:** ONNX, any chip by name.
 #![deny(missing_docs)]
 
+pub mod pipeline;
 pub mod plan;
 pub mod schedule;
 pub mod spec;
@@ -17,3 +18,7 @@ pub mod hoist;
 pub mod fuse;
 pub mod legalize;
 pub mod prepare;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod prepare_tests;
