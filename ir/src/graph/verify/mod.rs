@@ -21,6 +21,9 @@ use crate::entity::EntityId;
 use crate::sym::{SymExpr, SymName};
 use crate::weight::WeightSource;
 
+#[cfg(test)]
+mod tests;
+
 /// Deepest nesting of regions.
 pub const MAX_DEPTH: usize = 64;
 
