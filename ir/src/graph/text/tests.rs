@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{parse, print};
+use super::{PrintOptions, parse, print, print_with};
 use crate::diag::Diagnostic;
 use crate::graph::verify::verify;
 
@@ -187,4 +187,27 @@ fn wrong_texts_never_panic() {
         }
     }
     assert!(good > 100 && bad > 100, "{good} good, {bad} bad");
+}
+
+/// The examples of the page are as the page says they are: canonical.
+#[test]
+fn documented_examples() {
+    let page = std::fs::read_to_string(folder("../docs/TEXT_IR.md")).unwrap();
+    let examples: Vec<&str> = page.split("```graph\n").skip(1).map(|e| e.split("```").next().unwrap_or("")).collect();
+    assert!(examples.len() >= 4);
+    for example in examples {
+        assert_eq!(outcome(example), example);
+    }
+}
+
+#[test]
+fn options_show_names_and_rules() {
+    let text = "graph \"t\"\n%0: f32[4] = input \"x\"\n%1 \"exp out\": f32[4] = exp(%0)  // main/Exp_0 [some-rule]\noutput \"y\" %1\n";
+    let mut g = parse(text).unwrap();
+    let n = g.producer_id(g.outputs()[0].value).unwrap();
+    assert_eq!(g.node(n).origin.paths, ["main/Exp_0".into()]);
+    g.origin_mut(n).rules = vec!["some-rule"];
+    assert_eq!(print_with(&g, PrintOptions { names: true, rules: true }), text);
+    assert_eq!(print(&g), text.replace(" \"exp out\"", "").replace(" [some-rule]", ""));
+    assert_eq!(super::describe(&g, n), "f32[4] = exp(f32[4])");
 }
