@@ -338,3 +338,46 @@ fn typed_header() {
         }
     }
 }
+
+/// The whole driver as a loongarch64 program under qemu, where `./setup` has put both it and a C library.
+#[test]
+fn loongarch64_under_qemu() {
+    let Some(t) = tools() else { return };
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/.cache");
+    let root = tools.join("sysroot/loongarch64");
+    let libc = root.join("usr/loongarch64-linux-gnu");
+    let gcc =
+        std::fs::read_dir(root.join("usr/lib/gcc-cross/loongarch64-linux-gnu")).ok().and_then(|mut d| d.next()?.ok()).map(|e| e.path());
+    let text = |p: &Path| p.display().to_string();
+    let qemu = tool(&[&text(&tools.join("qemu/usr/bin/qemu-loongarch64")), "qemu-loongarch64"]);
+    let triple = "loongarch64-linux-gnu";
+    let (Some(gcc), Some(qemu), Some(_)) = (gcc, qemu, embed::object_for(triple)) else {
+        return println!("skipped: no qemu-loongarch64 or no loongarch64 C library (./setup installs both)");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+        bundle(&t, &dir.path().join(name), triple, None, flags).unwrap();
+    }
+    let c = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (object, program) = (text(&dir.path().join("driver.o")), text(&dir.path().join("driver")));
+    let (include, own, source) = (text(&libc.join("include")), text(&c.join("c")), text(&c.join("tests/c/driver.c")));
+    let target = format!("--target={triple}");
+    run(&t.clang, &[&target, "-std=gnu11", "-O1", "-isystem", &include, "-I", &own, "-c", &source, "-o", &object]).unwrap();
+    let from = |d: &Path, n: &str| text(&d.join(n));
+    let (sysroot, search, search2) =
+        (format!("--sysroot={}", text(&root)), format!("-L{}", from(&libc, "lib")), format!("-L{}", text(&gcc)));
+    let (first, second, third) = (from(&libc, "lib/crt1.o"), from(&libc, "lib/crti.o"), from(&gcc, "crtbegin.o"));
+    let (last, end) = (from(&gcc, "crtend.o"), from(&libc, "lib/crtn.o"));
+    let loader = "/lib64/ld-linux-loongarch-lp64d.so.1";
+    let link =
+        ["-dynamic-linker", loader, &sysroot, &search, &search2, &first, &second, &third, &object, "-lc", "-lm", "-lgcc", &last, &end];
+    run(&t.lld, &[&link[..], &["-o", &program]].concat()).unwrap();
+    let paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| text(&dir.path().join(n))).collect();
+    let library = text(&libc);
+    let mut args = vec!["-L", &library, &program];
+    args.extend(paths.iter().map(String::as_str));
+    args.push("quick");
+    let text = run(&qemu, &args);
+    println!("{}", text.as_ref().unwrap_or_else(|e| e));
+    assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
+}

@@ -191,7 +191,7 @@ static void *user_thread(void *argument) {
   user *u = argument;
   pw_session *s = NULL;
   u->api->open(u->m, &s);
-  for (int i = 0; i < 60; i++) {
+  for (int i = 0; i < (quick ? 20 : 60); i++) {
     call c;
     setup(&c, 1000 + (u->seed * 37 + i * 61) % 3000, 200 + (u->seed * 13 + i * 7) % 800, i % 5);
     if (i % 4 == 3 && c.m > 5) c.index[c.m - 3] = -5, c.index[5] = c.n;
@@ -239,8 +239,8 @@ static void one_pool(const char *dir_a, const char *dir_b) {
   A->close(s), B->close(t), A->unload(a);
   B->unload(b);
   /* A joined thread may be seen for a moment. */
-  for (int i = 0; i < 1000 && threads_now() != before; i++) usleep(1000);
-  CHECK(threads_now() == before, "threads stay after the last unload: %d, %d", before, threads_now());
+  for (int i = 0; i < 1000 && threads_now() > before; i++) usleep(1000);
+  CHECK(threads_now() <= before, "threads stay after the last unload: %d, %d", before, threads_now());
   drop(&c);
 }
 

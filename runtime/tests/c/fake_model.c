@@ -61,7 +61,7 @@ int32_t pw_plan_main(pw_ctx *ctx) {
   dims[0] = 1;
   int64_t *twice = mode == NO_OUTPUT ? 0 : pw_rt_output(ctx, 2, dims, 1);
 
-  int64_t grid[3] = {n, 1, 1}, syms[2] = {n, mode == SLOW ? 100000000 : n >= 1000 ? 200 : 0};
+  int64_t grid[3] = {n, 1, 1}, syms[2] = {n, mode == SLOW ? 500000 : n >= 1000 ? 200 : 0};
   void *first[3] = {(void *)x, (void *)w, t};
   if (pw_rt_launch(ctx, (void *)scale, first, syms, grid, 16, 0, n < 100 ? PW_COST_TINY : PW_COST_LARGE)) return pw_rt_status(ctx);
   grid[0] = 1, grid[1] = m;
