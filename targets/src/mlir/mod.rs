@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The MLIR emitter: Kernel IR of class cpu and the host plan, as text in the `llvm`, `arith`, `scf` and `vector` dialects.
+//!
+//! Kernels use the pointer policy: `llvm.func`, address arithmetic of our own, loads and stores with the alignment that
+//! Kernel IR wrote. What has no spelling here was removed by a named rule before; anything left is a diagnostic.
+
+use std::collections::BTreeSet;
+
+use portwright_ir::diag::{Code as DiagCode, Diagnostic, Diags, Lowered};
+use portwright_ir::dtype::DType;
+use portwright_ir::entity::EntityId;
+use portwright_ir::kernel::{KernelId, Module};
+use portwright_ir::plan::{BufferId, HostPlan, Storage};
+
+pub(crate) mod code;
+mod expr;
+mod kernel;
+#[cfg(feature = "mlir")]
+pub mod llvm;
+mod memory;
+mod plan;
+
+pub use kernel::symbol;
+pub use plan::fault_code;
+
+/// An instruction of four 8-bit products per i32 sum.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DotSpelling {
+    /// Dtype of the first operand.
+    pub a: DType,
+    /// Dtype of the second operand.
+    pub b: DType,
+    /// Number of i32 sums.
+    pub lanes: u16,
+    /// LLVM's intrinsic.
+    pub intrinsic: &'static str,
+}
+
+/// How a machine spells what generic operations cannot say.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Spelling {
+    /// Dot products.
+    pub dots: &'static [DotSpelling],
+    /// Products of tile registers: dtypes of a, b, c, and LLVM's intrinsic.
+    pub tiles: &'static [([DType; 3], &'static str)],
+}
+
+/// What becomes one object.
+#[derive(Copy, Clone, Debug)]
+pub struct Unit<'a> {
+    /// Kernels to emit.
+    pub kernels: &'a [KernelId],
+    /// The plan with the description of the model, if it belongs here.
+    pub plan: Option<(&'a HostPlan, &'a [u8])>,
+}
+
+/// Emits part of a module as MLIR text. Kernels in `shared` are given buffers that may overlap.
+///
+/// # Errors
+/// `E0503` for each kernel that has no form on this machine.
+pub fn emit(module: &Module, unit: Unit<'_>, shared: &BTreeSet<KernelId>, spelling: &Spelling, sink: &mut Diags) -> Lowered<String> {
+    let (mut out, mut locs) = (String::new(), String::new());
+    for (n, id) in unit.kernels.iter().enumerate() {
+        let Some(k) = module.kernels.get(*id) else { continue };
+        let path = origin(module, *id);
+        let loc = format!("#loc{n}");
+        locs.push_str(&format!("{loc} = loc({})\n", code::quote(&path)));
+        if let Err(fault) = kernel::emit(module, k, spelling, !shared.contains(id), &loc, &mut out) {
+            let d = Diagnostic::error(DiagCode::CODEGEN, format!("the kernel `{}` cannot be emitted: {fault}", k.name));
+            sink.report(d.at(path));
+        }
+    }
+    if let Some((plan, blob)) = unit.plan {
+        locs.push_str("#plan = loc(\"host plan\")\n");
+        if let Err(fault) = plan::emit(module, plan, blob, "#plan", &mut out) {
+            sink.report(Diagnostic::error(DiagCode::CODEGEN, format!("the host plan cannot be emitted: {fault}")));
+        }
+    }
+    sink.check()?;
+    if unit.kernels.iter().any(|id| kernel::reports(&module.kernels[*id])) {
+        out.push_str("llvm.func hidden @pw_rt_guard(!llvm.ptr, i32, i64, i64) attributes {passthrough = [\"cold\"]}\n");
+    }
+    Ok(locs + &out)
+}
+
+/// Where a kernel comes from, for messages.
+pub fn origin(module: &Module, id: KernelId) -> String {
+    let k = &module.kernels[id];
+    if k.origin.is_empty() { k.name.clone() } else { k.origin.join(" + ") }
+}
+
+/// Kernels that some launch gives a written buffer which may overlap another of its buffers: the same one twice, or an
+/// output that continues an input.
+pub fn overlapping(module: &Module, plan: &HostPlan) -> BTreeSet<KernelId> {
+    let mut out = BTreeSet::new();
+    let place = |b: BufferId| plan.buffers.get(b).map(|b| &b.storage);
+    let base = |s: &Storage| match s {
+        Storage::Output(o) => plan.outputs.get(*o as usize).and_then(|p| p.alias_of).map(Storage::Input),
+        _ => None,
+    };
+    plan::launches(&plan.body, &mut |l| {
+        let id = KernelId::new(l.kernel.index());
+        let Some(k) = module.kernels.get(id) else { return };
+        let written: Vec<bool> = k.abi_bufs().map(|b| k.bufs[b].mode.writes()).collect();
+        for (i, a) in l.buffers.iter().enumerate().filter(|(i, _)| written.get(*i) == Some(&true)) {
+            for (j, b) in l.buffers.iter().enumerate() {
+                let (Some(x), Some(y)) = (place(*a), place(*b)) else { continue };
+                if i != j && (x == y || base(x).as_ref() == Some(y) || base(y).as_ref() == Some(x)) {
+                    out.insert(id);
+                }
+            }
+        }
+    });
+    out
+}
