@@ -75,7 +75,8 @@ extern const uint64_t pw_model_blob_size; /* bytes */
 /* Size of that axis of that input (number as in the blob). Both are checked. */
 int64_t pw_rt_dim(pw_ctx *ctx, int32_t input, int32_t axis);
 
-/* First element of that input, dense row-major. Null only after an error. */
+/* First element of that input, dense row-major. Null only after an error. In api->infer the data of an input without
+ * PW_PORT_READ_BY_PLAN may be missing: then nothing may be read there (kernels are not run either). */
 const void *pw_rt_input(pw_ctx *ctx, int32_t input);
 
 /* Address of that byte of the weight store's data (the first weight is at 0; the data is page-aligned). */

@@ -8,6 +8,7 @@ use portwright_runtime::embed;
 use portwright_runtime::features::{self, Arch};
 use portwright_runtime::header;
 use portwright_runtime::load::{Model, Options, Status};
+use portwright_runtime::npz;
 use portwright_runtime::store::{Layout, StoreWriter};
 use portwright_runtime::tensor::Tensor;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ fn weights() -> Layout {
     layout
 }
 
-fn fake(arch: Arch) -> Blob {
+fn fake(arch: Arch, data_shapes: bool) -> Blob {
     let symbol = |name: &str, hi| Symbol { name: name.into(), lo: 0, hi, div: 1 };
     let port = |name: &str, dtype, dims: &[Dim]| Port { name: name.into(), dtype, dims: dims.to_vec(), ..Port::default() };
     let feature: &[&str] = match arch {
@@ -62,7 +63,7 @@ fn fake(arch: Arch) -> Blob {
         arch: Some(arch),
         cpu: "test-cpu".into(),
         features: feature.iter().filter_map(|f| features::bit(arch, f)).collect(),
-        data_shapes: false,
+        data_shapes,
         symbols: vec![symbol("N", i64::MAX), symbol("M", 1 << 40), symbol("P", 100_000), symbol("P + 1", 100_001)],
         inputs: vec![
             port("x", 1, &[Dim::Symbol(0), Dim::Fixed(4)]),
@@ -89,7 +90,7 @@ fn bundle(t: &Tools, dir: &Path, triple: &str, runtime: Option<&Path>, flags: &[
     for d in ["lib", "weights", "build"] {
         std::fs::create_dir_all(dir.join(d)).map_err(|e| e.to_string())?;
     }
-    let blob = fake(arch).write().map_err(|e| e.to_string())?;
+    let blob = fake(arch, flags.contains(&"-DDATA_SHAPES")).write().map_err(|e| e.to_string())?;
     let numbers: Vec<String> = blob.iter().map(u8::to_string).collect();
     let constness = if flags.contains(&"-DMUTABLE_BLOB") { "" } else { "const " };
     let source = format!(
@@ -261,6 +262,17 @@ fn rust_loads_and_runs() {
         assert_eq!(session.infer(&views).unwrap(), [vec![2, 4], vec![2, 2, 3], vec![1]]);
         model.take_profile();
     }
+    // Where shapes depend on computed values, infer runs the model; what the last run gave stays.
+    let by_value = tempfile::tempdir().unwrap();
+    bundle(&t, by_value.path(), &triple, None, &["-DDATA_SHAPES"]).unwrap();
+    let other = Model::load(by_value.path(), &Options { profile: true, ..Options::default() }).unwrap();
+    let mut infers = other.open().unwrap();
+    let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
+    infers.execute(&views).unwrap();
+    assert_eq!(other.take_profile().len(), 2);
+    assert_eq!(infers.infer(&views).unwrap(), [vec![2, 4], vec![2, 2, 3], vec![1]]);
+    assert_eq!(other.take_profile().len(), 2);
+    assert_eq!(infers.results()[2].data, 4i64.to_le_bytes());
     // Bytes at an odd address are copied, not trusted.
     let odd = [vec![0u8; 1], inputs[0].data.to_vec()].concat();
     let mut views: Vec<_> = inputs.iter().map(Tensor::view).collect();
@@ -298,7 +310,7 @@ fn typed_header() {
     let dir = tempfile::tempdir().unwrap();
     bundle(&t, dir.path(), &triple, None, &[]).unwrap();
     let path = |n: &str| dir.path().join(n).display().to_string();
-    let mut blob = fake(Arch::X86_64);
+    let mut blob = fake(Arch::X86_64, false);
     std::fs::write(path("fake.h"), header::write(&blob)).unwrap();
     let program = include_str!("c/use_header.c");
     std::fs::write(path("main.c"), program).unwrap();
@@ -337,6 +349,40 @@ fn typed_header() {
             run(&t.clang, &[&warnings[..], &["-Wno-unused-function", "-fsyntax-only"], language, &[&path(file)]].concat()).unwrap();
         }
     }
+}
+
+/// Files that numpy wrote are read, and numpy reads what is written.
+#[test]
+fn numpy_agrees() {
+    let Some(python) = tool(&["python3"]).filter(|p| run(p, &["-c", "import numpy"]).is_ok()) else {
+        return println!("skipped: no python3 with numpy");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = |n: &str| dir.path().join(n);
+    let script = r#"
+import numpy as np, sys
+a = {k: np.arange(24).reshape(2, 3, 4).astype(k) for k in ['bool', 'u1', 'i1', '<u2', '>i2', '<i4', '>i8', 'u4', 'u8', 'f2', '>f4', 'f8', 'c8', '>c16']}
+a['fortran'] = np.asfortranarray(np.arange(24, dtype='f4').reshape(2, 3, 4))
+a['scalar'] = np.float32(7)
+a['empty'] = np.zeros((3, 0, 2), 'i8')
+a['text'] = np.array([['a', ''], ['h\u00e9', 'x y']])
+a['text >'] = a['text'].astype('>U5')
+if sys.argv[1] == 'write':
+    np.savez(sys.argv[2], **a)
+    np.savez_compressed(sys.argv[3], **a)
+else:
+    b = np.load(sys.argv[2])
+    assert sorted(b.files) == sorted(a), b.files
+    for k in a:
+        assert b[k].shape == np.shape(a[k]) and np.array_equal(b[k], a[k]), k
+        assert b[k].dtype.kind == np.asarray(a[k]).dtype.kind and b[k].flags.c_contiguous, k
+"#;
+    let text = |p: PathBuf| p.display().to_string();
+    run(&python, &["-c", script, "write", &text(path("a.npz")), &text(path("b.npz"))]).unwrap();
+    let a = npz::load_npz(&path("a.npz")).unwrap();
+    assert_eq!(a, npz::load_npz(&path("b.npz")).unwrap());
+    npz::save_npz(&path("c.npz"), &a).unwrap();
+    run(&python, &["-c", script, "read", &text(path("c.npz"))]).unwrap();
 }
 
 /// The whole driver as a loongarch64 program under qemu, where `./setup` has put both it and a C library.
