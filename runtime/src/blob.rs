@@ -475,7 +475,8 @@ mod tests {
 
     #[test]
     fn faults_are_errors() {
-        let change: [(&str, fn(&mut Blob)); 9] = [
+        type Change = fn(&mut Blob);
+        let change: [(&str, Change); 9] = [
             ("architecture", |b| b.arch = None),
             ("feature", |b| b.features.push(256)),
             ("range", |b| b.symbols[0].hi = 0),

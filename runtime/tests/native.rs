@@ -185,17 +185,30 @@ fn many_threads_on_few_cpus() {
     with_flags(&t, &triple, &["-DPW_CPUS=8"], &[]);
 }
 
+/// The sanitized runs take a minute and gcc's library, so they are only made on request.
+fn asked_for(library: &str) -> bool {
+    let asked = std::env::var_os("PORTWRIGHT_SANITIZE").is_some();
+    if !asked {
+        println!("skipped: needs {library} and PORTWRIGHT_SANITIZE=1");
+    }
+    asked
+}
+
 #[test]
-#[ignore = "slow, and needs gcc's libtsan"]
 fn under_thread_sanitizer() {
+    if !asked_for("libtsan") {
+        return;
+    }
     let (Some(t), Some(triple)) = (tools(), host()) else { return };
     let flags = ["-DPW_CPUS=8", "-fsanitize=thread", "-mllvm", "-tsan-instrument-memintrinsics=0"];
     with_flags(&t, &triple, &flags, &["-fsanitize=thread"]);
 }
 
 #[test]
-#[ignore = "slow, and needs gcc's libasan"]
 fn under_address_sanitizer() {
+    if !asked_for("libasan") {
+        return;
+    }
     let (Some(t), Some(triple)) = (tools(), host()) else { return };
     let flags = ["-DPW_CPUS=4", "-fsanitize=address,undefined", "-fno-sanitize=alignment,function", "-fno-sanitize-recover=undefined"];
     with_flags(&t, &triple, &flags, &["-fsanitize=address,undefined"]);
