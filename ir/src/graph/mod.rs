@@ -14,7 +14,7 @@
 //! 7. **Names survive**: every node keeps the paths of the model nodes that it stands for ([`Origin`]).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use petgraph::Direction;
@@ -407,7 +407,18 @@ impl Graph {
             }
         }
         let mut out = Vec::with_capacity(self.len());
+        let mut early: HashSet<NodeId> = HashSet::new();
         while let Some(Reverse((_, n))) = ready.pop() {
+            // Sources have no edges: one that a patch made later than its user goes just before it.
+            let late = |s: &NodeId| (self.node(*s).seq, *s) > (self.node(n).seq, n) && self.node(*s).op.is_source();
+            for s in self.node(n).operands.iter().filter_map(|&v| self.producer_id(v)).filter(late) {
+                if early.insert(s) {
+                    out.push(s);
+                }
+            }
+            if early.contains(&n) {
+                continue;
+            }
             out.push(n);
             let next = self.nodes.edges_directed(ix(n), Direction::Outgoing).map(|e| id(e.target()));
             for m in next.chain(symbol_users.remove(&n).unwrap_or_default()) {
