@@ -194,14 +194,17 @@ impl Indices {
                 let (p, q) = two(x, y);
                 let shift =
                     if lo >= 0 { None } else { y.as_const().map(|d| lo.max(-(1 << 40)).unsigned_abs().div_ceil(d.max(1) as u64) as i64) };
-                let p = match (shift, a) {
-                    (Some(s), _) => p + s * y.as_const().unwrap_or(1),
-                    (None, _) => p,
+                let p = match shift {
+                    Some(s) => p + s * y.as_const().unwrap_or(1),
+                    None => p,
                 };
-                let s = shift.unwrap_or(0);
+                let back = |q: Ex| match shift {
+                    None => q,
+                    Some(s) => q - s,
+                };
                 match a {
-                    Atom::Div(..) => (p / q) - s,
-                    Atom::Ceil(..) => ((p + (q.clone() - 1)) / q) - s,
+                    Atom::Div(..) => back(p / q),
+                    Atom::Ceil(..) => back((p + (q.clone() - 1)) / q),
                     _ => p % q,
                 }
             }

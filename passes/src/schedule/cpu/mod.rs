@@ -198,7 +198,11 @@ fn vector_loop<'a>(
     }
     // A range that is known to be whole vectors has no edge.
     let whole = end.divisible_by(w, &|_| 1) && matches!(lo.ty(), None);
-    let main_end = if whole { hi.clone() } else { k.let_("full", &lo + ((&hi - &lo) / w) * w) };
+    let main_end = match (whole, lo.ty()) {
+        (true, _) => hi.clone(),
+        (_, None) => k.let_("full", (&hi / w) * w),
+        _ => k.let_("full", &lo + ((&hi - &lo) / w) * w),
+    };
     k.for_(name, lo, &main_end, w, |k, c| {
         eval.open();
         // Each vector is whole: its first element is a multiple of the width below the end.
