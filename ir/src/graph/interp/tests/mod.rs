@@ -4,6 +4,7 @@
 mod compose;
 mod control;
 mod core;
+mod text;
 
 use super::*;
 use crate::dtype::DType;
