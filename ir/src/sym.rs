@@ -7,11 +7,19 @@
 //! expression means the same in Graph IR, in the host plan and in a kernel.
 //!
 //! Arithmetic at compile time is exact within `i64`; a coefficient that leaves `i64` makes the expression
-//! [`SymExpr::overflowed`], which verifiers reject. Divisors are positive by contract: `x / 0` evaluates to `None`.
+//! [`SymExpr::overflowed`], which verifiers reject. So does one of more than [`MAX_SIZE`] parts or nested deeper than
+//! [`MAX_DEPTH`], which keeps every walk over an expression cheap whatever a model file says. Divisors are positive by contract: `x / 0` evaluates to `None`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+
+/// Most symbols, operations and terms in an expression, written out.
+pub const MAX_SIZE: u32 = 1 << 12;
+/// Deepest nesting of operations in an expression.
+pub const MAX_DEPTH: u32 = 32;
+/// Most products that a multiplication forms.
+const MAX_PRODUCTS: usize = 1 << 11;
 
 /// Name of a symbol, as in the model file where it has one.
 pub type SymName = Arc<str>;
@@ -32,6 +40,16 @@ enum Repr {
 struct Poly {
     terms: Vec<(Vec<Atom>, i64)>,
     constant: i64,
+    /// Parts of the expression written out, from its terms.
+    size: u32,
+    /// Nesting of operations, from its terms.
+    depth: u32,
+}
+
+impl Poly {
+    fn new(terms: Vec<(Vec<Atom>, i64)>, constant: i64) -> Self {
+        Poly { terms, constant, size: 0, depth: 0 }
+    }
 }
 
 /// What a product is made of.
@@ -116,18 +134,43 @@ impl SymExpr {
     }
 
     fn atom(a: Atom) -> Self {
-        SymExpr(Repr::Poly(Arc::new(Poly { terms: vec![(vec![a], 1)], constant: 0 })))
+        let overflowed = match &a {
+            Atom::Sym(_) => false,
+            Atom::Div(x, y) | Atom::Ceil(x, y) | Atom::Mod(x, y) | Atom::Min(x, y) | Atom::Max(x, y) => {
+                x.is_overflowed() || y.is_overflowed()
+            }
+        };
+        if overflowed { Self::overflowed() } else { Self::from_poly(Poly::new(vec![(vec![a], 1)], 0)) }
     }
     fn poly(&self) -> Option<Poly> {
         match &self.0 {
-            Repr::Const(v) => Some(Poly { terms: vec![], constant: *v }),
+            Repr::Const(v) => Some(Poly::new(vec![], *v)),
             Repr::Poly(p) => Some((**p).clone()),
             Repr::Overflow => None,
         }
     }
     fn from_poly(mut p: Poly) -> Self {
         p.terms.retain(|(_, c)| *c != 0);
-        if p.terms.is_empty() { p.constant.into() } else { SymExpr(Repr::Poly(Arc::new(p))) }
+        if p.terms.is_empty() {
+            return p.constant.into();
+        }
+        (p.size, p.depth) = (1, 0);
+        for (atoms, _) in &p.terms {
+            p.size = p.size.saturating_add(1);
+            for a in atoms {
+                let (size, depth) = a.measure();
+                p.size = p.size.saturating_add(size);
+                p.depth = p.depth.max(depth);
+            }
+        }
+        if p.size > MAX_SIZE || p.depth > MAX_DEPTH { Self::overflowed() } else { SymExpr(Repr::Poly(Arc::new(p))) }
+    }
+    /// Parts and nesting.
+    fn measure(&self) -> (u32, u32) {
+        match &self.0 {
+            Repr::Const(_) | Repr::Overflow => (1, 0),
+            Repr::Poly(p) => (p.size, p.depth),
+        }
     }
     fn try_add(&self, o: &Self) -> Option<Self> {
         if let (Some(a), Some(b)) = (self.as_const(), o.as_const()) {
@@ -148,13 +191,15 @@ impl SymExpr {
             return a.checked_mul(b).map(Self::from);
         }
         let (a, b) = (self.poly()?, o.poly()?);
-        let mut sum = Self::from(a.constant.checked_mul(b.constant)?);
-        let lists = [(&a, &b), (&b, &a)];
-        for (x, y) in lists {
+        if a.terms.len().saturating_mul(b.terms.len()) > MAX_PRODUCTS {
+            return None;
+        }
+        let constant = a.constant.checked_mul(b.constant)?;
+        let mut all: Vec<(Vec<Atom>, i64)> = Vec::new();
+        for (x, y) in [(&a, &b), (&b, &a)] {
             if y.constant != 0 {
                 for (atoms, c) in &x.terms {
-                    let t = Poly { terms: vec![(atoms.clone(), c.checked_mul(y.constant)?)], constant: 0 };
-                    sum = sum.try_add(&Self::from_poly(t))?;
+                    all.push((atoms.clone(), c.checked_mul(y.constant)?));
                 }
             }
         }
@@ -162,11 +207,18 @@ impl SymExpr {
             for (ya, yc) in &b.terms {
                 let mut atoms = [xa.as_slice(), ya.as_slice()].concat();
                 atoms.sort();
-                let t = Poly { terms: vec![(atoms, xc.checked_mul(*yc)?)], constant: 0 };
-                sum = sum.try_add(&Self::from_poly(t))?;
+                all.push((atoms, xc.checked_mul(*yc)?));
             }
         }
-        Some(sum)
+        all.sort();
+        let mut terms: Vec<(Vec<Atom>, i64)> = Vec::with_capacity(all.len());
+        for (atoms, c) in all {
+            match terms.last_mut() {
+                Some((last, sum)) if *last == atoms => *sum = sum.checked_add(c)?,
+                _ => terms.push((atoms, c)),
+            }
+        }
+        Some(Self::from_poly(Poly::new(terms, constant)))
     }
     /// `self / d` if every coefficient is a multiple of the constant `d`.
     fn exact_div(&self, d: i64) -> Option<Self> {
@@ -187,7 +239,7 @@ impl SymExpr {
         if q.constant != 0 || p.constant != 0 || *coeff <= 0 {
             return None;
         }
-        let mut out = Self::from(0);
+        let mut out = Poly::default();
         for (atoms, c) in &p.terms {
             let mut rest = atoms.clone();
             for f in factors {
@@ -196,11 +248,14 @@ impl SymExpr {
             if c % coeff != 0 {
                 return None;
             }
-            let t =
-                if rest.is_empty() { Self::from(c / coeff) } else { Self::from_poly(Poly { terms: vec![(rest, c / coeff)], constant: 0 }) };
-            out = out.try_add(&t)?;
+            if rest.is_empty() {
+                out.constant = c / coeff;
+            } else {
+                out.terms.push((rest, c / coeff));
+            }
         }
-        Some(out)
+        out.terms.sort();
+        Some(Self::from_poly(out))
     }
 
     /// `floor(self / o)`; `o` must be positive.
@@ -381,6 +436,16 @@ impl SymExpr {
 }
 
 impl Atom {
+    /// Parts and nesting.
+    fn measure(&self) -> (u32, u32) {
+        match self {
+            Atom::Sym(_) => (1, 0),
+            Atom::Div(x, y) | Atom::Ceil(x, y) | Atom::Mod(x, y) | Atom::Min(x, y) | Atom::Max(x, y) => {
+                let ((a, b), (c, d)) = (x.measure(), y.measure());
+                (a.saturating_add(c).saturating_add(1), b.max(d) + 1)
+            }
+        }
+    }
     fn eval(&self, f: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
         let two = |x: &SymExpr, y: &SymExpr| Some((x.eval(f)?, y.eval(f)?));
         let div = |x, y| two(x, y).filter(|(_, b)| *b > 0);
@@ -559,6 +624,21 @@ mod tests {
                 assert_eq!(s("A").ceil_div(&s("B")).eval(&f), Some((a as f64 / b as f64).ceil() as i64));
             }
         }
+    }
+
+    #[test]
+    fn expressions_stay_small() {
+        let mut deep = s("N");
+        let mut wide = s("N");
+        for i in 0..2000 {
+            deep = (deep + 1).div(&2.into());
+            wide = wide * (s(&format!("a{i}")) + 1);
+        }
+        assert!(deep.is_overflowed() && wide.is_overflowed());
+        // Doubling by sharing is large when written out.
+        let shared = (0..30).fold(s("N"), |e, _| e.modulo(&7.into()).maximum(&(e.clone() * 3)));
+        assert!(shared.is_overflowed());
+        assert!(SymExpr::overflowed().minimum(&s("N")).is_overflowed() && s("N").div(&SymExpr::overflowed()).is_overflowed());
     }
 
     #[test]
