@@ -47,7 +47,8 @@ impl Labels {
             }
         }
         for c in l.left.iter().chain(&l.right) {
-            if !l.result.contains(c) && !(l.left.contains(c) && l.right.contains(c)) {
+            let in_both = l.left.contains(c) && l.right.contains(c);
+            if !l.result.contains(c) && !in_both {
                 return Err(format!("spec is {spec:?}, where label `{c}` is in one operand alone and not in the result"));
             }
         }

@@ -346,7 +346,7 @@ impl<'a> Cx<'a> {
         for (i, d) in t.dims.iter().enumerate() {
             let (lo, hi) = self.graph.bounds(d);
             if d.is_overflowed() {
-                let m = format!("dim {i} of result {result} leaves the range of 64-bit integers");
+                let m = format!("dim {i} of result {result} leaves the range of 64-bit integers or is too large an expression");
                 return Err(self.fail(Code::SIZE_OVERFLOW, m));
             }
             if hi < 0 {
@@ -359,7 +359,10 @@ impl<'a> Cx<'a> {
             return Err(self.fail(Code::SIZE_OVERFLOW, m));
         }
         if t.dims.iter().any(|d| d.as_const().is_none()) && t.elems().is_overflowed() && !t.dims.iter().any(|d| d.is(0)) {
-            return Err(self.fail(Code::SIZE_OVERFLOW, format!("result {result} is {t}, whose size leaves the range of 64-bit integers")));
+            return Err(self.fail(
+                Code::SIZE_OVERFLOW,
+                format!("result {result} is {t}, whose size leaves the range of 64-bit integers or is too large an expression"),
+            ));
         }
         Ok(())
     }
@@ -404,7 +407,9 @@ impl<'a> Cx<'a> {
                     return Err(self.fail(Code::DTYPE_MISMATCH, format!("`dtype` is {dtype}, expected {}", Want::Int.words())));
                 }
                 if values.iter().any(SymExpr::is_overflowed) {
-                    return Err(self.fail(Code::SIZE_OVERFLOW, "an element leaves the range of 64-bit integers"));
+                    return Err(
+                        self.fail(Code::SIZE_OVERFLOW, "an element leaves the range of 64-bit integers or is too large an expression")
+                    );
                 }
                 if *scalar {
                     self.len("values", values.len(), 1)?;

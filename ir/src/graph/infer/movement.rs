@@ -116,12 +116,11 @@ impl Cx<'_> {
             self.same_dtype(0, i)?;
             self.want_rank(i, first.rank())?;
             let t = self.operands[i];
-            for d in 0..first.rank() {
-                dims[d] = if d == a {
-                    &dims[d] + &t.dims[d]
+            for (d, (so_far, dim)) in dims.iter_mut().zip(&t.dims).enumerate() {
+                *so_far = if d == a {
+                    &*so_far + dim
                 } else {
-                    let old = dims[d].clone();
-                    self.equal(&old, &t.dims[d], || format!("dim {d} of operand {i} and of those before it"))?
+                    self.equal(so_far, dim, || format!("dim {d} of operand {i} and of those before it"))?
                 };
             }
         }
