@@ -9,6 +9,7 @@
 pub mod pipeline;
 pub mod plan;
 pub mod schedule;
+pub mod kernel_rules;
 pub mod spec;
 pub mod canonical;
 pub mod rules;

@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Targets: who a chip is, what it takes, and how kernels and plans become its code.
+//!
+//! A chip is a folder and a line in [`target::all`]. [`compile`] is the way from a legal module to objects, [`link`] the way
+//! from objects to a library. Without the feature `mlir` nothing of LLVM is built: names are known, code is not made.
+//!
+//! **Must never know:** ONNX; a chip's folder: another chip.
 #![deny(missing_docs)]
 
 pub mod codegen;
+pub mod compile;
+pub mod link;
+#[cfg(feature = "mlir")]
+mod loongarch64;
 pub mod mlir;
+pub mod target;
+#[cfg(feature = "mlir")]
+mod x86_64;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "mlir"))]
 mod tests;

@@ -17,19 +17,7 @@ use melior::dialect::DialectRegistry;
 use melior::ir::Module;
 use melior::{Context, pass};
 
-use crate::codegen::{Form, Request};
-
-/// What one compilation made.
-#[derive(Clone, Debug, Default)]
-pub struct Output {
-    /// The object file, if asked for.
-    pub object: Vec<u8>,
-    /// The text of the form that was asked for, if it is one of text.
-    pub text: String,
-}
-
-/// Why a compilation failed: messages of MLIR or LLVM, each with the location it names.
-pub type Failure = Vec<String>;
+use crate::codegen::{Failure, Form, Output, Request};
 
 fn one(message: impl Into<String>) -> Failure {
     vec![message.into()]

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Objects to `libmodel.so`, by LLVM's linker.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_runtime::embed;
+
+use crate::target::Toolchain;
+
+/// LLVM's ELF linker.
+#[derive(Copy, Clone, Debug)]
+pub struct Lld;
+
+/// Names under which it is found, the one that is pinned first.
+const NAMES: [&str; 3] = ["ld.lld-22", "/usr/lib/llvm-22/bin/ld.lld", "ld.lld"];
+
+const REMEDY: &str = "`./setup --minimal` installs it (Debian: lld-22)";
+
+/// Functions of the process's C library that code may call besides the runtime's.
+const LIBC: [&str; 4] = ["memcpy", "memset", "memmove", "memcmp"];
+
+fn find() -> Option<(&'static str, String)> {
+    NAMES.into_iter().find_map(|n| {
+        let out = Command::new(n).arg("--version").output().ok().filter(|o| o.status.success())?;
+        Some((n, String::from_utf8_lossy(&out.stdout).trim().to_string()))
+    })
+}
+
+impl Toolchain for Lld {
+    fn name(&self) -> &'static str {
+        "ld.lld"
+    }
+    fn probe(&self) -> Option<String> {
+        find().map(|f| f.1)
+    }
+    fn remedy(&self) -> &'static str {
+        REMEDY
+    }
+}
+
+/// Links a model's objects with the runtime of the triple to `output`; `name` is the model's name as a C identifier. Writes
+/// the objects into `work`, an existing folder that the caller removes. The same objects give the same bytes.
+///
+/// # Errors
+/// `E0501` without a linker, `E0502` with what it says, `E0702` for a file that cannot be written.
+pub fn link(objects: &[Vec<u8>], triple: &str, name: &str, work: &Path, output: &Path, sink: &mut Diags) -> Lowered<()> {
+    let Some(runtime) = embed::object_for(triple) else {
+        let d = Diagnostic::error(Code::TOOL_MISSING, format!("this build carries no runtime for {triple}"));
+        return Err(sink.report(d.help("build portwright-runtime with the feature `embed`")));
+    };
+    let Some((linker, _)) = find() else {
+        return Err(sink.report(Diagnostic::error(Code::TOOL_MISSING, "the linker ld.lld is not here").help(REMEDY)));
+    };
+    // Names relative to the folder, so that no path can reach the output.
+    let mut names = Vec::new();
+    for (i, bytes) in objects.iter().map(Vec::as_slice).chain([runtime]).enumerate() {
+        let file = if i == objects.len() { "runtime.o".to_string() } else { format!("model{i}.o") };
+        if let Err(e) = std::fs::write(work.join(&file), bytes) {
+            return Err(sink.report(Diagnostic::error(Code::FILE_WRITE, format!("{}: {e}", work.join(&file).display()))));
+        }
+        names.push(file);
+    }
+    let runtime = names.pop().unwrap_or_default();
+    let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+    let out = match std::path::absolute(output) {
+        Ok(p) => p.display().to_string(),
+        Err(e) => return Err(sink.report(Diagnostic::error(Code::FILE_WRITE, format!("{}: {e}", output.display())))),
+    };
+    let args = embed::link_arguments(name, &inputs, &runtime, &out);
+    match Command::new(linker).args(&args).current_dir(work).output() {
+        Ok(o) if o.status.success() => Ok(()),
+        Ok(o) => {
+            let d = Diagnostic::error(Code::TOOL_REJECTED, "the linker rejected what was emitted");
+            Err(sink.report(String::from_utf8_lossy(&o.stderr).lines().take(20).fold(d, |d, l| d.note(l))))
+        }
+        Err(e) => Err(sink.report(Diagnostic::error(Code::TOOL_MISSING, format!("{linker}: {e}")).help(REMEDY))),
+    }
+}
+
+/// Names that an ELF64 little-endian object needs and that neither the runtime nor the C library offers: calls of library
+/// functions that some operation should have been expanded to avoid. `None` if the object is damaged.
+pub fn foreign_symbols(object: &[u8], own: &BTreeSet<String>) -> Option<Vec<String>> {
+    let n = |at: usize, bytes: usize| -> Option<usize> {
+        let raw = object.get(at..at.checked_add(bytes)?)?;
+        Some(raw.iter().rev().fold(0usize, |v, b| v << 8 | usize::from(*b)))
+    };
+    let (table, entry, count) = (n(40, 8)?, n(58, 2)?, n(60, 2)?);
+    let mut out = BTreeSet::new();
+    for s in 0..count {
+        let head = table.checked_add(s.checked_mul(entry)?)?;
+        // SHT_SYMTAB
+        if n(head.checked_add(4)?, 4)? != 2 {
+            continue;
+        }
+        let (at, bytes, link) = (n(head + 24, 8)?, n(head + 32, 8)?, n(head + 40, 4)?);
+        let strings = n(table.checked_add(link.checked_mul(entry)?)?.checked_add(24)?, 8)?;
+        for i in 1..bytes / 24 {
+            let sym = at.checked_add(i * 24)?;
+            if n(sym + 6, 2)? != 0 {
+                continue;
+            }
+            let name = strings.checked_add(n(sym, 4)?)?;
+            let end = object.get(name..)?.iter().position(|b| *b == 0)?;
+            let name = String::from_utf8_lossy(&object[name..name + end]).into_owned();
+            let known = name.is_empty() || name.starts_with("pw_rt_") || LIBC.contains(&name.as_str()) || name == "_GLOBAL_OFFSET_TABLE_";
+            if !known && !own.contains(&name) {
+                out.insert(name);
+            }
+        }
+    }
+    Some(out.into_iter().collect())
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Who a chip is and what it takes, as data and few questions; the registry of those that are compiled in.
+
+use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::graph::Node;
+use portwright_passes::kernel_rules::KernelCaps;
+use portwright_passes::spec::MachineClass;
+use portwright_runtime::features::{self, Arch};
+
+use crate::mlir::Spelling;
+
+/// What is known of a target before a CPU is chosen.
+#[derive(Copy, Clone, Debug)]
+pub struct TargetSpec {
+    /// Name on the command line.
+    pub id: &'static str,
+    /// Who makes it.
+    pub vendor: &'static str,
+    /// One line for `portwright targets`.
+    pub about: &'static str,
+    /// Names that `--cpu` takes, the default first.
+    pub cpus: &'static [&'static str],
+    /// Where the numbers of its machines come from.
+    pub sources: &'static [&'static str],
+    /// Who answers for it.
+    pub maintainer: &'static str,
+}
+
+/// A target with all that was left open resolved: the same machine gives the same bytes, wherever it is compiled.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Name of the target.
+    pub target: &'static str,
+    /// Instruction set.
+    pub arch: Arch,
+    /// Triple of the code and of the embedded runtime.
+    pub triple: &'static str,
+    /// The CPU, in words that help whoever has another one.
+    pub cpu: String,
+    /// LLVM's name of the CPU that is nearest from below.
+    pub llvm_cpu: &'static str,
+    /// LLVM's name of the calling convention's variant; empty for the usual one.
+    pub abi: &'static str,
+    /// Features that the code may use, by LLVM's names, in order of the runtime's table.
+    pub features: Vec<&'static str>,
+    /// Class with its numbers.
+    pub class: MachineClass,
+    /// What kernels may use.
+    pub caps: KernelCaps,
+    /// Spelling of what generic operations cannot say.
+    pub spelling: Spelling,
+}
+
+impl Machine {
+    /// LLVM's feature list.
+    pub fn feature_list(&self) -> String {
+        self.features.iter().map(|f| format!("+{f}")).collect::<Vec<_>>().join(",")
+    }
+    /// The features as the runtime tests them at load.
+    pub fn feature_bits(&self) -> Vec<u32> {
+        self.features.iter().filter_map(|f| features::bit(self.arch, f)).collect()
+    }
+}
+
+/// What a target does with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It is scheduled as it is.
+    Native,
+    /// Its decomposition is.
+    Decomposed,
+    /// It runs on the host instead.
+    Fallback(String),
+    /// Nothing runs it.
+    Rejected(String),
+}
+
+/// An external program that a target may use to check, build or run what was emitted.
+pub trait Toolchain: Sync {
+    /// Name for people.
+    fn name(&self) -> &'static str;
+    /// Version as the program says it; `None` if it is not here.
+    fn probe(&self) -> Option<String>;
+    /// What makes it available.
+    fn remedy(&self) -> &'static str;
+}
+
+/// A chip, as six answers; what is not data has a default.
+pub trait Target: Sync {
+    /// Who it is.
+    fn spec(&self) -> &TargetSpec;
+    /// The machine of that CPU name; `None` is the default.
+    ///
+    /// # Errors
+    /// `E0005` for a name or a feature that does not exist, with the nearest one that does.
+    fn machine(&self, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine>;
+    /// What it does with a node of a legalized graph.
+    fn support(&self, _node: &Node) -> Support {
+        Support::Native
+    }
+    /// Kernel rules that make its kernels legal, in order.
+    fn rules(&self) -> &'static [portwright_passes::kernel_rules::KernelRule] {
+        portwright_passes::kernel_rules::RULES
+    }
+    /// What links or checks its output.
+    fn toolchain(&self) -> Option<&dyn Toolchain> {
+        Some(&crate::link::Lld)
+    }
+}
+
+/// Every target that is compiled in, in order of `portwright targets`.
+pub fn all() -> &'static [&'static dyn Target] {
+    const ALL: &[&dyn Target] = &[
+        #[cfg(feature = "mlir")]
+        &crate::x86_64::X86_64,
+        #[cfg(feature = "mlir")]
+        &crate::loongarch64::LoongArch64,
+    ];
+    ALL
+}
+
+/// Targets that exist, with the cargo feature that they need.
+const EXIST: &[(&str, &str)] = &[("host", "mlir"), ("x86-64", "mlir"), ("loongarch64", "mlir")];
+
+/// Why a name is no target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupError {
+    /// There is none of that name.
+    Unknown {
+        /// The nearest name.
+        did_you_mean: Option<&'static str>,
+    },
+    /// It exists, but this build lacks it.
+    NotBuilt {
+        /// The cargo feature that adds it.
+        feature: &'static str,
+    },
+}
+
+impl LookupError {
+    /// As a report on that name.
+    pub fn diagnostic(&self, id: &str) -> Diagnostic {
+        match self {
+            LookupError::Unknown { did_you_mean } => {
+                let d = Diagnostic::error(Code::UNKNOWN_TARGET, format!("`{id}` is no target"));
+                match did_you_mean {
+                    Some(n) => d.help(format!("did you mean `{n}`? `portwright targets` lists all")),
+                    None => d.help("`portwright targets` lists all"),
+                }
+            }
+            LookupError::NotBuilt { feature } => {
+                Diagnostic::error(Code::TARGET_NOT_BUILT, format!("this build has no code generation for `{id}`"))
+                    .help(format!("build with `--features {feature}`"))
+            }
+        }
+    }
+}
+
+/// The target of that name; `host` is the one of the machine at hand.
+///
+/// # Errors
+/// Whether the name is unknown or only not compiled in.
+pub fn lookup(id: &str) -> Result<&'static dyn Target, LookupError> {
+    let wanted = match (id, std::env::consts::ARCH) {
+        ("host", "x86_64") => "x86-64",
+        ("host", other) => other,
+        (id, _) => id,
+    };
+    if let Some(t) = all().iter().find(|t| t.spec().id == wanted) {
+        return Ok(*t);
+    }
+    match EXIST.iter().find(|(n, _)| *n == id || *n == wanted) {
+        Some((_, feature)) => Err(LookupError::NotBuilt { feature }),
+        None => Err(LookupError::Unknown { did_you_mean: nearest(id, EXIST.iter().map(|(n, _)| *n)) }),
+    }
+}
+
+/// The machine of a target; `host` with no CPU name is the machine at hand with all that it offers.
+///
+/// # Errors
+/// `E0001`, `E0002` or `E0005`.
+pub fn machine(id: &str, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine> {
+    let t = lookup(id).map_err(|e| sink.report(e.diagnostic(id)))?;
+    t.machine(cpu.or((id == "host").then_some("host")), sink)
+}
+
+/// The name that differs least, if it is near enough to be a slip.
+pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let best = names.map(|n| (distance(wanted, n), n)).min()?;
+    (best.0 <= 2 + wanted.len() / 4).then_some(best.1)
+}
+
+/// Number of insertions, removals and replacements between two names.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Report on a CPU name or feature that does not exist.
+pub(crate) fn unknown_cpu<'n>(what: &str, name: &str, names: impl Iterator<Item = &'n str> + Clone, sink: &mut Diags) -> portwright_ir::diag::Reported {
+    let d = Diagnostic::error(Code::UNKNOWN_CPU, format!("`{name}` is no {what} that Portwright knows"));
+    let known = names.clone().collect::<Vec<_>>().join(", ");
+    let d = match nearest(name, names) {
+        Some(n) => d.help(format!("did you mean `{n}`?")),
+        None => d,
+    };
+    sink.report(d.note(format!("known: {known}")))
+}
