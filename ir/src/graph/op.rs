@@ -271,6 +271,11 @@ macro_rules! define_ops {
             $($(#[$doc])* #[allow(missing_docs)] $v { $($(#[$fd])* $f: $t),* }),*
         }
         impl Op {
+            /// Every name in text.
+            pub fn mnemonics() -> impl Iterator<Item = &'static str> {
+                let others: &[&'static str] = &[$($name),*];
+                UnaryOp::ALL.iter().map(|u| u.name()).chain(BinaryOp::ALL.iter().map(|b| b.name())).chain(others.iter().copied())
+            }
             /// Name in text.
             pub fn mnemonic(&self) -> &'static str {
                 match self {

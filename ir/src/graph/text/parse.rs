@@ -140,6 +140,7 @@ impl<'a> Parser<'a> {
             self.skip_comments();
             if self.c.is_at_end() {
                 if is_region {
+                    self.c.begin_statement();
                     let e = self.c.expected("`end`");
                     self.syntax(e);
                     self.stop = true;
@@ -450,7 +451,10 @@ impl<'a> Parser<'a> {
             };
             let missing = match Op::from_attrs(word, &lookup) {
                 Ok(Some(op)) => break op,
-                Ok(None) => return Err(self.c.error_at(at, format!("unknown op `{word}`")).into()),
+                Ok(None) => {
+                    let meant = nearest(word, Op::mnemonics()).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
+                    return Err(self.c.error_at(at, format!("unknown op `{word}`{meant}")).into());
+                }
                 Err(name) => name,
             };
             // Integers may stand for numbers of any dtype, and what is not given has its usual value.
@@ -562,4 +566,22 @@ impl<'a> Parser<'a> {
         }
         Ok(())
     }
+}
+
+/// The candidate that is at most two edits away, the nearest and then the first of them.
+fn nearest(word: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    candidates.map(|c| (edits(word, c), c)).filter(|&(d, c)| d <= 2 && 2 * d <= c.len()).min_by_key(|&(d, _)| d).map(|(_, c)| c)
+}
+
+/// Characters to insert, delete or replace to make one word the other.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate().take(64) {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let best = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
 }
