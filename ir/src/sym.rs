@@ -405,7 +405,9 @@ impl SymExpr {
                     let (mut a, mut b) = (*c as i128, *c as i128);
                     for atom in atoms {
                         let (x, y) = atom.bounds(range);
-                        let all = [a * x as i128, a * y as i128, b * x as i128, b * y as i128].map(|v| clamp(v) as i128);
+                        // Far beyond `i64`, so that no other term brings it back into range.
+                        let mul = |p: i128, q: i64| p.saturating_mul(q as i128).clamp(-(1 << 100), 1 << 100);
+                        let all = [mul(a, x), mul(a, y), mul(b, x), mul(b, y)];
                         (a, b) = (all.into_iter().min().unwrap_or(0), all.into_iter().max().unwrap_or(0));
                     }
                     lo += a;
@@ -624,6 +626,14 @@ mod tests {
                 assert_eq!(s("A").ceil_div(&s("B")).eval(&f), Some((a as f64 / b as f64).ceil() as i64));
             }
         }
+    }
+
+    #[test]
+    fn bounds_saturate() {
+        let range = |n: &str| (n != "U").then_some((1, 64));
+        assert_eq!((s("N") * 2 - s("M")).bounds(&range), (-62, 127));
+        assert_eq!((s("U") * s("U") - (3 << 61)).bounds(&range).1, i64::MAX);
+        assert_eq!(s("U").modulo(&s("N")).bounds(&range), (0, 63));
     }
 
     #[test]
