@@ -3,8 +3,8 @@
  * One pool of threads for the process, shared by all bundles.
  *
  * Every libmodel.so has its own copy of this code, so the pool is found through a symbol that the dynamic linker makes unique
- * in the process (STB_GNU_UNIQUE; it also keeps the library that the threads run in from being unmapped). Its name carries
- * the version of the structs below: bundles of another version have another pool.
+ * in the process (STB_GNU_UNIQUE; it also keeps the one library that defines it from being unmapped). Its name carries the
+ * version of the structs below: bundles of another version have another pool.
  *
  * A launch is cut into slices of consecutive groups, the same number for each thread. A thread takes the slices of its own
  * place first (the same data as in the launch before), then what others have not begun. So nobody ever waits for a thread
@@ -41,23 +41,31 @@ typedef struct {
   place places[PW_MAX_THREADS];
 } pool;
 
+/* The two words that all bundles of the process share: the pool, and the code that its threads run. The library that they
+ * come from is never unmapped, so neither is that code, whichever bundle starts a thread. */
 __asm__(
-    ".pushsection .bss.pw_rt_pool_v1,\"aw\",@nobits\n"
+    ".pushsection .data.pw_rt_pool_v1,\"aw\",@progbits\n"
     ".type pw_rt_pool_v1,@gnu_unique_object\n"
-    ".size pw_rt_pool_v1,8\n"
-    ".balign 8\n"
+    ".size pw_rt_pool_v1,16\n"
+    ".balign 16\n"
     "pw_rt_pool_v1:\n"
-    ".zero 8\n"
+    ".quad 0\n"
+    ".quad pw_pool_worker\n"
     ".popsection\n");
-extern _Atomic(pool *) pw_rt_pool_v1 __attribute__((visibility("default")));
+typedef struct {
+  _Atomic(pool *) pool;
+  void *(*worker)(void *);
+} shared;
+extern shared pw_rt_pool_v1 __attribute__((visibility("default")));
+void *pw_pool_worker(void *argument) __attribute__((used));
 
 static pool *get(void) {
-  pool *p = __c11_atomic_load(&pw_rt_pool_v1, __ATOMIC_ACQUIRE);
+  pool *p = __c11_atomic_load(&pw_rt_pool_v1.pool, __ATOMIC_ACQUIRE);
   if (p) return p;
   pool *fresh = pw_os_map(sizeof *fresh), *none = 0;
   if (!fresh) return 0;
   pw_os_wipe_on_fork(fresh, sizeof *fresh);
-  if (__c11_atomic_compare_exchange_strong(&pw_rt_pool_v1, &none, fresh, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return fresh;
+  if (__c11_atomic_compare_exchange_strong(&pw_rt_pool_v1.pool, &none, fresh, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return fresh;
   pw_os_unmap(fresh, sizeof *fresh);
   return none;
 }
@@ -126,7 +134,7 @@ static int patience(pool *p) {
   return wanted <= (uint32_t)__c11_atomic_load(&p->cpus, __ATOMIC_RELAXED) ? 2000 : 20;
 }
 
-static void *worker(void *argument) {
+void *pw_pool_worker(void *argument) {
   uintptr_t number = (uintptr_t)argument;
   pool *p = get();
   pw_os_fp_set();
@@ -152,7 +160,7 @@ static void call(pool *p, int32_t count) {
 static void grow(pool *p, uint32_t wanted) {
   lock(&p->lock);
   while (p->workers < wanted && !p->no_more) {
-    if (pw_os_thread(&p->handle[p->workers], worker, (void *)(uintptr_t)p->workers)) p->no_more = 1;
+    if (pw_os_thread(&p->handle[p->workers], pw_rt_pool_v1.worker, (void *)(uintptr_t)p->workers)) p->no_more = 1;
     else p->workers++;
   }
   unlock(&p->lock);

@@ -162,7 +162,7 @@ impl BundleWriter {
             return Err(BundleError::Io(place.clone(), io::Error::new(io::ErrorKind::InvalidInput, "a bundle needs a name")));
         };
         let work = sibling(&place, &name.to_string_lossy(), "new");
-        fs::create_dir(&work).map_err(io_error(&work))?;
+        fs::create_dir(&work).map_err(io_error(&place))?;
         let writer = BundleWriter { place, work, whole: false };
         for dir in ["lib", "weights", "include"] {
             let dir = writer.work.join(dir);
@@ -341,5 +341,26 @@ mod tests {
         assert!(matches!(w.finish(manifest("new")), Err(BundleError::Io(..))));
         assert_eq!(Bundle::read(&place).unwrap().manifest.name, "old");
         assert_eq!(entries(dir.path()), ["m"]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing() {
+        // mount -t tmpfs -o size=256k none DIR
+        let Some(disk) = std::env::var_os("PORTWRIGHT_SMALL_DISK") else {
+            return println!("skipped: PORTWRIGHT_SMALL_DISK names no folder on a disk of less than 1 MiB");
+        };
+        let dir = tempfile::tempdir_in(disk).unwrap();
+        let place = dir.path().join("m");
+        BundleWriter::create(&place).unwrap().finish(manifest("old")).unwrap();
+        let w = BundleWriter::create(&place).unwrap();
+        let e = w.write("lib/libmodel.so", &vec![1; 1 << 20]).unwrap_err();
+        assert!(matches!(&e, BundleError::Io(_, e) if e.kind() == io::ErrorKind::StorageFull), "{e}");
+        let mut layout = crate::store::Layout::new();
+        layout.push("w", 2, &[1 << 20], 1 << 20, 64).unwrap();
+        let store = crate::store::StoreWriter::create(&w.folder().join(STORE), &layout).unwrap();
+        assert!(store.put(0, 0, &vec![1; 1 << 20]).is_err());
+        drop(w);
+        assert_eq!(entries(dir.path()), ["m"]);
+        assert_eq!(Bundle::read(&place).unwrap().manifest.name, "old");
     }
 }

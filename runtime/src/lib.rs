@@ -13,9 +13,12 @@ pub mod bundle;
 pub mod dtype;
 pub mod embed;
 pub mod features;
+pub mod feed;
 pub mod header;
 pub mod load;
 pub mod manifest;
 pub mod npz;
 pub mod store;
 pub mod tensor;
+
+pub use embed::object_for;

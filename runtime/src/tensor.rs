@@ -23,6 +23,16 @@ impl Bytes {
     }
 }
 
+impl Bytes {
+    /// So many zeros, or `None` when there is no memory for them.
+    pub fn try_zeroed(len: usize) -> Option<Bytes> {
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(len.div_ceil(64)).ok()?;
+        lines.resize(len.div_ceil(64), Line([0; 64]));
+        Some(Bytes { lines, len })
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {

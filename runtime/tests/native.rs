@@ -149,11 +149,11 @@ fn every_sentence_of_the_abi() {
     let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
     let dir = tempfile::tempdir().unwrap();
     let d = |n: &str| dir.path().join(n);
-    for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+    for (name, flags) in [("a", &[][..]), ("b", &[]), ("c", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
         bundle(&t, &d(name), &triple, None, flags).unwrap();
     }
     let program = driver(&t, dir.path(), &[]).unwrap();
-    let paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
+    let paths: Vec<String> = ["a", "b", "fuzz", "c"].iter().map(|n| d(n).display().to_string()).collect();
     let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
     println!("{}", text.as_ref().unwrap_or_else(|e| e));
     assert!(text.is_ok_and(|t| t.contains(" 0 failures")));
@@ -168,11 +168,11 @@ fn with_flags(t: &Tools, triple: &str, flags: &[&str], driver_flags: &[&str]) {
     let args = [target.as_str(), "-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fPIC", "-fvisibility=hidden"];
     run(&t.clang, &[&args[..], flags, &["-c", &source, "-o", &object.display().to_string()]].concat()).unwrap();
     let d = |n: &str| dir.path().join(n);
-    for (name, more) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+    for (name, more) in [("a", &[][..]), ("b", &[]), ("c", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
         bundle(t, &d(name), triple, Some(&object), &[flags, more].concat()).unwrap();
     }
     let program = driver(t, dir.path(), driver_flags).unwrap();
-    let mut paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| d(n).display().to_string()).collect();
+    let mut paths: Vec<String> = ["a", "b", "fuzz", "c"].iter().map(|n| d(n).display().to_string()).collect();
     paths.push("quick".into());
     let text = run(&program, &paths.iter().map(String::as_str).collect::<Vec<_>>());
     println!("{}", text.as_ref().unwrap_or_else(|e| e));
@@ -414,7 +414,7 @@ fn loongarch64_under_qemu() {
         return println!("skipped: no qemu-loongarch64 or no loongarch64 C library (./setup installs both)");
     };
     let dir = tempfile::tempdir().unwrap();
-    for (name, flags) in [("a", &[][..]), ("b", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
+    for (name, flags) in [("a", &[][..]), ("b", &[]), ("c", &[]), ("fuzz", &["-DMUTABLE_BLOB"])] {
         bundle(&t, &dir.path().join(name), triple, None, flags).unwrap();
     }
     let c = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -431,7 +431,7 @@ fn loongarch64_under_qemu() {
     let link =
         ["-dynamic-linker", loader, &sysroot, &search, &search2, &first, &second, &third, &object, "-lc", "-lm", "-lgcc", &last, &end];
     run(&t.lld, &[&link[..], &["-o", &program]].concat()).unwrap();
-    let paths: Vec<String> = ["a", "b", "fuzz", "a"].iter().map(|n| text(&dir.path().join(n))).collect();
+    let paths: Vec<String> = ["a", "b", "fuzz", "c"].iter().map(|n| text(&dir.path().join(n))).collect();
     let library = text(&libc);
     let mut args = vec!["-L", &library, &program];
     args.extend(paths.iter().map(String::as_str));

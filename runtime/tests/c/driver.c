@@ -244,6 +244,33 @@ static void one_pool(const char *dir_a, const char *dir_b) {
   drop(&c);
 }
 
+/* A library may go while the pool lives on, although its runtime started the threads. */
+static void closed_library(const char *dir_a, const char *dir_c) {
+  char path[4096], line[8192];
+  snprintf(path, sizeof path, "%s/lib/libmodel.so", dir_c);
+  void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  const pw_api *(*get)(uint32_t);
+  *(void **)&get = dlsym(lib, "pw_bundle_api");
+  const pw_api *C = get(PW_ABI_MAJOR);
+  pw_model *a = load(A, dir_a, 8), *m = load(C, dir_c, 8);
+  pw_session *s = open_session(A, a), *t = open_session(C, m);
+  call c;
+  setup(&c, 5000, 5000, 1);
+  CHECK(go(C, t, &c) == PW_OK && right(&c), "before");
+  C->close(t), C->unload(m);
+  for (int i = 0; i < 3; i++) c.out[i].data = NULL;
+  dlclose(lib);
+  int mapped = 0;
+  FILE *f = fopen("/proc/self/maps", "r");
+  while (f && fgets(line, sizeof line, f)) mapped |= strstr(line, path) != NULL;
+  if (f) fclose(f);
+  CHECK(!mapped, "the library stays mapped");
+  usleep(2000);
+  for (int i = 0; i < 20; i++) CHECK(go(A, s, &c) == PW_OK && right(&c), "after");
+  drop(&c);
+  A->close(s), A->unload(a);
+}
+
 static void expect(pw_session *s, call *c, pw_status wanted, const char *text) {
   pw_status status = go(A, s, c);
   const char *error = A->error(s, NULL);
@@ -681,9 +708,11 @@ static void overhead(const char *dir) {
 int main(int argc, char **argv) {
   if (argc < 5) return 2;
   setvbuf(stdout, NULL, _IONBF, 0);
-  A = bundle(argv[1]), B = bundle(argv[2]), Z = bundle(argv[3]), T = bundle(argv[4]);
+  A = bundle(argv[1]), B = bundle(argv[2]), Z = bundle(argv[3]);
   CHECK(A != B && A->abi >> 16 == PW_ABI_MAJOR, "two libraries");
   quick = argc > 5;
+  closed_library(argv[1], argv[4]);
+  T = bundle(argv[4]);
   describes(argv[1]);
   argument_errors(argv[1]);
   infers(argv[1]);
