@@ -65,6 +65,7 @@ mod build;
 mod ex;
 mod expr;
 mod hash;
+pub mod interp;
 mod parse;
 mod print;
 mod stmt;

@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod run;
 mod text;
 
 pub(crate) const CASES: &[(&str, &str)] = &[
