@@ -17,7 +17,7 @@ use portwright_ir::graph::{Dims, Graph, Literal, NodeId, Op, Scalar, Symbol, Ten
 use portwright_ir::sym::SymExpr;
 
 use crate::rules::consts::splat;
-use crate::rules::{Edit, RuleLog, nodes_with_regions};
+use crate::rules::{Edit, RuleLog, nodes_with_regions, topological};
 
 /// Replaces small values that are known by constants and `dims` nodes; returns how many.
 ///
@@ -35,7 +35,7 @@ pub fn fold(graph: &mut Graph, log: &mut RuleLog) -> usize {
         graph.node(n).operands.iter().for_each(|&v| read[v] = true);
     }
     let mut known = Symbolic::new();
-    for n in graph.order() {
+    for n in topological(graph) {
         if log.spent() {
             break;
         }
@@ -114,7 +114,7 @@ pub fn share(graph: &mut Graph, log: &mut RuleLog) -> usize {
     let mut stands_for: HashMap<ValueId, ValueId> = HashMap::new();
     let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::with_capacity(graph.len());
     let mut gone = Vec::new();
-    for n in graph.order() {
+    for n in topological(graph) {
         for i in 0..graph.node(n).operands.len() {
             if let Some(&v) = stands_for.get(&graph.node(n).operands[i]) {
                 graph.set_operand(n, i, v);
@@ -192,7 +192,7 @@ fn rebuild(graph: &Graph, fixed: &HashMap<&str, i64>) -> Result<Graph, TypeFault
         let ty = TensorType { dims: subst(&old.ty.dims), ..old.ty.clone() };
         map.insert(v, out.add_input(old.name.clone().unwrap_or_default(), ty));
     }
-    for n in graph.order() {
+    for n in topological(graph) {
         let node = graph.node(n);
         let operands = node.operands.iter().filter_map(|v| map.get(v).copied()).collect::<Vec<_>>();
         let regions = node.regions.iter().map(|r| rebuild(r, fixed)).collect::<Result<Vec<_>, _>>()?;

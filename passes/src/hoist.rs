@@ -15,7 +15,7 @@ use portwright_ir::entity::SecondaryMap;
 use portwright_ir::graph::{Graph, NodeId, Op, Patch, UnaryOp, ValueId};
 use portwright_ir::weight::{Weight, WeightSource};
 
-use crate::rules::RuleLog;
+use crate::rules::{RuleLog, topological};
 
 /// Splits a graph into the model and its pack program.
 ///
@@ -83,7 +83,7 @@ fn packed_values(graph: &Graph) -> Vec<ValueId> {
         Nothing,
         Weights,
     }
-    let order = graph.order();
+    let order = topological(graph);
     let mut from: SecondaryMap<ValueId, From> = SecondaryMap::with_default(From::Inputs);
     for &n in &order {
         let node = graph.node(n);

@@ -12,6 +12,7 @@ pub mod schedule;
 pub mod kernel_rules;
 pub mod spec;
 pub mod canonical;
+pub mod raise;
 pub mod rules;
 pub mod decompose;
 pub mod fold;

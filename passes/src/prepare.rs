@@ -6,7 +6,7 @@ use portwright_ir::graph::{Graph, Node};
 
 use crate::rules::{self, Rule, RuleCx, RuleLog};
 use crate::spec::{MachineClass, Math};
-use crate::{canonical, decompose, fold, fuse, hoist, legalize};
+use crate::{canonical, decompose, fold, fuse, hoist, legalize, raise};
 
 /// Names of the stages at which a graph can be looked at, in order.
 pub const STAGES: &[&str] = &["graph", "fused", "legal"];
@@ -57,7 +57,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     };
 
     simplify(&mut graph, &canonical::rules(), &cx, &mut log);
-    simplify(&mut graph, &[canonical::rules(), canonical::affine::rules()].concat(), &cx, &mut log);
+    simplify(&mut graph, &[canonical::rules(), raise::rules(), canonical::affine::rules()].concat(), &cx, &mut log);
     look("graph", &graph, &nothing);
 
     legalize::report_unsupported(machine, &graph, diags);

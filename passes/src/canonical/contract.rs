@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use portwright_ir::graph::infer::Labels;
 use portwright_ir::graph::{Graph, NodeId, Op, Patch, ValueId};
 
 use crate::rules::{Edit, Rule, RuleCx};
@@ -16,9 +17,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
 
 /// Labels of both operands and the result.
 pub fn labels(spec: &str) -> Option<[Vec<char>; 3]> {
-    let (ins, out) = spec.split_once("->")?;
-    let (a, b) = ins.split_once(',')?;
-    Some([a, b, out].map(|s| s.trim().chars().collect()))
+    let l = Labels::parse(spec).ok()?;
+    Some([l.left, l.right, l.result])
 }
 
 /// Text of labels.

@@ -5,7 +5,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, NodeId, Op, ReduceOp, UnaryOp};
 use portwright_ir::sym::SymExpr;
 
-use super::{narrowed, parts};
+use super::{narrowed, parts, widened};
 use crate::rules::{Edit, Tap};
 
 /// The contraction of `q` or of probabilities with keys or values, query heads grouped by the key head that they share.
@@ -86,7 +86,8 @@ pub(super) fn rotary(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let [b, h, s, d] = dims.as_slice() else { return None };
     let half = rotary_dims.div(&2.into());
     let one: SymExpr = 1.into();
-    let turning = e.slice_axis(x, 3, 0.into(), rotary_dims.clone())?;
+    let wide = widened(e, x)?;
+    let turning = e.slice_axis(wide, 3, 0.into(), rotary_dims.clone())?;
     // The pairs lie along a dim of 2: innermost when interleaved, else before the index of the pair.
     let (paired, axis): (Dims, usize) =
         if *interleaved { (vec![b.clone(), h.clone(), s.clone(), half.clone(), 2.into()], 4) } else { (dims.clone(), 3) };
@@ -96,6 +97,7 @@ pub(super) fn rotary(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
         if *interleaved {
             dims.push(one.clone());
         }
+        let t = widened(e, t)?;
         e.reshape(t, dims)
     };
     let (cos, sin) = (angle(e, cos)?, angle(e, sin)?);
@@ -116,6 +118,7 @@ pub(super) fn rotary(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     if *interleaved {
         y = e.reshape(y, vec![b.clone(), h.clone(), s.clone(), rotary_dims.clone()])?;
     }
+    y = narrowed(e, n, y)?;
     if d != rotary_dims {
         let rest = e.slice_axis(x, 3, rotary_dims.clone(), d - rotary_dims)?;
         y = e.concat(&[y, rest], 3)?;

@@ -65,7 +65,7 @@ struct Build<'g> {
 
 impl Grouping {
     pub(super) fn of(g: &Graph) -> Grouping {
-        let order = g.order();
+        let order = crate::rules::topological(g);
         let mut uses: SecondaryMap<ValueId, u32> = SecondaryMap::default();
         for &n in &order {
             for &v in &g.node(n).operands {

@@ -109,6 +109,14 @@ pub fn run(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mu
     Driver::new(graph, rules).run(graph, cx, log);
 }
 
+/// Nodes so that each comes after what it needs, sources first: [`Graph::order`] puts a source where it was imported, which may be after
+/// its users.
+pub fn topological(graph: &Graph) -> Vec<NodeId> {
+    let (mut out, rest): (Vec<NodeId>, Vec<NodeId>) = graph.order().into_iter().partition(|&n| graph.node(n).op.is_source());
+    out.extend(rest);
+    out
+}
+
 /// Nodes that have nested graphs, by import order.
 pub fn nodes_with_regions(graph: &Graph) -> Vec<NodeId> {
     let mut out: Vec<NodeId> = graph.node_ids().filter(|&n| !graph.node(n).regions.is_empty()).collect();
