@@ -288,8 +288,12 @@ impl<'m> Cx<'_, 'm> {
         let known = self.elements(v).and_then(|e| e.iter().map(SymExpr::as_const).collect::<Option<Vec<_>>>());
         known.ok_or_else(|| Fault::form(format!("{what} must be known when the model is compiled")))
     }
-    /// Elements of an integer tensor of rank 0 or 1; what only data can tell is bound to fresh symbols.
+    /// Elements of an integer tensor of rank 0 or 1; what only data can tell is bound to fresh symbols of 0 and more.
     pub fn exprs(&mut self, v: ValueId, hint: &str) -> Res<Vec<SymExpr>> {
+        self.exprs_from(v, hint, 0)
+    }
+    /// As [`exprs`](Self::exprs), with fresh symbols of `lo` and more.
+    pub fn exprs_from(&mut self, v: ValueId, hint: &str, lo: i64) -> Res<Vec<SymExpr>> {
         let ty = self.ty(v).clone();
         if !ty.dtype.is_int() || ty.rank() > 1 {
             return Err(Fault::shape(format!("{hint} is {ty}, expected a list of integers")));
@@ -301,7 +305,7 @@ impl<'m> Cx<'_, 'm> {
         let Some(n) = n else {
             return Err(Fault::form(format!("{hint} has {} elements; how many must be known when the model is compiled", ty.elems())));
         };
-        let exprs: Vec<SymExpr> = (0..n).map(|_| self.fresh(hint, SymSource::Bind)).collect();
+        let exprs: Vec<SymExpr> = (0..n).map(|_| self.imp.fresh_from(hint, SymSource::Bind, lo)).collect();
         let symbols = exprs.iter().filter_map(|e| e.as_sym().cloned()).collect();
         let origin = Origin::path(self.path.clone());
         self.g_mut().add(Op::Bind { symbols }, &[v], origin)?;

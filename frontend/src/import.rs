@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use onnx_protobuf::ModelProto;
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
-use portwright_ir::graph::{Graph, Op, Origin, SymSource, Symbol, TensorType, ValueId};
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{Graph, Literal, Op, Origin, SymSource, Symbol, TensorType, ValueId};
 use portwright_ir::sym::SymExpr;
 use portwright_ir::weight::ByteOwner;
 
@@ -62,6 +63,9 @@ pub struct ImportOptions {
     pub dims: Vec<(String, DimOverride)>,
     /// Never open external data: weights stay references.
     pub weightless: bool,
+    /// Inputs that are given for good, by name: they become constants and are no inputs any more. Operators that shape the graph by an
+    /// input's values (axes of a reduction) can be compiled with them.
+    pub fixed: Vec<(String, Literal)>,
     /// Told how far the import is.
     pub progress: Option<Progress>,
 }
@@ -105,7 +109,7 @@ pub fn import(path: &Path, opts: &ImportOptions, diags: &mut Diags) -> Lowered<I
 pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, opts: &ImportOptions, diags: &mut Diags) -> Lowered<Imported> {
     let model = read_model(bytes, diags)?;
     let mut imp = Importer::new(&model, External::new(folder, opts.weightless), opts);
-    imp.main_graph();
+    imp.main_graph(opts);
     let found = imp.diags.take();
     let graph = imp.frames.pop().map(|f| f.graph);
     let before = diags.all().len();
@@ -205,7 +209,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    fn main_graph(&mut self) {
+    fn main_graph(&mut self, opts: &ImportOptions) {
         let (model, g) = (self.model, &self.model.graph);
         let scope = Scope { names: HashMap::new(), parent: None, frame: 0, env: Rc::default(), opsets: &model.opsets };
         self.scopes.push(scope);
@@ -219,7 +223,10 @@ impl<'m> Importer<'m> {
             if g.initializers.iter().any(|t| t.name == v.name) {
                 continue;
             }
-            let slot = self.input(v);
+            let slot = match opts.fixed.iter().find(|(name, _)| *name == v.name) {
+                Some((_, value)) => self.fixed_input(v, value),
+                None => self.input(v),
+            };
             self.define(&v.name, slot, || "an input".into());
         }
         self.check_overrides();
@@ -315,6 +322,24 @@ impl<'m> Importer<'m> {
         }
     }
 
+    fn fixed_input(&mut self, v: &'m ValueDef, value: &Literal) -> Slot {
+        if let TypeDef::Tensor { elem, .. } = v.ty
+            && dtype_of(elem).is_some_and(|d| d != value.dtype)
+        {
+            let m =
+                format!("input `{}` is fixed to {} numbers, its dtype is {}", v.name, value.dtype, dtype_of(elem).map_or("?", DType::name));
+            self.diags.report(Diagnostic::error(Code::DTYPE_MISMATCH, m));
+            return Slot::Poison;
+        }
+        match self.frames[0].graph.add(Op::Const { value: value.clone() }, &[], Origin::default()) {
+            Ok(n) => Slot::Value(self.frames[0].graph.result(n)),
+            Err(f) => {
+                self.fault(f.into(), None, None);
+                Slot::Poison
+            }
+        }
+    }
+
     fn input(&mut self, v: &'m ValueDef) -> Slot {
         match self.declared_type(&v.ty) {
             Ok(ty) => Slot::Value(self.frames[0].graph.add_input(v.name.as_str(), ty)),
@@ -378,7 +403,10 @@ impl<'m> Importer<'m> {
                     _ => SYMBOL_RANGE,
                 };
                 // Names that would not read as one word in text are spelled with underscores.
-                let word: String = name.chars().map(|c| if c.is_alphanumeric() || "_.".contains(c) { c } else { '_' }).collect();
+                let spelled = name.replace('+', " plus ").replace('-', " minus ").replace('*', " times ").replace('/', " over ");
+                let mut words = spelled.split(|c: char| !c.is_alphanumeric() && !"_.".contains(c)).filter(|w| !w.is_empty());
+                let first = words.next().unwrap_or("_").to_string();
+                let word = words.fold(first, |all, w| all + "_" + w);
                 let word = if word.starts_with(|c: char| c.is_alphabetic() || c == '_') { word } else { format!("_{word}") };
                 let mut unique: Arc<str> = word.as_str().into();
                 let mut n = 1;
@@ -397,6 +425,11 @@ impl<'m> Importer<'m> {
 
     /// Declares a symbol of a new name in the current frame.
     pub(crate) fn fresh_symbol(&mut self, hint: &str, source: SymSource) -> SymExpr {
+        self.fresh_from(hint, source, SYMBOL_RANGE.0)
+    }
+
+    /// As [`fresh_symbol`](Self::fresh_symbol), for values of `lo` and more.
+    pub(crate) fn fresh_from(&mut self, hint: &str, source: SymSource, lo: i64) -> SymExpr {
         let mut n = self.symbol_names.len();
         let name = loop {
             let name: Arc<str> = format!("{hint}_{n}").into();
@@ -411,7 +444,7 @@ impl<'m> Importer<'m> {
                 let v = *v;
                 return v.into();
             }
-            _ => SYMBOL_RANGE,
+            _ => (lo, SYMBOL_RANGE.1),
         };
         if let Some(f) = self.frames.last_mut() {
             f.graph.add_symbol(Symbol { name: name.clone(), lo, hi, div: 1, source });

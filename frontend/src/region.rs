@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lists of nodes: main graph, function bodies and subgraphs are all imported here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use portwright_ir::diag::{Code, Diagnostic};
+use portwright_ir::diag::{Code, Diagnostic, Severity};
 use portwright_ir::graph::{Graph, TensorType, ValueId};
 use smallvec::SmallVec;
 
@@ -22,14 +22,6 @@ use crate::scope::{Env, Frame, Scope, Slot, lift};
 const CALL_DEPTH: usize = 64;
 /// How many nodes a model may have once its functions are inlined: more is a file made to exhaust memory.
 const MAX_NODES: usize = 16_000_000;
-
-/// A subgraph that was imported.
-pub struct Region {
-    /// The graph, its captures among the inputs.
-    pub graph: Graph,
-    /// Values of the frame around it that it takes after its own inputs.
-    pub captures: Vec<ValueId>,
-}
 
 impl<'m> Importer<'m> {
     /// What a name stands for in the current scope, as a value of the current frame.
@@ -255,68 +247,29 @@ impl<'m> Importer<'m> {
         Ok(out)
     }
 
-    /// Imports a subgraph into a graph of its own whose inputs have the given types; its captures are appended by [`close`](Self::close).
+    /// Opens a frame for a subgraph of the current scope whose own inputs have the given names and types.
     ///
     /// # Errors
-    /// Nested too deeply, wrong number of inputs.
-    pub(crate) fn region(&mut self, g: &'m GraphDef, inputs: &[TensorType], prefix: &str) -> Result<Region, Fault> {
+    /// Nested too deeply.
+    pub(crate) fn open_region(&mut self, own: &[(String, TensorType)], prefix: &str) -> Result<Vec<ValueId>, Fault> {
         if self.frames.len() > SUBGRAPH_DEPTH as usize {
             return Err(Fault::new(Code::NESTING, format!("more than {SUBGRAPH_DEPTH} subgraphs lie in each other")));
-        }
-        if inputs.len() != g.inputs.len() {
-            let m = format!("subgraph `{}` has {} inputs, expected {}", g.name, g.inputs.len(), inputs.len());
-            return Err(Fault::new(Code::BAD_ARITY, m));
         }
         let mut graph = Graph::new(prefix.rsplit('/').next().unwrap_or(prefix));
         if let Some(outer) = self.frames.last() {
             outer.graph.symbols().iter().for_each(|s| graph.add_symbol(s.clone()));
         }
-        let mut names: HashMap<&'m str, Slot> = HashMap::new();
-        for (v, ty) in g.inputs.iter().zip(inputs) {
-            let value = graph.add_input(v.name.as_str(), ty.clone());
-            names.insert(&v.name, Slot::Value(value));
-        }
-        let outer = self.scopes.len() - 1;
-        let (env, opsets) = (self.scopes[outer].env.clone(), self.scopes[outer].opsets);
+        let values = own.iter().map(|(name, ty)| graph.add_input(name.as_str(), ty.clone())).collect();
         self.frames.push(Frame::new(graph));
-        self.scopes.push(Scope { names, parent: Some(outer), frame: self.frames.len() - 1, env, opsets });
-        let errors = self.diags.all().len();
-        self.initializers(g);
-        self.body(&g.nodes, prefix);
-        let mut failed = self.diags.all()[errors..].iter().any(|d| d.severity == portwright_ir::diag::Severity::Error);
-        for o in &g.outputs {
-            match self.resolve(&o.name) {
-                Some(Slot::Value(v)) => {
-                    if let Some(f) = self.frames.last_mut() {
-                        f.graph.add_output(o.name.as_str(), v);
-                    }
-                }
-                Some(Slot::Poison) => failed = true,
-                Some(_) => {
-                    let m = format!("output `{}` of the subgraph is no tensor", o.name);
-                    self.diags.report(Diagnostic::error(Code::UNSUPPORTED_FORM, m).at(prefix));
-                    failed = true;
-                }
-                None => {
-                    let m = format!("output `{}` of the subgraph is defined nowhere", o.name);
-                    self.diags.report(Diagnostic::error(Code::UNDEFINED_NAME, m).at(prefix));
-                    failed = true;
-                }
-            }
-        }
-        self.scopes.pop();
-        match self.frames.pop() {
-            Some(f) if !failed => Ok(Region { graph: f.graph, captures: f.captures }),
-            _ => Err(Fault::follows()),
-        }
+        Ok(values)
     }
 
-    /// Imports a subgraph in place, as if its nodes stood in the current frame; returns its outputs.
+    /// Imports the nodes of a subgraph into the current frame, its inputs bound to `inputs`; returns its outputs.
     ///
     /// # Errors
-    /// Nested too deeply, wrong number of inputs.
-    pub(crate) fn inline(&mut self, g: &'m GraphDef, inputs: Vec<Slot>, prefix: &str) -> Result<Vec<Slot>, Fault> {
-        if self.scopes.len() > 4 * SUBGRAPH_DEPTH as usize + CALL_DEPTH {
+    /// Wrong number of inputs; [`Fault::follows`] when an error was reported inside.
+    pub(crate) fn subgraph(&mut self, g: &'m GraphDef, inputs: Vec<Slot>, prefix: &str) -> Result<Vec<Slot>, Fault> {
+        if self.scopes.len() > SUBGRAPH_DEPTH as usize + CALL_DEPTH + 1 {
             return Err(Fault::new(Code::NESTING, format!("more than {SUBGRAPH_DEPTH} subgraphs lie in each other")));
         }
         if inputs.len() != g.inputs.len() {
@@ -327,11 +280,21 @@ impl<'m> Importer<'m> {
         let (env, opsets, frame) = (self.scopes[outer].env.clone(), self.scopes[outer].opsets, self.frames.len() - 1);
         let names = g.inputs.iter().map(|v| v.name.as_str()).zip(inputs).collect();
         self.scopes.push(Scope { names, parent: Some(outer), frame, env, opsets });
+        let before = self.diags.all().len();
         self.initializers(g);
         self.body(&g.nodes, prefix);
-        let out = g.outputs.iter().map(|o| self.resolve(&o.name).unwrap_or(Slot::Poison)).collect();
+        let mut out = Vec::with_capacity(g.outputs.len());
+        for o in &g.outputs {
+            let slot = self.resolve(&o.name);
+            if slot.is_none() {
+                let m = format!("output `{}` of the subgraph is defined nowhere", o.name);
+                self.diags.report(Diagnostic::error(Code::UNDEFINED_NAME, m).at(prefix));
+            }
+            out.push(slot.unwrap_or(Slot::Poison));
+        }
         self.scopes.pop();
-        Ok(out)
+        let failed = self.diags.all()[before..].iter().any(|d| d.severity == Severity::Error);
+        if failed || out.iter().any(|s| matches!(s, Slot::Poison)) { Err(Fault::follows()) } else { Ok(out) }
     }
 
     /// Reports every unknown operator among nodes that are not imported.

@@ -1,6 +1,424 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! contrib
+//! Operators of `com.microsoft` that exporters and quantizers write.
 
-use super::Entry;
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::op::Direction;
+use portwright_ir::graph::{BinaryOp, Literal, Op, Scalar, UnaryOp, ValueId};
+use portwright_ir::sym::SymExpr;
+use portwright_ir::weight::Weight;
 
-pub const TABLE: &[Entry] = &[];
+use super::activation::swish_of;
+use super::attention::{Heads, attend, both, join_heads, rotary_of, split_heads};
+use super::matmul::matmul_spec;
+use super::norm::{layer_norm_of, rms_norm_of};
+use super::quant::{dequantize_of, dynamic_quantize_of, integer_product};
+use super::{Entry, op};
+use crate::cx::{Cx, Res, many, one};
+use crate::fault::Fault;
+use crate::scope::Slot;
+
+pub const TABLE: &[Entry] = &[
+    op("BiasGelu", 1, 2, 2, bias_gelu),
+    op("DequantizeLinear", 1, 2, 3, super::quant::dequantize),
+    op("DynamicQuantizeLSTM", 1, 12, 12, dynamic_lstm),
+    op("DynamicQuantizeMatMul", 1, 3, 5, dynamic_matmul),
+    op("FastGelu", 1, 1, 2, fast_gelu),
+    op("FusedGemm", 1, 2, 3, fused_gemm),
+    op("FusedMatMul", 1, 2, 2, fused_matmul),
+    op("Gelu", 1, 1, 1, gelu),
+    op("GroupQueryAttention", 1, 5, 12, group_query_attention),
+    op("MatMulIntegerToFloat", 1, 4, 7, matmul_integer_to_float),
+    op("MatMulNBits", 1, 3, 6, matmul_nbits),
+    op("QuantizeLinear", 1, 2, 3, super::quant::quantize),
+    op("QuickGelu", 1, 1, 1, quick_gelu),
+    op("RotaryEmbedding", 1, 4, 4, rotary),
+    op("SimplifiedLayerNormalization", 1, 2, 2, simplified_layer_norm),
+    op("SkipLayerNormalization", 1, 3, 5, skip_layer_norm),
+    op("SkipSimplifiedLayerNormalization", 1, 3, 4, skip_simplified_layer_norm),
+];
+
+fn gelu_of(cx: &mut Cx<'_, '_>, x: ValueId, tanh: bool) -> Res<ValueId> {
+    cx.add(Op::Gelu { tanh }, &[x])
+}
+fn gelu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let x = cx.input(0)?;
+    one(gelu_of(cx, x, false)?)
+}
+fn bias_gelu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, b) = (cx.input(0)?, cx.input(1)?);
+    let x = cx.bin(BinaryOp::Add, x, b)?;
+    one(gelu_of(cx, x, false)?)
+}
+fn fast_gelu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let mut x = cx.input(0)?;
+    if let Some(b) = cx.opt(1)? {
+        x = cx.bin(BinaryOp::Add, x, b)?;
+    }
+    one(gelu_of(cx, x, true)?)
+}
+fn quick_gelu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let alpha = cx.float("alpha", 1.702f32.into())?;
+    let x = cx.input(0)?;
+    one(swish_of(cx, x, alpha)?)
+}
+
+/// `alpha * A' * B'`; `transBatchA` and `transBatchB` are not written by exporters.
+fn fused_matmul(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    if cx.flag("transBatchA", false)? || cx.flag("transBatchB", false)? {
+        return Err(Fault::form("transposed batches are not taken"));
+    }
+    let spec = matmul_spec(cx.rank(a), cx.rank(b), cx.flag("transA", false)?, cx.flag("transB", false)?)?;
+    let y = cx.contract(&spec, a, b)?;
+    let alpha = cx.float("alpha", 1.0)?;
+    one(if alpha == 1.0 { y } else { cx.bin_c(BinaryOp::Mul, y, alpha)? })
+}
+
+fn fused_gemm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let y = super::matmul::gemm_of(cx)?;
+    let op = match cx.text("activation", "")? {
+        "" => return one(y),
+        "Relu" => return one(cx.bin_c(BinaryOp::Max, y, 0.0)?),
+        "Tanh" => UnaryOp::Tanh,
+        "Sigmoid" => UnaryOp::Sigmoid,
+        other => return Err(Fault::form(format!("the activation {other:?} is not taken"))),
+    };
+    one(cx.un(op, y)?)
+}
+
+// ---- norms ----
+
+fn simplified_layer_norm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let axis = cx.axis(x, -1)?;
+    let eps = cx.float("epsilon", 1e-5f32.into())?;
+    one(rms_norm_of(cx, x, scale, axis, eps)?)
+}
+
+/// Adds the skip and perhaps a bias; output 3 is the sum.
+fn skip_sum(cx: &mut Cx<'_, '_>, bias: usize) -> Res<(ValueId, usize)> {
+    if cx.wants(1) || cx.wants(2) {
+        return Err(Fault::form("mean and deviation are asked for; only the result and the sum are computed"));
+    }
+    let (x, skip) = (cx.input(0)?, cx.input(1)?);
+    let mut sum = cx.bin(BinaryOp::Add, x, skip)?;
+    if let Some(b) = cx.opt(bias)? {
+        sum = cx.bin(BinaryOp::Add, sum, b)?;
+    }
+    let axis = cx.rank(sum).checked_sub(1).ok_or_else(|| Fault::shape("the input is a scalar"))?;
+    Ok((sum, axis))
+}
+fn with_sum(y: ValueId, sum: ValueId) -> Vec<Slot> {
+    vec![Slot::Value(y), Slot::Absent, Slot::Absent, Slot::Value(sum)]
+}
+fn skip_layer_norm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (sum, axis) = skip_sum(cx, 4)?;
+    let (scale, bias) = (cx.input(2)?, cx.opt(3)?);
+    let eps = cx.float("epsilon", 1e-12f32.into())?;
+    let y = layer_norm_of(cx, sum, Some(scale), bias, axis, eps)?;
+    Ok(with_sum(y, sum))
+}
+fn skip_simplified_layer_norm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (sum, axis) = skip_sum(cx, 3)?;
+    let scale = cx.input(2)?;
+    let eps = cx.float("epsilon", 1e-12f32.into())?;
+    let y = rms_norm_of(cx, sum, scale, axis, eps)?;
+    Ok(with_sum(y, sum))
+}
+
+// ---- attention ----
+
+/// Positions are an offset for all, or one a token.
+fn rotary(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, ids) = (cx.input(0)?, cx.input(1)?);
+    let tables = [cx.input(2)?, cx.input(3)?];
+    let (interleaved, dims) = (cx.flag("interleaved", false)?, cx.int("rotary_embedding_dim", 0)?);
+    let mut heads = cx.int("num_heads", 0)?;
+    if heads == 0 && cx.rank(x) == 3 {
+        // Without a number of heads the tables tell the head size.
+        let half = cx.dim(tables[0], 1)?.as_const();
+        let width = cx.dim(x, 2)?.as_const();
+        heads = match (half, width) {
+            (Some(h), Some(w)) if h > 0 => w / (2 * h),
+            _ => return Err(Fault::attr("attribute `num_heads` is missing")),
+        };
+    }
+    let ids = if cx.ty(ids).elems().is(1) {
+        let steps = if cx.rank(x) == 3 { cx.dim(x, 1)? } else { cx.dim(x, 2)? };
+        let start = cx.to_scalar(ids)?;
+        let at = cx.iota(cx.dtype(start), 1, vec![1.into(), steps])?;
+        cx.bin(BinaryOp::Add, at, start)?
+    } else {
+        ids
+    };
+    one(rotary_of(cx, x, tables, Some(ids), interleaved, dims, heads)?)
+}
+
+/// Attention over a cache whose heads are shared; `seqlens_k` is the last valid key of each batch.
+///
+/// # Source
+/// ONNX Runtime contrib op `com.microsoft.GroupQueryAttention`, version 1. New keys follow the whole past, as with a cache that is not
+/// padded.
+fn group_query_attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let q = cx.input(0)?;
+    let (hq, hk) = (cx.need_int("num_heads")?, cx.need_int("kv_num_heads")?);
+    if hq < 1 || hk < 1 {
+        return Err(Fault::attr(format!("{hq} query heads and {hk} key heads")));
+    }
+    if cx.opt(11)?.is_some() || cx.int("smooth_softmax", 0)? > 0 {
+        return Err(Fault::form("a sink in the softmax is not taken"));
+    }
+    let (q, k, v) = match (cx.opt(1)?, cx.opt(2)?) {
+        (Some(k), Some(v)) => (split_heads(cx, q, hq)?, split_heads(cx, k, hk)?, split_heads(cx, v, hk)?),
+        _ => {
+            // Queries, keys and values of a token lie one after the other.
+            let all = split_heads(cx, q, hq + 2 * hk)?;
+            let parts = cx.split(all, 1, &[hq.into(), hk.into(), hk.into()])?;
+            (parts[0], parts[1], parts[2])
+        }
+    };
+    let steps = cx.dim(q, 2)?;
+    let lens = match cx.opt(5)? {
+        Some(l) => Some(cx.cast(l, DType::I64)?),
+        None => None,
+    };
+    let (mut q, mut k) = (q, k);
+    if cx.flag("do_rotary", false)? {
+        let tables = [cx.input(7)?, cx.input(8)?];
+        let interleaved = cx.flag("rotary_interleaved", false)?;
+        let ids = match (cx.opt(9)?, lens) {
+            (Some(ids), _) => ids,
+            (None, Some(lens)) => {
+                // The first new token stands at the number of valid keys less the new ones; a padded prompt begins at 0.
+                let start = cx.number_of(steps.clone() - 1, DType::I64)?;
+                let start = cx.bin(BinaryOp::Sub, lens, start)?;
+                let start = cx.bin_c(BinaryOp::Max, start, 0.0)?;
+                let b = cx.ty(start).elems();
+                let start = cx.reshape(start, vec![b, 1.into()])?;
+                let at = cx.iota(DType::I64, 1, vec![1.into(), steps.clone()])?;
+                cx.bin(BinaryOp::Add, start, at)?
+            }
+            _ => return Err(Fault::shape("neither `seqlens_k` nor `position_ids` is given")),
+        };
+        let dims = cx.dim(tables[0], 1)?.as_const().ok_or_else(|| Fault::form("the table of angles has no fixed width"))? * 2;
+        q = rotary_of(cx, q, tables, Some(ids), interleaved, dims, 0)?;
+        k = rotary_of(cx, k, tables, Some(ids), interleaved, dims, 0)?;
+    }
+    let past = match cx.opt(3)? {
+        Some(p) => Some(cx.dim(p, 2)?),
+        None => None,
+    };
+    let present_k = match cx.opt(3)? {
+        Some(p) => cx.concat(&[p, k], 2)?,
+        None => k,
+    };
+    let present_v = match cx.opt(4)? {
+        Some(p) => cx.concat(&[p, v], 2)?,
+        None => v,
+    };
+    let keys = cx.dim(present_k, 2)?;
+    let mut mask = cx.opt(10)?;
+    if let Some(l) = lens {
+        let b = cx.ty(l).elems();
+        let last = cx.reshape(l, vec![b, 1.into(), 1.into(), 1.into()])?;
+        let j = cx.iota(DType::I64, 3, vec![1.into(), 1.into(), 1.into(), keys.clone()])?;
+        let keep = cx.bin(BinaryOp::Le, j, last)?;
+        mask = Some(both(cx, mask, keep)?);
+    }
+    let window = cx.int("local_window_size", -1)?;
+    let before = past.clone().unwrap_or_else(|| 0.into());
+    if window > 0 {
+        let plane: Vec<SymExpr> = vec![steps, keys];
+        let (i, j) = (cx.iota(DType::I64, 0, plane.clone())?, cx.iota(DType::I64, 1, plane)?);
+        let first = cx.number_of(before.clone() - window, DType::I64)?;
+        let first = cx.bin(BinaryOp::Add, i, first)?;
+        let keep = cx.bin(BinaryOp::Gt, j, first)?;
+        mask = Some(both(cx, mask, keep)?);
+    }
+    let scale = cx.float_opt("scale")?.filter(|s| *s != 0.0);
+    let heads = Heads { scale, causal: true, softcap: cx.float("softcap", 0.0)?, precision: None };
+    let offset = if past.is_some() { Some(cx.dim_value(before)?) } else { None };
+    let (y, _) = attend(cx, [q, present_k, present_v], mask, offset, &heads, None)?;
+    let y = join_heads(cx, y)?;
+    many([y, present_k, present_v])
+}
+
+// ---- quantized products ----
+
+/// Integers under a byte that lie packed in bytes along the last dim, low bits first, as `[.., bytes * 8 / bits]`.
+///
+/// Constants are read as what they are; other values are unpacked by arithmetic and stay bytes.
+fn unpack(cx: &mut Cx<'_, '_>, x: ValueId, bits: i64) -> Res<ValueId> {
+    if bits == 8 {
+        return Ok(x);
+    }
+    let per = 8 / bits;
+    let packed = if bits == 4 { DType::U4 } else { DType::U2 };
+    let ty = cx.ty(x).clone();
+    if let Some(mut dims) = ty.static_dims().filter(|d| !d.is_empty()) {
+        if let Some(last) = dims.last_mut() {
+            *last = last.saturating_mul(per);
+        }
+        if let Some(l) = cx.g().as_literal(x) {
+            let value = Literal { dtype: packed, dims, bytes: l.bytes.clone() };
+            return cx.add(Op::Const { value }, &[]);
+        }
+        if let Some(w) = cx.g().as_weight(x) {
+            let w = cx.g().weight(w);
+            let name = format!("{}.{packed}", w.name);
+            let unpacked = Weight::new(name, packed, dims, w.source.clone());
+            let weight = cx.g_mut().add_weight(unpacked);
+            return cx.add(Op::Weight { weight }, &[]);
+        }
+    }
+    let rank = ty.rank();
+    let mut parts = Vec::new();
+    let wide = cx.unsqueeze(x, &[rank])?;
+    for i in 0..per {
+        let by = cx.scalar(DType::U8, (i * bits) as f64)?;
+        let v = cx.bin(BinaryOp::Shr, wide, by)?;
+        let low = cx.scalar(DType::U8, ((1 << bits) - 1) as f64)?;
+        parts.push(cx.bin(BinaryOp::And, v, low)?);
+    }
+    let y = cx.concat(&parts, rank)?;
+    let mut dims = ty.dims;
+    if let Some(last) = dims.last_mut() {
+        *last = last.clone() * per;
+    }
+    cx.reshape(y, dims)
+}
+
+/// `x * W'` with `W` `[N, K]` in blocks of `block_size` integers of `bits` bits along `K`, each with a scale and perhaps a zero point.
+///
+/// # Source
+/// ONNX Runtime contrib op `com.microsoft.MatMulNBits`, version 1.
+fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, b, scales) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let (zero, order, bias) = (cx.opt(3)?, cx.opt(4)?, cx.opt(5)?);
+    let (k, n) = (cx.need_int("K")?, cx.need_int("N")?);
+    let (bits, block) = (cx.int("bits", 4)?, cx.need_int("block_size")?);
+    if ![2, 4, 8].contains(&bits) || !(1..=1 << 24).contains(&block) || !(1..=1 << 40).contains(&k) || n < 1 {
+        return Err(Fault::attr(format!("K {k}, N {n}, {bits} bits in blocks of {block}")));
+    }
+    if order.is_some() {
+        return Err(Fault::form("an order of the blocks (`g_idx`) is given, which is not taken"));
+    }
+    let blocks = (k + block - 1) / block;
+    let dtype = cx.dtype(x);
+    let q = unpack(cx, b, bits)?;
+    let q = cx.reshape(q, vec![n.into(), (blocks * block).into()])?;
+    let q = cx.slice_axis(q, 1, 0.into(), k.into(), 1)?;
+    let scales = cx.reshape(scales, vec![n.into(), blocks.into()])?;
+    let stored = cx.dtype(q);
+    let middle = 1i64 << (bits - 1);
+    let w = match zero {
+        Some(z) if cx.dtype(z) == DType::U8 => {
+            // Each row is padded to whole bytes.
+            let per = 8 / bits;
+            let z = cx.reshape(z, vec![n.into(), ((blocks + per - 1) / per).into()])?;
+            let z = unpack(cx, z, bits)?;
+            let z = cx.slice_axis(z, 1, 0.into(), blocks.into(), 1)?;
+            let z = cx.cast(z, stored)?;
+            dequantize_of(cx, q, scales, Some(z), dtype, Some(1), block as u32)?
+        }
+        Some(z) => {
+            // Real zero points: (q - z) * s, with q, z and s brought to whole rows.
+            let spread = |cx: &mut Cx<'_, '_>, v: ValueId| -> Res<ValueId> {
+                let v = cx.reshape(v, vec![n.into(), blocks.into(), 1.into()])?;
+                let v = cx.broadcast(v, vec![n.into(), blocks.into(), block.into()])?;
+                let v = cx.reshape(v, vec![n.into(), (blocks * block).into()])?;
+                cx.slice_axis(v, 1, 0.into(), k.into(), 1)
+            };
+            let (z, s) = (spread(cx, z)?, spread(cx, scales)?);
+            let (q, z, s) = (cx.cast(q, dtype)?, cx.cast(z, dtype)?, cx.cast(s, dtype)?);
+            let d = cx.bin(BinaryOp::Sub, q, z)?;
+            cx.bin(BinaryOp::Mul, d, s)?
+        }
+        None => {
+            let value = Scalar::from_i64(stored, middle);
+            let z = cx.add(Op::Fill { value, dims: vec![n.into(), blocks.into()] }, &[])?;
+            dequantize_of(cx, q, scales, Some(z), dtype, Some(1), block as u32)?
+        }
+    };
+    let spec = matmul_spec(cx.rank(x), 2, false, true)?;
+    let mut y = cx.contract(&spec, x, w)?;
+    if let Some(b) = bias {
+        y = cx.bin(BinaryOp::Add, y, b)?;
+    }
+    one(y)
+}
+
+/// Scales an exact integer product back to real numbers and adds a bias.
+fn to_real(cx: &mut Cx<'_, '_>, sum: ValueId, sa: ValueId, sb: ValueId, bias: Option<ValueId>) -> Res<ValueId> {
+    let real = cx.cast(sum, cx.dtype(sa))?;
+    let s = cx.bin(BinaryOp::Mul, sa, sb)?;
+    let mut y = cx.bin(BinaryOp::Mul, real, s)?;
+    if let Some(b) = bias {
+        y = cx.bin(BinaryOp::Add, y, b)?;
+    }
+    Ok(y)
+}
+
+fn dynamic_matmul(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, b, sb) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let (zb, bias) = (cx.opt(3)?, cx.opt(4)?);
+    let (q, s, z) = dynamic_quantize_of(cx, x)?;
+    let sum = integer_product(cx, q, b, Some(z), zb)?;
+    one(to_real(cx, sum, s, sb, bias)?)
+}
+
+fn matmul_integer_to_float(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let (sa, sb) = (cx.input(2)?, cx.input(3)?);
+    let (za, zb, bias) = (cx.opt(4)?, cx.opt(5)?, cx.opt(6)?);
+    let sum = integer_product(cx, a, b, za, zb)?;
+    one(to_real(cx, sum, sa, sb, bias)?)
+}
+
+/// An LSTM with 8-bit weights `[D, I, 4H]`, one scale a direction (or one a column). It also rounds its inputs to 8 bits at each step to
+/// multiply faster; here they keep their precision, so that results differ from it by that rounding and lie nearer to the real model.
+fn dynamic_lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let x = cx.input(0)?;
+    if cx.opt(4)?.is_some() || cx.opt(7)?.is_some() {
+        return Err(Fault::form("sequence lengths and peephole weights are not taken"));
+    }
+    let direction = match cx.text("direction", "forward")? {
+        "forward" => Direction::Forward,
+        "reverse" => Direction::Reverse,
+        "bidirectional" => Direction::Bidirectional,
+        other => return Err(Fault::attr(format!("`direction` is {other:?}"))),
+    };
+    let dtype = cx.dtype(x);
+    let real = |cx: &mut Cx<'_, '_>, q: usize, s: usize, z: usize| -> Res<ValueId> {
+        let (q, s, z) = (cx.input(q)?, cx.input(s)?, cx.input(z)?);
+        let spread = |cx: &mut Cx<'_, '_>, v: ValueId| -> Res<ValueId> {
+            let mut dims = cx.dims(v);
+            match dims.len() {
+                0 => {}
+                1 => dims.extend([1.into(), 1.into()]),
+                _ => dims.insert(1, 1.into()),
+            }
+            cx.reshape(v, dims)
+        };
+        let (s, z) = (spread(cx, s)?, spread(cx, z)?);
+        let (q, z) = (cx.cast(q, dtype)?, cx.cast(z, dtype)?);
+        let d = cx.bin(BinaryOp::Sub, q, z)?;
+        let w = cx.bin(BinaryOp::Mul, d, s)?;
+        cx.transpose(w, &[0, 2, 1])
+    };
+    let (w, r) = (real(cx, 1, 8, 9)?, real(cx, 2, 10, 11)?);
+    let (d, batch, hidden) = (cx.dim(w, 0)?, cx.dim(x, 1)?, cx.dim(r, 2)?);
+    let bias = match cx.opt(3)? {
+        Some(b) => b,
+        None => cx.fill(dtype, 0.0, vec![d.clone(), hidden.clone() * 8])?,
+    };
+    let state = vec![d, batch, hidden];
+    let mut states = Vec::new();
+    for i in [5, 6] {
+        states.push(match cx.opt(i)? {
+            Some(v) => v,
+            None => cx.fill(dtype, 0.0, state.clone())?,
+        });
+    }
+    many(cx.add_all(Op::Lstm { direction }, &[x, w, r, bias, states[0], states[1]])?)
+}

@@ -1,6 +1,303 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! control
+//! Branches and loops. Subgraphs become regions; what a known condition or a fixed number of trips decides is imported in place.
 
-use super::Entry;
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{BinaryOp, Graph, Op, SymSource, TensorType, ValueId};
+use portwright_ir::sym::SymExpr;
 
-pub const TABLE: &[Entry] = &[];
+use super::{Entry, MANY, op};
+use crate::cx::{Cx, Res};
+use crate::fault::Fault;
+use crate::model::GraphDef;
+use crate::scope::{Frame, Slot, lift};
+
+pub const TABLE: &[Entry] = &[op("If", 1, 1, 1, if_), op("Loop", 1, 2, MANY, loop_), op("Scan", 8, 1, MANY, scan)];
+
+/// A loop whose shapes change from trip to trip is written out if that makes at most this many nodes.
+const MAX_UNROLLED: i64 = 1 << 14;
+
+/// A region and the values of the frame around it that it takes after its own inputs.
+struct Region {
+    graph: Graph,
+    captures: Vec<ValueId>,
+}
+
+/// Imports a region: `own` are its inputs, `seed` the first of its captures; `f` gets the values of its inputs, works in the new frame
+/// and returns the outputs.
+fn region<'m>(
+    cx: &mut Cx<'_, 'm>,
+    own: &[(String, TensorType)],
+    seed: &[ValueId],
+    prefix: &str,
+    f: impl FnOnce(&mut Cx<'_, 'm>, &[ValueId]) -> Res<Vec<ValueId>>,
+) -> Res<Region> {
+    let values = cx.imp.open_region(own, prefix)?;
+    let inner = cx.imp.frames.len() - 1;
+    for &v in seed {
+        lift(&mut cx.imp.frames, inner - 1, inner, v);
+    }
+    let outputs = f(cx, &values);
+    let Some(Frame { mut graph, captures, .. }) = cx.imp.frames.pop() else {
+        return Err(Fault::form("a region without a frame"));
+    };
+    for (i, v) in outputs?.into_iter().enumerate() {
+        let name = graph.value(v).name.clone().unwrap_or_else(|| format!("out_{i}").into());
+        graph.add_output(name, v);
+    }
+    Ok(Region { graph, captures })
+}
+
+/// Values of tensors; a sequence cannot leave a region.
+fn tensors(slots: Vec<Slot>, what: &str) -> Res<Vec<ValueId>> {
+    let one = |(i, s)| match s {
+        Slot::Value(v) => Ok(v),
+        Slot::Poison => Err(Fault::follows()),
+        Slot::List(_) => Err(Fault::form(format!("output {i} of {what} is a sequence; branches and loops give tensors"))),
+        Slot::Absent => Err(Fault::form(format!("output {i} of {what} is an optional without a value"))),
+    };
+    slots.into_iter().enumerate().map(one).collect()
+}
+
+fn if_(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let cond = cx.input(0)?;
+    let (then, other) = (cx.subgraph("then_branch")?, cx.subgraph("else_branch")?);
+    let path = cx.path.clone();
+    if let Some([c]) = cx.elements(cond).as_deref()
+        && let Some(c) = c.as_const()
+    {
+        let (g, label) = if c != 0 { (then, "then") } else { (other, "else") };
+        return cx.imp.subgraph(g, Vec::new(), &format!("{path}.{label}"));
+    }
+    let cond = cx.to_scalar(cond)?;
+    let mut regions: Vec<Region> = Vec::new();
+    let mut fault = None;
+    // Both branches are imported even if the first one fails, so that all is reported in one run.
+    for (g, label) in [(then, "then"), (other, "else")] {
+        let prefix = format!("{path}.{label}");
+        let seed = regions.first().map_or_else(Vec::new, |r| r.captures.clone());
+        let r = region(cx, &[], &seed, &prefix, |cx, _| tensors(cx.imp.subgraph(g, Vec::new(), &prefix)?, "a branch"));
+        match r {
+            Ok(r) => regions.push(r),
+            Err(f) => fault = fault.filter(|o: &Fault| o.code.is_some()).or(Some(f)),
+        }
+    }
+    if let Some(f) = fault {
+        return Err(f);
+    }
+    let [a, b] = regions.as_mut_slice() else { return Err(Fault::follows()) };
+    same_outputs(&a.graph, &b.graph)?;
+    // The second branch begins with the captures of the first; what it takes beyond them the first takes too, unused.
+    for &c in &b.captures[a.captures.len()..] {
+        let name = cx.g().value(c).name.clone().unwrap_or_else(|| format!("capture_{}", a.captures.len()).into());
+        a.graph.add_input(name, cx.ty(c).clone());
+    }
+    let operands: Vec<ValueId> = [cond].into_iter().chain(b.captures.iter().copied()).collect();
+    let results = cx.add_regions(Op::If {}, &operands, regions.into_iter().map(|r| r.graph).collect())?;
+    Ok(results.into_iter().map(Slot::Value).collect())
+}
+
+/// Branches must agree in dtype and dims, since what follows is planned before the condition is known.
+fn same_outputs(a: &Graph, b: &Graph) -> Res<()> {
+    for (i, (x, y)) in a.outputs().iter().zip(b.outputs()).enumerate() {
+        let (x, y) = (a.ty(x.value), b.ty(y.value));
+        let clash = x.dims.iter().zip(&y.dims).any(|(x, y)| !portwright_ir::graph::infer::may_be_equal(a, x, y));
+        if x.rank() != y.rank() || clash {
+            let f = Fault::form(format!("output {i} is {x} in one branch and {y} in the other"));
+            return Err(f.help("fix the dims that decide the branch: --dim NAME=VALUE"));
+        }
+    }
+    Ok(())
+}
+
+/// A bool scalar.
+fn truth(cx: &mut Cx<'_, '_>, v: bool) -> Res<ValueId> {
+    cx.scalar(DType::Bool, f64::from(u8::from(v)))
+}
+
+fn loop_<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
+    let body = cx.subgraph("body")?;
+    let trip = match cx.opt(0)? {
+        Some(v) => {
+            let v = cx.to_scalar(v)?;
+            Some(cx.cast(v, DType::I64)?)
+        }
+        None => None,
+    };
+    let cond = match cx.opt(1)? {
+        Some(v) => cx.to_scalar(v)?,
+        None => truth(cx, true)?,
+    };
+    let count = match trip {
+        Some(t) => <[SymExpr; 1]>::try_from(cx.elements(t).unwrap_or_default()).ok().and_then(|[e]| e.as_const()),
+        None => None,
+    };
+    let always = cx.elements(cond).and_then(|e| e.first().and_then(SymExpr::as_const)) != Some(0);
+    let carried: Vec<Slot> = cx.slots.iter().skip(2).cloned().collect();
+    if body.inputs.len() != carried.len() + 2 || body.outputs.len() < carried.len() + 1 {
+        let m =
+            format!("the body has {} inputs and {} outputs for {} carried values", body.inputs.len(), body.outputs.len(), carried.len());
+        return Err(Fault::new(portwright_ir::diag::Code::BAD_ARITY, m));
+    }
+    let before = cx.imp.diags.all().len();
+    let fault = match as_loop(cx, body, trip, cond, &carried) {
+        Ok(slots) => return Ok(slots),
+        Err(f) => f,
+    };
+    // Shapes that change from trip to trip have no loop, but a known number of trips can be written out.
+    let nodes = body.nodes.len() as i64 + 1;
+    let small = count.filter(|n| *n >= 0 && n.checked_mul(nodes).is_some_and(|n| n <= MAX_UNROLLED));
+    match small {
+        Some(n) if fault.code.is_some() && cx.imp.diags.all().len() == before => unrolled(cx, body, if always { n } else { 0 }, &carried),
+        _ => Err(fault),
+    }
+}
+
+fn as_loop<'m>(cx: &mut Cx<'_, 'm>, body: &'m GraphDef, trip: Option<ValueId>, cond: ValueId, carried: &[Slot]) -> Res<Vec<Slot>> {
+    let initial = tensors(carried.to_vec(), "the loop's start")?;
+    let mut own =
+        vec![("iteration".to_string(), TensorType::fixed(DType::I64, &[])), ("condition".to_string(), TensorType::fixed(DType::Bool, &[]))];
+    own.extend(initial.iter().zip(&body.inputs[2..]).map(|(&v, d)| (d.name.clone(), cx.ty(v).clone())));
+    let path = cx.path.clone();
+    let prefix = format!("{path}.body");
+    let r = region(cx, &own, &[], &prefix, |cx, values| {
+        let mut slots = Vec::new();
+        for (i, &v) in values.iter().enumerate() {
+            // Some exporters declare iteration and condition as lists of one.
+            let listed = i < 2 && matches!(&body.inputs[i].ty, crate::model::TypeDef::Tensor { dims: Some(d), .. } if d.len() == 1);
+            slots.push(Slot::Value(if listed { cx.reshape(v, vec![1.into()])? } else { v }));
+        }
+        let mut out = tensors(cx.imp.subgraph(body, slots, &prefix)?, "the body")?;
+        if let Some(c) = out.first_mut() {
+            *c = cx.to_scalar(*c)?;
+        }
+        Ok(out)
+    })?;
+    for (i, &v) in initial.iter().enumerate() {
+        let after = r.graph.outputs().get(i + 1).map(|o| r.graph.ty(o.value).clone());
+        let before = cx.ty(v);
+        let fits = |a: &TensorType| {
+            a.rank() == before.rank()
+                && a.dims.iter().zip(&before.dims).all(|(x, y)| portwright_ir::graph::infer::may_be_equal(&r.graph, x, y))
+        };
+        if let Some(after) = after.filter(|a| !fits(a)) {
+            return Err(Fault::form(format!(
+                "carried value {i} is {before} before the body and {after} after it; loops keep their shapes"
+            )));
+        }
+    }
+    let trip = match trip {
+        Some(t) => t,
+        None => cx.scalar_bits(portwright_ir::graph::Scalar::i64(i64::MAX))?,
+    };
+    let trips = cx.fresh("trips", SymSource::Result);
+    let trips = trips.as_sym().cloned().ok_or_else(|| Fault::form("the number of trips cannot be given"))?;
+    let operands: Vec<ValueId> = [trip, cond].into_iter().chain(initial.iter().copied()).chain(r.captures).collect();
+    let results = cx.add_regions(Op::Loop { carried: initial.len() as u32, trips }, &operands, vec![r.graph])?;
+    Ok(results.into_iter().map(Slot::Value).collect())
+}
+
+/// Writes `n` trips out one after the other. A condition that turns false must be known.
+fn unrolled<'m>(cx: &mut Cx<'_, 'm>, body: &'m GraphDef, n: i64, carried: &[Slot]) -> Res<Vec<Slot>> {
+    let mut state = carried.to_vec();
+    let mut scanned: Vec<Vec<ValueId>> = vec![Vec::new(); body.outputs.len() - carried.len() - 1];
+    let prefix = format!("{}.body", cx.path);
+    for i in 0..n {
+        let (iteration, yes) = (cx.scalar_bits(portwright_ir::graph::Scalar::i64(i))?, truth(cx, true)?);
+        let inputs = [Slot::Value(iteration), Slot::Value(yes)].into_iter().chain(state).collect();
+        let mut out = cx.imp.subgraph(body, inputs, &prefix)?.into_iter();
+        let go = match out.next() {
+            Some(Slot::Value(c)) => cx.elements(c).and_then(|e| e.first().and_then(SymExpr::as_const)),
+            _ => None,
+        };
+        state = out.by_ref().take(carried.len()).collect();
+        for (list, v) in scanned.iter_mut().zip(tensors(out.collect(), "the body")?) {
+            list.push(v);
+        }
+        match go {
+            Some(0) => break,
+            Some(_) => {}
+            None => return Err(Fault::form("its shapes change from trip to trip, and only data tells how many trips there are")),
+        }
+    }
+    for (i, list) in scanned.into_iter().enumerate() {
+        if list.is_empty() {
+            return Err(Fault::form(format!("scanned output {i} of a loop without trips has no shape")));
+        }
+        let mut rows = Vec::new();
+        for v in list {
+            rows.push(cx.unsqueeze(v, &[0])?);
+        }
+        state.push(Slot::Value(cx.concat(&rows, 0)?));
+    }
+    Ok(state)
+}
+
+/// A scan is a loop over slices of its inputs.
+fn scan<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
+    if cx.version < 9 {
+        return Err(Fault::form("the batched form of opset 8 is not taken").help("convert the model to opset 9 or later"));
+    }
+    let body = cx.subgraph("body")?;
+    let inputs = cx.all_inputs()?;
+    let scans = usize::try_from(cx.need_int("num_scan_inputs")?).ok().filter(|n| (1..=inputs.len()).contains(n));
+    let scans = scans.ok_or_else(|| Fault::attr(format!("`num_scan_inputs` does not fit {} inputs", inputs.len())))?;
+    let (states, xs) = inputs.split_at(inputs.len() - scans);
+    let (n_states, outs) = (states.len(), body.outputs.len().checked_sub(states.len()));
+    let outs = outs.ok_or_else(|| Fault::attr("the body has fewer outputs than states"))?;
+    let list = |name: &str, n: usize| -> Res<Vec<i64>> {
+        match cx.ints(name)? {
+            None => Ok(vec![0; n]),
+            Some(l) if l.len() == n => Ok(l),
+            Some(l) => Err(Fault::attr(format!("`{name}` has {} entries, expected {n}", l.len()))),
+        }
+    };
+    let (in_axes, in_back) = (list("scan_input_axes", scans)?, list("scan_input_directions", scans)?);
+    let (out_axes, out_back) = (list("scan_output_axes", outs)?, list("scan_output_directions", outs)?);
+    let axes = xs.iter().zip(&in_axes).map(|(&x, &a)| cx.axis_of(a, cx.rank(x))).collect::<Res<Vec<_>>>()?;
+    let n = cx.dim(xs[0], axes[0])?;
+    let mut own =
+        vec![("iteration".to_string(), TensorType::fixed(DType::I64, &[])), ("condition".to_string(), TensorType::fixed(DType::Bool, &[]))];
+    own.extend(states.iter().enumerate().map(|(i, &v)| (format!("state_{i}"), cx.ty(v).clone())));
+    let path = cx.path.clone();
+    let prefix = format!("{path}.body");
+    let (from, to) = (cx.imp.frames.len() - 1, cx.imp.frames.len());
+    let r = region(cx, &own, &[], &prefix, |cx, values| {
+        let mut slots: Vec<Slot> = values[2..].iter().map(|v| Slot::Value(*v)).collect();
+        for (i, &x) in xs.iter().enumerate() {
+            let x = lift(&mut cx.imp.frames, from, to, x);
+            let mut at = values[0];
+            if in_back[i] != 0 {
+                let last = cx.dim_value(n.clone() - 1)?;
+                at = cx.bin(BinaryOp::Sub, last, at)?;
+            }
+            slots.push(Slot::Value(cx.gather(x, at, axes[i])?));
+        }
+        let out = tensors(cx.imp.subgraph(body, slots, &prefix)?, "the body")?;
+        let go = truth(cx, true)?;
+        Ok([go].into_iter().chain(out).collect())
+    })?;
+    let (trip, go) = (cx.dim_value(n.clone())?, truth(cx, true)?);
+    let trips = cx.fresh("trips", SymSource::Result);
+    let trips = trips.as_sym().cloned().ok_or_else(|| Fault::form("the number of trips cannot be given"))?;
+    let operands: Vec<ValueId> = [trip, go].into_iter().chain(states.iter().copied()).chain(r.captures).collect();
+    let results = cx.add_regions(Op::Loop { carried: n_states as u32, trips }, &operands, vec![r.graph])?;
+    let mut slots = Vec::new();
+    for (i, v) in results.into_iter().enumerate() {
+        let Some(o) = i.checked_sub(n_states) else {
+            slots.push(Slot::Value(v));
+            continue;
+        };
+        // The number of trips is known here.
+        let mut dims = cx.dims(v);
+        dims[0] = n.clone();
+        let mut v = cx.reshape(v, dims.clone())?;
+        if out_back[o] != 0 {
+            v = cx.slice_axis(v, 0, n.clone() - 1, n.clone(), -1)?;
+        }
+        let axis = cx.axis_of(out_axes[o], dims.len())?;
+        let mut perm: Vec<usize> = (1..dims.len()).collect();
+        perm.insert(axis, 0);
+        slots.push(Slot::Value(cx.transpose(v, &perm)?));
+    }
+    Ok(slots)
+}

@@ -197,6 +197,8 @@ fn convert(cx: &mut Cx<'_, '_>, x: ValueId, to: DType) -> Res<Vec<Slot>> {
     if cx.dtype(x) == to {
         return one(x);
     }
+    // ONNX leaves open what becomes of numbers beyond the range of a narrow integer; its own data wraps them, as from wider integers.
+    let x = if to.is_int() && to.is_packed() && cx.dtype(x).is_float() { cx.cast(x, DType::I32)? } else { x };
     one(cx.add(Op::Cast { to, saturate }, &[x])?)
 }
 

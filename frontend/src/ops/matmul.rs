@@ -45,6 +45,11 @@ fn matmul(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 
 /// `alpha * A' * B' + beta * C`
 fn gemm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    one(gemm_of(cx)?)
+}
+
+/// The general product of matrices that the node's inputs and attributes say.
+pub fn gemm_of(cx: &mut Cx<'_, '_>) -> Res<ValueId> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     let (alpha, beta) = (cx.float("alpha", 1.0)?, cx.float("beta", 1.0)?);
     let spec = matmul_spec(2, 2, cx.flag("transA", false)?, cx.flag("transB", false)?)?;
@@ -69,7 +74,7 @@ fn gemm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let c = scaled(cx, c, beta)?;
         y = cx.bin(BinaryOp::Add, y, c)?;
     }
-    one(y)
+    Ok(y)
 }
 
 /// An operand of an einsum with a label a dim.

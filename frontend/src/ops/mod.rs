@@ -80,7 +80,9 @@ pub fn find(domain: &str, op: &str) -> Option<&'static Entry> {
     static BY_NAME: OnceLock<HashMap<(&'static str, &'static str), &'static Entry>> = OnceLock::new();
     let table = BY_NAME.get_or_init(|| {
         let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
-        default.chain(contrib::TABLE.iter().map(|e| (("com.microsoft", e.op), e))).collect()
+        // Older exporters wrote this one into the default domain.
+        let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
+        default.chain(contrib::TABLE.iter().map(|e| (("com.microsoft", e.op), e))).chain(stray).collect()
     });
     table.get(&(domain, op)).copied()
 }

@@ -3,7 +3,7 @@
 
 use portwright_ir::diag::Code;
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{Dims, Op, PadMode, ValueId, infer};
+use portwright_ir::graph::{BinaryOp, Dims, Op, PadMode, ReduceOp, UnaryOp, ValueId, infer};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::{Entry, MANY, op};
@@ -32,22 +32,49 @@ pub const TABLE: &[Entry] = &[
 fn reshape(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     let target = match cx.opt(1)? {
-        Some(s) => target_dims(cx, s)?,
+        Some(s) => target_dims(cx, x, s)?,
         None => exprs_of(&cx.ints("shape")?.ok_or_else(|| Fault::attr("attribute `shape` is missing"))?),
     };
     let dims = resolve_reshape(cx, x, target)?;
     one(cx.reshape(x, dims)?)
 }
 
-/// Elements of a reshape target. One element that only data can tell takes what the others leave, as exactly one value fits.
-fn target_dims(cx: &mut Cx<'_, '_>, shape: ValueId) -> Res<Vec<SymExpr>> {
-    if let Some(p) = cx.partial(shape)
-        && p.iter().filter(|e| e.is_none()).count() == 1
-        && !p.iter().flatten().any(|e| e.is(-1))
-    {
-        return Ok(p.into_iter().map(|e| e.unwrap_or_else(|| (-1).into())).collect());
+/// Elements of a reshape target. One element that only data can tell takes what the others leave, as exactly one value fits; where there
+/// are more, zeros and -1 are resolved while the model runs and the result is bound.
+fn target_dims(cx: &mut Cx<'_, '_>, x: ValueId, shape: ValueId) -> Res<Vec<SymExpr>> {
+    if let Some(e) = cx.elements(shape) {
+        return Ok(e);
     }
-    cx.exprs(shape, "shape")
+    let partial = cx.partial(shape).unwrap_or_default();
+    let unknown = partial.iter().filter(|e| e.is_none()).count();
+    if unknown == 1 && !partial.iter().flatten().any(|e| e.is(-1)) {
+        return Ok(partial.into_iter().map(|e| e.unwrap_or_else(|| (-1).into())).collect());
+    }
+    let Some(n) = cx.ty(shape).elems().as_const().filter(|n| (0..=64).contains(n)) else {
+        return Err(Fault::form("how many dims the target has must be known when the model is compiled"));
+    };
+    let mut s = cx.cast(shape, DType::I64)?;
+    let input = cx.dims(x);
+    if !cx.flag("allowzero", false)? {
+        let own = (0..n as usize).map(|i| input.get(i).cloned().unwrap_or_else(|| 0.into())).collect();
+        let own = cx.dims_value(own)?;
+        let zero = cx.bin_c(BinaryOp::Eq, s, 0.0)?;
+        s = cx.select(zero, own, s)?;
+    }
+    // With one -1 among them the product of all elements is the negated product of the others.
+    let total = cx.dim_value(product(&input))?;
+    let others = cx.reduce(ReduceOp::Prod, s, &[0], false)?;
+    let others = cx.un(UnaryOp::Neg, others)?;
+    let rest = cx.bin(BinaryOp::Div, total, others)?;
+    let open = cx.bin_c(BinaryOp::Eq, s, -1.0)?;
+    let s = cx.select(open, rest, s)?;
+    let bound = cx.exprs(s, "shape")?;
+    // What was known without looking stays as it is.
+    let keep = |(i, b): (usize, SymExpr)| match partial.get(i) {
+        Some(Some(e)) if !e.is(-1) => e.clone(),
+        _ => b,
+    };
+    Ok(bound.into_iter().enumerate().map(keep).collect())
 }
 
 fn resolve_reshape(cx: &Cx<'_, '_>, x: ValueId, target: Vec<SymExpr>) -> Res<Dims> {
@@ -199,8 +226,6 @@ fn slice(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let need = |name: &str| -> Res<Vec<i64>> { cx.ints(name)?.ok_or_else(|| Fault::attr(format!("attribute `{name}` is missing"))) };
         (exprs_of(&need("starts")?), exprs_of(&need("ends")?), cx.ints("axes")?, None)
     } else {
-        let (s, e) = (cx.input(1)?, cx.input(2)?);
-        let (s, e) = (cx.exprs(s, "start")?, cx.exprs(e, "end")?);
         let axes = match cx.opt(3)? {
             Some(a) => Some(cx.const_ints(a, "the axes")?),
             None => None,
@@ -209,6 +234,8 @@ fn slice(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
             Some(s) => Some(cx.const_ints(s, "the steps")?),
             None => None,
         };
+        let (s, e) = (cx.input(1)?, cx.input(2)?);
+        let (s, e) = (bounds(cx, x, s, &axes, &steps, 0)?, bounds(cx, x, e, &axes, &steps, -1)?);
         (s, e, axes, steps)
     };
     let n = starts.len();
@@ -231,6 +258,35 @@ fn slice(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         return one(x);
     }
     one(cx.add(Op::Slice { starts: from, steps: by, dims: out }, &[x])?)
+}
+
+/// Starts or ends of a slice. What only data can tell is brought into its dim while the model runs, and bound; a position before the
+/// first element, where walking back may end, is `low`.
+fn bounds(cx: &mut Cx<'_, '_>, x: ValueId, v: ValueId, axes: &Option<Vec<i64>>, steps: &Option<Vec<i64>>, low: i64) -> Res<Vec<SymExpr>> {
+    if let Some(e) = cx.elements(v) {
+        return Ok(e);
+    }
+    let ty = cx.ty(v).clone();
+    let Some(n) = ty.elems().as_const().filter(|n| ty.rank() <= 1 && (0..=64).contains(n)) else {
+        return Err(Fault::form(format!("the bounds are {ty}; how many there are must be known when the model is compiled")));
+    };
+    let dims = cx.dims(x);
+    let at = |i: usize| axes.as_ref().map_or(Ok(i), |a| a.get(i).map_or(Ok(i), |&a| cx.axis_of(a, dims.len())));
+    let sizes = (0..n as usize).map(|i| Ok(dims.get(at(i)?).cloned().unwrap_or_else(|| 0.into()))).collect::<Res<Vec<_>>>()?;
+    let back = |i: usize| steps.as_ref().and_then(|s| s.get(i)).is_some_and(|s| *s < 0);
+    let (lows, highs): (Vec<i64>, Vec<SymExpr>) =
+        sizes.iter().enumerate().map(|(i, d)| if back(i) { (low, d.clone() - 1) } else { (0, d.clone()) }).unzip();
+    let partial = cx.partial(v);
+    let s = cx.cast(v, DType::I64)?;
+    let (d, lo, hi) = (cx.dims_value(sizes)?, cx.int_list(&lows)?, cx.dims_value(highs)?);
+    let wrapped = cx.bin(BinaryOp::Add, s, d)?;
+    let negative = cx.bin_c(BinaryOp::Lt, s, 0.0)?;
+    let s = cx.select(negative, wrapped, s)?;
+    let s = cx.bin(BinaryOp::Max, s, lo)?;
+    let s = cx.bin(BinaryOp::Min, s, hi)?;
+    let bound = cx.exprs_from(s, "bound", lows.iter().copied().min().unwrap_or(0))?;
+    let known = |i: usize| partial.as_ref().and_then(|p| p.get(i).cloned().flatten());
+    Ok(bound.into_iter().enumerate().map(|(i, b)| known(i).unwrap_or(b)).collect())
 }
 
 /// First element and number of elements of `start..end` by `step` in a dim of `d`, with Python's rules.
@@ -270,7 +326,7 @@ fn pad(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     let rank = cx.rank(x);
     let amounts = match cx.opt(1)? {
-        Some(p) => cx.exprs(p, "pads")?,
+        Some(p) => cx.exprs_from(p, "pads", -i64::from(i32::MAX))?,
         None => {
             let name = if cx.version < 2 { "paddings" } else { "pads" };
             exprs_of(&cx.ints(name)?.ok_or_else(|| Fault::attr(format!("attribute `{name}` is missing")))?)
@@ -329,9 +385,34 @@ pub fn broadcast_with(cx: &mut Cx<'_, '_>, x: ValueId, shape: Dims) -> Res<Value
     cx.broadcast(x, dims)
 }
 
+/// A target that only data can tell: where it is 1 the input's dim stays, which is resolved while the model runs; a dim of the input that
+/// is surely not 1 is the result's.
+fn expand_target(cx: &mut Cx<'_, '_>, x: ValueId, shape: ValueId) -> Res<Vec<SymExpr>> {
+    let Some(n) = cx.ty(shape).elems().as_const().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= 64) else {
+        return Err(Fault::form("how many dims the target has must be known when the model is compiled"));
+    };
+    let input = cx.dims(x);
+    let own: Vec<SymExpr> =
+        (0..n).map(|i| (i + input.len()).checked_sub(n).and_then(|i| input.get(i).cloned()).unwrap_or_else(|| 1.into())).collect();
+    let partial = cx.partial(shape).unwrap_or_default();
+    let s = cx.cast(shape, DType::I64)?;
+    let (kept, ones) = (cx.dims_value(own.clone())?, cx.bin_c(BinaryOp::Eq, s, 1.0)?);
+    let s = cx.select(ones, kept, s)?;
+    let bound = cx.exprs(s, "shape")?;
+    let choose = |(i, b): (usize, SymExpr)| match partial.get(i) {
+        Some(Some(e)) => e.clone(),
+        _ if own[i].as_const().is_some_and(|d| d != 1) => own[i].clone(),
+        _ => b,
+    };
+    Ok(bound.into_iter().enumerate().map(choose).collect())
+}
+
 fn expand(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, shape) = (cx.input(0)?, cx.input(1)?);
-    let shape = cx.exprs(shape, "shape")?;
+    let shape = match cx.elements(shape) {
+        Some(s) => s,
+        None => expand_target(cx, x, shape)?,
+    };
     if let Some(s) = shape.iter().find(|s| s.as_const().is_some_and(|s| s < 0)) {
         return Err(Fault::new(Code::BAD_DIM, format!("the shape has {s}, expected 0 or more")));
     }

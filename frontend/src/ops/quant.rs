@@ -51,7 +51,7 @@ fn single(cx: &mut Cx<'_, '_>, v: ValueId, axis: Option<u32>) -> Res<ValueId> {
 }
 
 /// The dtype is the zero point's, or `output_dtype` (opset 21), or u8.
-fn quantize(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn quantize(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.opt(2)?);
     let to = match zero {
         Some(z) => cx.dtype(z),
@@ -85,7 +85,7 @@ fn quantize_of(
 }
 
 /// The result has the scale's dtype, or `output_dtype` (opset 23).
-fn dequantize(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn dequantize(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.opt(2)?);
     let to = cx.dtype_attr("output_dtype")?.unwrap_or(cx.dtype(scale));
     let (axis, block) = blocks(cx, x, scale)?;
