@@ -220,15 +220,44 @@ impl SymExpr {
         }
         Some(Self::from_poly(Poly::new(terms, constant)))
     }
-    /// `self / d` if every coefficient is a multiple of the constant `d`.
-    fn exact_div(&self, d: i64) -> Option<Self> {
-        let mut p = self.poly()?;
-        if d <= 0 || p.constant % d != 0 || p.terms.iter().any(|(_, c)| c % d != 0) {
+    /// `floor(self / d)` in normal form; `None` if it cannot be had.
+    ///
+    /// Multiples of `d` are divided, common factors cancelled, and `floor(floor(a / m) + c, d)` is `floor(a + c*m, m*d)`. What remains is
+    /// `floor(r + c, d)` with `0 <= c < d`, written `ceil(r, d)` where `c` is `d - 1`: the same number always has the same form.
+    fn floor_const(&self, d: i64) -> Option<Self> {
+        if d < 1 {
             return None;
         }
-        p.constant /= d;
-        p.terms.iter_mut().for_each(|(_, c)| *c /= d);
-        Some(Self::from_poly(p))
+        let p = self.poly()?;
+        let mut quotient = Poly::new(vec![], p.constant.div_euclid(d));
+        let mut rest = Vec::new();
+        for (atoms, c) in p.terms {
+            if c % d == 0 {
+                quotient.terms.push((atoms, c / d));
+            } else {
+                rest.push((atoms, c));
+            }
+        }
+        let quotient = Self::from_poly(quotient);
+        if rest.is_empty() {
+            return Some(quotient);
+        }
+        let common = rest.iter().fold(d, |g, (_, c)| gcd(g, *c));
+        rest.iter_mut().for_each(|(_, c)| *c /= common);
+        let (d, c) = (d / common, p.constant.rem_euclid(d) / common);
+        if let [(atoms, 1)] = rest.as_slice()
+            && let [Atom::Div(a, m) | Atom::Ceil(a, m)] = atoms.as_slice()
+            && let Some(m) = m.as_const().filter(|m| *m > 0)
+            && let Some(md) = m.checked_mul(d)
+        {
+            let up = if matches!(atoms[0], Atom::Ceil(..)) { m - 1 } else { 0 };
+            let shift = c.checked_mul(m)?.checked_add(up)?;
+            return quotient.try_add(&a.try_add(&shift.into())?.floor_const(md)?);
+        }
+        let is_ceiling = c == d - 1;
+        let dividend = Self::from_poly(Poly::new(rest, if is_ceiling { 0 } else { c }));
+        let atom = if is_ceiling { Atom::Ceil(dividend, d.into()) } else { Atom::Div(dividend, d.into()) };
+        quotient.try_add(&Self::atom(atom))
     }
     /// `self / o` if `o` is one product that divides every term of `self` exactly.
     fn exact_div_term(&self, o: &Self) -> Option<Self> {
@@ -266,7 +295,7 @@ impl SymExpr {
         match (self.as_const(), o.as_const()) {
             (Some(a), Some(b)) if b > 0 => return a.div_euclid(b).into(),
             (_, Some(d)) => {
-                if let Some(q) = self.exact_div(d) {
+                if let Some(q) = self.floor_const(d) {
                     return q;
                 }
             }
@@ -291,7 +320,8 @@ impl SymExpr {
                 return (-(-(a as i128)).div_euclid(b as i128) as i64).into();
             }
             (_, Some(d)) => {
-                if let Some(q) = self.exact_div(d) {
+                let shifted = d.checked_sub(1).and_then(|d| self.try_add(&d.into()));
+                if let Some(q) = shifted.and_then(|e| e.floor_const(d)) {
                     return q;
                 }
             }
@@ -313,7 +343,15 @@ impl SymExpr {
         }
         match (self.as_const(), o.as_const()) {
             (Some(a), Some(b)) if b > 0 => return a.rem_euclid(b).into(),
-            (_, Some(d)) if self.exact_div(d).is_some() => return 0.into(),
+            (_, Some(d)) if d > 0 => {
+                // Multiples of the divisor leave no remainder.
+                if let Some(mut p) = self.poly() {
+                    p.terms.retain(|(_, c)| c % d != 0);
+                    p.constant = p.constant.rem_euclid(d);
+                    let rest = Self::from_poly(p);
+                    return if rest.as_const().is_some() { rest } else { Self::atom(Atom::Mod(rest, o.clone())) };
+                }
+            }
             _ => {}
         }
         Self::atom(Atom::Mod(self.clone(), o.clone()))
@@ -435,6 +473,15 @@ impl SymExpr {
             }
         }
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    // One of them is a positive `i64`, which bounds what divides both.
+    i64::try_from(a).unwrap_or(1)
 }
 
 impl Atom {
@@ -606,6 +653,50 @@ mod tests {
         assert_eq!((s("N") * 6 + 12).div(&6.into()), s("N") + 2);
         assert_eq!((s("N") * s("M") * 3).div(&s("M")), s("N") * 3);
         assert_eq!((s("N") * 8).modulo(&4.into()), 0.into());
+    }
+
+    #[test]
+    fn equal_quotients_are_equal_values() {
+        let same = [
+            ((s("N") - 1).div(&2.into()) + 1, s("N").ceil_div(&2.into()), "ceil(N, 2)"),
+            ((s("N") * 4 + 9).div(&8.into()), (s("N") * 2 + 4).div(&4.into()), "floor(N, 2) + 1"),
+            ((s("N").div(&3.into()) + 5).div(&4.into()), (s("N") + 15).div(&12.into()), "floor(N + 3, 12) + 1"),
+            (s("N").ceil_div(&2.into()).ceil_div(&2.into()), (s("N") + 3).div(&4.into()), "ceil(N, 4)"),
+            ((s("N") * 7 + s("M") - 3).modulo(&7.into()), (s("M") + 4).modulo(&7.into()), "mod(M + 4, 7)"),
+        ];
+        for (a, b, text) in same {
+            assert_eq!((a.to_string(), b.to_string()), (text.to_owned(), text.to_owned()));
+        }
+        // The value does not change on the way to normal form.
+        let at = |n: i64, m: i64| move |name: &str| Some(if name == "N" { n } else { m });
+        let mut x = 1u64;
+        let mut next = |k: i64| {
+            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (x >> 33) as i64 % k
+        };
+        for _ in 0..3000 {
+            let (d1, d2) = (next(12) + 1, next(6) + 1);
+            let e = s("N") * (next(9) - 4) + s("M") * (next(9) - 4) + (next(40) - 20);
+            let inner = match next(3) {
+                0 => e.div(&d1.into()),
+                1 => e.ceil_div(&d1.into()),
+                _ => e.modulo(&d1.into()),
+            };
+            let c = next(40) - 20;
+            let outer = inner.clone() * (next(3) + 1) + c;
+            for f in [at(next(100) - 50, next(100) - 50), at(0, 1)] {
+                let v = e.eval(&f).unwrap();
+                let (low, high) = (e.div(&d1.into()).eval(&f), e.ceil_div(&d1.into()).eval(&f));
+                assert_eq!((low, high), (Some(v.div_euclid(d1)), Some(-(-v).div_euclid(d1))));
+                assert_eq!(e.modulo(&d1.into()).eval(&f), Some(v.rem_euclid(d1)));
+                let w = outer.eval(&f).unwrap();
+                assert_eq!(outer.div(&d2.into()).eval(&f), Some(w.div_euclid(d2)), "floor({outer}, {d2})");
+                assert_eq!(outer.ceil_div(&d2.into()).eval(&f), Some(-(-w).div_euclid(d2)), "ceil({outer}, {d2})");
+            }
+            // Normal form is stable.
+            let q = outer.div(&d2.into());
+            assert_eq!(q.substitute(&|_| None), q);
+        }
     }
 
     #[test]
