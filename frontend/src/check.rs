@@ -118,6 +118,9 @@ fn find_cycle(users: &[Vec<usize>], missing: &[usize]) -> Vec<usize> {
         if let Some(&start) = seen.get(&at) {
             let mut cycle = walk.split_off(start);
             cycle.reverse();
+            // From the node that comes first in the file.
+            let first = cycle.iter().enumerate().min_by_key(|(_, n)| **n).map_or(0, |(i, _)| i);
+            cycle.rotate_left(first);
             return cycle;
         }
         seen.insert(at, walk.len());

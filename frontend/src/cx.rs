@@ -10,7 +10,7 @@ use portwright_ir::graph::{
     BinaryOp, Dims, Graph, Literal, Op, Origin, PadMode, ReduceOp, Scalar, SymSource, TensorType, UnaryOp, ValueId,
 };
 use portwright_ir::numerics;
-use portwright_ir::sym::{SymExpr, product};
+use portwright_ir::sym::SymExpr;
 use smallvec::SmallVec;
 
 use crate::fault::Fault;
@@ -426,10 +426,6 @@ impl<'m> Cx<'_, 'm> {
     pub fn scalar_bits(&mut self, s: Scalar) -> Res<ValueId> {
         self.add(Op::Const { value: Literal::scalar(s) }, &[])
     }
-    /// Smallest finite-or-infinite number of a dtype, as rank-0 constant.
-    pub fn lowest(&mut self, dtype: DType) -> Res<ValueId> {
-        self.scalar_bits(Scalar { dtype, bits: numerics::lowest(dtype) })
-    }
     /// A list of integers as 1-D constant.
     pub fn int_list(&mut self, values: &[i64]) -> Res<ValueId> {
         self.add(Op::Const { value: Literal::vector(DType::I64, values) }, &[])
@@ -530,12 +526,6 @@ impl<'m> Cx<'_, 'm> {
             return Ok(x);
         }
         self.add(Op::Reduce { op, axes: axes.to_vec(), keep }, &[x])
-    }
-    /// Number of elements of some dims of `x`, as a scalar of `dtype`.
-    pub fn count(&mut self, x: ValueId, axes: &[u32], dtype: DType) -> Res<ValueId> {
-        let dims = self.dims(x);
-        let n = product(axes.iter().filter_map(|&a| dims.get(a as usize)));
-        self.number_of(n, dtype)
     }
     /// An expression as a scalar of `dtype`.
     pub fn number_of(&mut self, n: SymExpr, dtype: DType) -> Res<ValueId> {

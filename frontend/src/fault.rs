@@ -32,10 +32,6 @@ impl Fault {
     pub fn shape(message: impl Into<String>) -> Self {
         Fault::new(Code::SHAPE_MISMATCH, message)
     }
-    /// Dtypes that do not fit.
-    pub fn dtype(message: impl Into<String>) -> Self {
-        Fault::new(Code::DTYPE_MISMATCH, message)
-    }
     /// Follows from a fault that was reported elsewhere.
     pub fn follows() -> Self {
         Fault { code: None, message: String::new(), help: None }

@@ -119,7 +119,8 @@ fn type_def(t: &TypeProto) -> TypeDef {
             dims: t.shape.as_ref().map(|s| {
                 let dim = |d: &onnx_protobuf::tensor_shape_proto::Dimension| match &d.value {
                     Some(dimension::Value::DimValue(v)) => DimDef::Value(*v),
-                    Some(dimension::Value::DimParam(p)) if !p.is_empty() => DimDef::Param(p.clone()),
+                    // Exporters write `?` where they mean an unknown dim; as a name it would make all of them equal.
+                    Some(dimension::Value::DimParam(p)) if p.contains(char::is_alphanumeric) => DimDef::Param(p.clone()),
                     _ => DimDef::Unknown,
                 };
                 s.dim.iter().map(dim).collect()

@@ -85,7 +85,13 @@ fn if_(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         return Err(f);
     }
     let [a, b] = regions.as_mut_slice() else { return Err(Fault::follows()) };
-    same_outputs(&a.graph, &b.graph)?;
+    if let Err(f) = same_outputs(&a.graph, &b.graph) {
+        // Exporters write "drop this dim if it is 1" as a branch. What the rest of the model expects is the dropped dim: it is taken as
+        // given that the dim is 1, which is tested when a run binds its symbols.
+        let Some((left, right)) = compared(cx, cond) else { return Err(f) };
+        cx.g_mut().assume_equal(&left, &right, &path);
+        return cx.imp.subgraph(then, Vec::new(), &format!("{path}.then"));
+    }
     // The second branch begins with the captures of the first; what it takes beyond them the first takes too, unused.
     for &c in &b.captures[a.captures.len()..] {
         let name = cx.g().value(c).name.clone().unwrap_or_else(|| format!("capture_{}", a.captures.len()).into());
@@ -94,6 +100,22 @@ fn if_(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let operands: Vec<ValueId> = [cond].into_iter().chain(b.captures.iter().copied()).collect();
     let results = cx.add_regions(Op::If {}, &operands, regions.into_iter().map(|r| r.graph).collect())?;
     Ok(results.into_iter().map(Slot::Value).collect())
+}
+
+/// Both sides of the comparison that a condition is, if they are expressions over dims.
+fn compared(cx: &mut Cx<'_, '_>, cond: ValueId) -> Option<(SymExpr, SymExpr)> {
+    let mut at = cond;
+    loop {
+        let node = cx.g().producer(at)?;
+        match node.op {
+            Op::Reshape { .. } | Op::Cast { .. } => at = *node.operands.first()?,
+            Op::Binary(BinaryOp::Eq) => break,
+            _ => return None,
+        }
+    }
+    let operands = cx.g().producer(at)?.operands.clone();
+    let mut side = |v: &ValueId| <[SymExpr; 1]>::try_from(cx.elements(*v)?).ok().map(|[e]| e);
+    Some((side(operands.first()?)?, side(operands.get(1)?)?))
 }
 
 /// Branches must agree in dtype and dims, since what follows is planned before the condition is known.
