@@ -21,9 +21,16 @@ use crate::entity_ids;
 use crate::graph::types::{Dims, Origin};
 use crate::sym::{SymExpr, SymName};
 
+pub mod interp;
+mod parse;
 mod print;
+#[cfg(test)]
+mod tests;
+mod verify;
 
+pub use parse::parse;
 pub use print::print;
+pub use verify::verify;
 
 entity_ids! {
     /// A piece of memory with a dtype and dims that kernels read or write.

@@ -38,6 +38,12 @@ fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|i| i.to_string()).collect::<Vec<_>>().join(", ")
 }
 
+/// A path in a comment; one that a comment cannot hold as it is stands in quotes.
+fn path(p: &str) -> String {
+    let plain = !p.is_empty() && p.trim() == p && !p.contains([',', '"', '\\']) && !p.chars().any(char::is_control);
+    if plain { p.to_owned() } else { print_text(p) }
+}
+
 fn buffer(b: BufferId) -> String {
     format!("%{}", b.index())
 }
@@ -50,7 +56,7 @@ impl Printer<'_> {
         self.plan
             .origins
             .get(o)
-            .map_or_else(String::new, |o| if o.paths.is_empty() { String::new() } else { format!("  // {}", o.paths.join(", ")) })
+            .map_or_else(String::new, |o| if o.paths.is_empty() { String::new() } else { format!("  // {}", list(o.paths.iter().map(|p| path(p)))) })
     }
     fn header(&mut self) {
         let plan = self.plan;
@@ -82,7 +88,7 @@ impl Printer<'_> {
         }
     }
     fn launch(&self, l: &Launch) -> String {
-        let mut s = format!("launch {} grid({})", (self.kernel)(l.kernel.index()), list(&l.grid));
+        let mut s = format!("launch {} grid({})", print_name(&(self.kernel)(l.kernel.index())), list(&l.grid));
         let _ = write!(s, " ({})", list(l.buffers.iter().map(|&b| buffer(b))));
         if !l.scalars.is_empty() {
             let _ = write!(s, " scalars({})", list(&l.scalars));
