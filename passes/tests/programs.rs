@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Graphs to programs, and the programs run: kernels and host plan must compute what the Graph interpreter computes.
+//!
+//! Each graph of `cases/programs/*.graph` is compiled for CPUs of several shapes. Kernels and plans are verified, plans go through their
+//! text, the pack program runs first, and all of it runs in the interpreters. Lines that begin with `#` say more:
+//!
+//! - `# sizes 0 3 17`: how far above the low end of its range each symbol is set, one run each (default `0 3`);
+//! - `# dims N=3 M=5`: one more run at these sizes;
+//! - `# ints -5 6`: range of integer inputs (default 0 to 3); `# floats -1 1`: range of float inputs (default -2 to 2);
+//! - `# special`: float inputs hold NaN, infinities, zeros and ties;
+//! - `# fails INDEX`: every run ends with that fault, in both;
+//! - `# loose 0.001`: more tolerance, relative to the largest element.
+//!
+//! `PROGRAM=text` runs only cases whose name has that text and prints their kernels and plans.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use portwright_ir::diag::{Code, Diags};
+use portwright_ir::dtype::DType;
+use portwright_ir::entity::EntityId;
+use portwright_ir::graph::interp::{self as graph_interp, Tensor};
+use portwright_ir::graph::{Graph, text};
+use portwright_ir::kernel::{KernelId, Module, print_module};
+use portwright_ir::numerics;
+use portwright_ir::plan::{self, HostPlan, interp as plan_interp};
+use portwright_ir::sym::SymName;
+use portwright_ir::weight::WeightSource;
+use portwright_passes::pipeline;
+use portwright_passes::plan::{Program, WeightInit};
+use portwright_passes::spec::{CpuSpec, MachineClass, Math};
+
+/// CPUs: wide with masks, the usual width without, narrow, and one lane.
+fn machines() -> Vec<(&'static str, MachineClass)> {
+    let cpu = |vec_bytes, vec_regs, masked_mem| {
+        MachineClass::Cpu(CpuSpec {
+            vec_bytes,
+            vec_regs,
+            masked_mem,
+            fma: true,
+            l1_bytes: 32 << 10,
+            l2_bytes: 1 << 20,
+            dots: &[],
+            tiles: &[],
+        })
+    };
+    vec![("v64", cpu(64, 32, true)), ("v32", cpu(32, 16, false)), ("v16", cpu(16, 16, false)), ("v4", cpu(4, 16, false))]
+}
+
+struct Case {
+    name: String,
+    graph: Graph,
+    sizes: Vec<i64>,
+    dims: Vec<HashMap<SymName, i64>>,
+    ints: (i64, i64),
+    floats: (f64, f64),
+    special: bool,
+    fails: Option<String>,
+    loose: f64,
+}
+
+fn read_cases() -> Vec<Case> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/programs");
+    let mut files: Vec<_> = std::fs::read_dir(&dir).expect("the cases are there").flatten().map(|e| e.path()).collect();
+    files.retain(|p| p.extension().is_some_and(|e| e == "graph"));
+    files.sort();
+    let mut out = Vec::new();
+    for f in files {
+        let stem = f.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let text = std::fs::read_to_string(&f).expect("a case can be read");
+        for part in text.split("\n----\n") {
+            out.push(read_case(&stem, part));
+        }
+    }
+    out
+}
+
+fn read_case(stem: &str, part: &str) -> Case {
+    let graph = text::parse(part).unwrap_or_else(|d| panic!("{stem}: {d:#?}\n{part}"));
+    let name = format!("{stem}/{}", graph.name);
+    let mut c = Case {
+        name,
+        graph,
+        sizes: vec![0, 3],
+        dims: Vec::new(),
+        ints: (0, 3),
+        floats: (-2.0, 2.0),
+        special: false,
+        fails: None,
+        loose: 0.0,
+    };
+    for line in part.lines().filter_map(|l| l.strip_prefix("# ")) {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or("");
+        let rest: Vec<&str> = words.collect();
+        let int = |s: &str| s.parse::<i64>().unwrap_or_else(|_| panic!("{}: `{s}` is no integer", c.name));
+        let float = |s: &str| s.parse::<f64>().unwrap_or_else(|_| panic!("{}: `{s}` is no number", c.name));
+        match (first, rest.as_slice()) {
+            ("sizes", list) => c.sizes = list.iter().map(|s| int(s)).collect(),
+            ("dims", list) => {
+                let set = list.iter().filter_map(|s| s.split_once('=')).map(|(n, v)| (SymName::from(n), int(v))).collect();
+                c.dims.push(set);
+            }
+            ("ints", [lo, hi]) => c.ints = (int(lo), int(hi)),
+            ("floats", [lo, hi]) => c.floats = (float(lo), float(hi)),
+            ("special", []) => c.special = true,
+            ("fails", [code]) => c.fails = Some((*code).to_owned()),
+            ("loose", [t]) => c.loose = float(t),
+            _ => {}
+        }
+    }
+    c
+}
+
+/// One run: the sizes of symbols and the inputs.
+fn runs(c: &Case) -> Vec<(String, Vec<Tensor>)> {
+    let at = |step: i64| -> HashMap<SymName, i64> {
+        let value = |s: &portwright_ir::graph::Symbol| {
+            let div = s.div.max(1);
+            let lo = (s.lo + div - 1).div_euclid(div) * div;
+            (lo + step * div).min(s.hi)
+        };
+        c.graph.symbols().iter().map(|s| (s.name.clone(), value(s))).collect()
+    };
+    let mut sets: Vec<HashMap<SymName, i64>> = c.sizes.iter().map(|&s| at(s)).collect();
+    for d in &c.dims {
+        let mut base = at(1);
+        base.extend(d.clone());
+        sets.push(base);
+    }
+    if c.graph.symbols().is_empty() {
+        sets.truncate(1);
+    }
+    sets.into_iter()
+        .enumerate()
+        .map(|(i, s)| {
+            let mut named: Vec<String> = s.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            named.sort();
+            (named.join(" "), inputs(c, &s, 7 + i as u64))
+        })
+        .collect()
+}
+
+fn inputs(c: &Case, symbols: &HashMap<SymName, i64>, seed: u64) -> Vec<Tensor> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let specials = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, -1.0, 2.0, 2.5, -2.5, 1e30, 1e-30];
+    let (lo, hi) = (c.ints.0 as f64, c.ints.1 as f64);
+    c.graph
+        .inputs()
+        .iter()
+        .map(|&v| {
+            let ty = c.graph.ty(v);
+            let dims: Vec<usize> = ty
+                .dims
+                .iter()
+                .map(|d| d.eval(&|n| symbols.get(n).copied()).unwrap_or_else(|| panic!("{}: dim {d}", c.name)) as usize)
+                .collect();
+            let n: usize = dims.iter().product();
+            let elems: Vec<u64> = (0..n)
+                .map(|_| match ty.dtype {
+                    DType::Bool => u64::from(next() < 0.5),
+                    d if d.is_int() => numerics::int_to_bits(d, (lo + (next() * (hi - lo + 1.0)).floor()) as i128),
+                    d if c.special && next() < 0.5 => {
+                        numerics::encode_f64(d, specials[(next() * specials.len() as f64) as usize % specials.len()], false)
+                    }
+                    d => numerics::encode_f64(d, c.floats.0 + next() * (c.floats.1 - c.floats.0), false),
+                })
+                .collect();
+            Tensor::from_bits(ty.dtype, dims, elems)
+        })
+        .collect()
+}
+
+/// Longest accumulation of a graph, where it is a number.
+fn longest_sum(g: &Graph) -> f64 {
+    let mut longest = 1.0f64;
+    for n in g.node_ids() {
+        let node = g.node(n);
+        for r in &node.regions {
+            longest = longest.max(longest_sum(r));
+        }
+        let size = |v| g.ty(v).dims.iter().map(|d| d.as_const().unwrap_or(64).max(1) as f64).product::<f64>();
+        let big = node.operands.iter().map(|&v| size(v)).fold(1.0, f64::max);
+        if !node.op.is_elementwise() && !node.op.is_movement() && !node.op.is_source() {
+            longest = longest.max(big.min(4096.0));
+        }
+    }
+    longest
+}
+
+fn eps(d: DType) -> f64 {
+    match d {
+        DType::F64 => f64::EPSILON,
+        d => d.float_format().map_or(0.0, |f| 2f64.powi(-(f.mantissa_bits as i32))),
+    }
+}
+
+/// Compares outputs; the bound is the rounding of the output's dtype and of an accumulation in f32 (f64 for f64).
+fn compare(c: &Case, want: &[Tensor], got: &[Tensor]) -> Result<(), String> {
+    if want.len() != got.len() {
+        return Err(format!("{} outputs, expected {}", got.len(), want.len()));
+    }
+    let length = longest_sum(&c.graph);
+    for (i, (w, g)) in want.iter().zip(got).enumerate() {
+        if (w.dtype, &w.dims) != (g.dtype, &g.dims) {
+            return Err(format!("output {i} is {}{:?}, expected {}{:?}", g.dtype, g.dims, w.dtype, w.dims));
+        }
+        if !w.dtype.is_float() {
+            if let Some(k) = (0..w.len()).find(|&k| w.bits(k) != g.bits(k)) {
+                return Err(format!("output {i} element {k} of {:?} is {:?}, expected {:?}", w.dims, g, w));
+            }
+            continue;
+        }
+        let (a, b) = (w.to_f64(), g.to_f64());
+        let scale = a.iter().filter(|x| x.is_finite() && x.abs() < 1e20).fold(1e-3f64, |m, x| m.max(x.abs()));
+        let inner = if w.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+        let relative = 2.0 * eps(w.dtype) + inner * (16.0 + length) + c.loose;
+        for (k, (x, y)) in a.iter().zip(&b).enumerate() {
+            let same = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= relative * scale.max(x.abs());
+            if !same {
+                let wrong = a.iter().zip(&b).filter(|(x, y)| !(x == y || (x.is_nan() && y.is_nan()) || (**x - **y).abs() <= relative * scale)).count();
+                return Err(format!(
+                    "output {i} element {k} of {:?} is {y}, expected {x} (within {:e}); {wrong} of {} differ",
+                    w.dims,
+                    relative * scale,
+                    a.len()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Verifies a program and sends its plan through its text.
+fn check_program(p: &Program) -> Result<HostPlan, String> {
+    let faults = plan::verify(&p.plan, &p.module);
+    if !faults.is_empty() {
+        return Err(format!("the plan is wrong: {faults:#?}\n{}", show(p)));
+    }
+    let name = |i: usize| p.module.kernels.get(KernelId::new(i)).map_or_else(String::new, |k| k.name.clone());
+    let printed = plan::print(&p.plan, &name);
+    let read = plan::parse(&printed, &|n| p.module.kernel_named(n).map(EntityId::index));
+    let read = read.map_err(|d| format!("the plan's text is not read back: {d:#?}\n{printed}"))?;
+    let again = plan::print(&read, &name);
+    if again != printed {
+        return Err(format!("the plan's text changes:\n{printed}\n{again}"));
+    }
+    let module_text = print_module(&p.module);
+    let module: Module = portwright_ir::kernel::parse_module(&module_text).map_err(|e| format!("kernels are not read back: {e}\n{module_text}"))?;
+    let module_again = print_module(&module);
+    if module_again != module_text {
+        return Err(format!("the kernels' text changes:\n{module_text}\n{module_again}"));
+    }
+    Ok(read)
+}
+
+fn show(p: &Program) -> String {
+    let name = |i: usize| p.module.kernels.get(KernelId::new(i)).map_or_else(String::new, |k| k.name.clone());
+    let mut out = print_module(&p.module);
+    let _ = writeln!(out, "{}", plan::print(&p.plan, &name));
+    out
+}
+
+type Packed = HashMap<Arc<str>, Vec<u8>>;
+
+fn bytes_of(p: &Program, packed: &Packed, w: u32) -> Option<Vec<u8>> {
+    match p.weights.get(w as usize)? {
+        WeightInit::Literal(l) => Some(l.bytes.to_vec()),
+        WeightInit::Weight(w) => match &w.source {
+            WeightSource::Seed(s) => numerics::seeded_bytes(*s, w.dtype, &w.dims),
+            WeightSource::Packed => packed.get(&w.name).cloned(),
+            _ => w.bytes().map(<[u8]>::to_vec),
+        },
+    }
+}
+
+fn execute(p: &Program, plan: &HostPlan, packed: &Packed, inputs: &[Tensor]) -> Result<Vec<Tensor>, plan_interp::RunError> {
+    plan_interp::run(&p.module, plan, inputs, &|w| bytes_of(p, packed, w), &plan_interp::Options::default())
+}
+
+fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> {
+    let mut diags = Diags::new();
+    let compiled = pipeline::compile(c.graph.clone(), machine, machine, Math::F32, None, &mut diags);
+    let Ok(compiled) = compiled else { return Err(format!("does not compile: {:#?}", diags.all())) };
+    if verbose {
+        println!("{}", text::print(&compiled.prepared.main));
+        println!("---- pack\n{}---- main\n{}", show(&compiled.pack), show(&compiled.main));
+    }
+    let pack_plan = check_program(&compiled.pack).map_err(|e| format!("pack program: {e}"))?;
+    let main_plan = check_program(&compiled.main)?;
+    let made = execute(&compiled.pack, &pack_plan, &Packed::new(), &[]).map_err(|e| format!("pack program: {e}\n{}", show(&compiled.pack)))?;
+    let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
+    for (sizes, inputs) in runs(c) {
+        let want = graph_interp::run(&c.graph, &inputs, &graph_interp::Options::default());
+        let got = execute(&compiled.main, &main_plan, &packed, &inputs);
+        let at = |m: String| format!("at {sizes}: {m}");
+        match (want, got) {
+            (Err(w), Err(g)) if c.fails.is_some() => {
+                let name = g.fault.map(|f| f.name().to_uppercase());
+                if name != c.fails {
+                    return Err(at(format!("ended with {g}, expected {:?}; the graph ends with {w}", c.fails)));
+                }
+            }
+            (Ok(_), Ok(_)) if c.fails.is_some() => return Err(at("a run does not fail".into())),
+            (Err(w), _) => return Err(at(format!("the graph itself does not run: {w}"))),
+            (Ok(_), Err(g)) => return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&compiled.main) } else { String::new() }))),
+            (Ok(w), Ok(g)) => compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&compiled.main) })))?,
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn programs_compute_what_their_graphs_mean() {
+    let only = std::env::var("PROGRAM").ok();
+    let machine_only = std::env::var("MACHINE").ok();
+    let brief = std::env::var("BRIEF").is_ok();
+    let mut cases = read_cases();
+    cases.retain(|c| only.as_ref().is_none_or(|o| c.name.contains(o.as_str())));
+    assert!(!cases.is_empty(), "no case");
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let failures = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while let Some(c) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    for (name, machine) in machines() {
+                        if machine_only.as_ref().is_some_and(|m| m != name) {
+                            continue;
+                        }
+                        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(c, &machine, only.is_some() && machine_only.is_some())));
+                        let message = match result {
+                            Ok(Ok(())) => continue,
+                            Ok(Err(e)) => e,
+                            Err(p) => {
+                                let text = p.downcast_ref::<String>().cloned().or_else(|| p.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                                format!("panics: {}", text.unwrap_or_default())
+                            }
+                        };
+                        let message = if brief { message.lines().take(6).collect::<Vec<_>>().join("\n") } else { message };
+                        failures.lock().expect("no thread panics here").push((c.name.clone(), name, message));
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().expect("no thread panics here");
+    failures.sort();
+    let text: String = failures.iter().map(|(c, m, e)| format!("== {c} on {m}: {e}\n")).collect();
+    assert!(failures.is_empty(), "{} of {} cases fail:\n{text}", failures.len(), cases.len());
+}
