@@ -416,7 +416,7 @@ impl Graph {
                     out.push(s);
                 }
             }
-            if early.contains(&n) {
+            if self.node(n).op.is_source() && !early.insert(n) {
                 continue;
             }
             out.push(n);
