@@ -71,6 +71,7 @@ mod print;
 mod stmt;
 mod types;
 pub mod typing;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -83,3 +84,4 @@ pub use parse::{ParseError, parse_module};
 pub use print::{Lines, Printed, print_fn, print_kernel, print_module, reserved};
 pub use stmt::*;
 pub use types::*;
+pub use verify::{Fault, Limits, Verified, verify, verify_kernel};

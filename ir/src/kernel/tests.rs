@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod mutation;
 mod run;
 mod text;
 

@@ -49,6 +49,7 @@ pub(super) struct Mem<'r, 'm> {
     pub stored: u64,
     /// Number of lanes of all streams; agents above are engines.
     agents: u32,
+    names: Vec<String>,
 }
 
 fn argument<T>(message: impl Into<String>) -> Run<T> {
@@ -151,7 +152,7 @@ impl<'r, 'm> Mem<'r, 'm> {
             }
             bufs.push(buf);
         }
-        Ok(Mem { pieces, bufs, stores, watches, chip_watches, loaded: 0, stored: 0, agents: agents as u32 })
+        Ok(Mem { pieces, bufs, stores, watches, chip_watches, loaded: 0, stored: 0, agents: agents as u32, names: k.bufs.values().map(|b| b.name.clone()).collect() })
     }
 
     /// On-chip memory as a new group finds it.
@@ -193,11 +194,12 @@ impl<'r, 'm> Mem<'r, 'm> {
     }
 
     fn race(&self, buf: usize, e: usize, write: bool, o: Other) -> Stop {
+        let name = self.names.get(buf).map_or("?", |n| n.as_str());
         let what = if write { "writes" } else { "reads" };
         let engine = matches!(o, Other::Write { agent, .. } | Other::Read { agent, .. } if agent >= self.agents);
         if engine {
             let doing = if matches!(o, Other::Write { .. }) { "is being written" } else { "is being read" };
-            let m = format!("{what} element {e} of buffer {buf}, which {doing} by an operation that has not landed for this lane");
+            let m = format!("{what} element {e} of `{name}`, which {doing} by an operation that has not landed for this lane");
             return Stop::new(FaultKind::InFlight, m);
         }
         let other = match o {
@@ -205,7 +207,7 @@ impl<'r, 'm> Mem<'r, 'm> {
             Other::Read { agent, group } => format!("agent {agent} of group {} read", group.wrapping_sub(1)),
             Other::Reads => "another group read".into(),
         };
-        Stop::new(FaultKind::Race, format!("{what} element {e} of buffer {buf}, which {other} without an order between the two"))
+        Stop::new(FaultKind::Race, format!("{what} element {e} of `{name}`, which {other} without an order between the two"))
     }
     /// Notes a read or write of `n` elements from `e` on.
     pub(super) fn touch(&mut self, buf: usize, lane: u32, e: usize, n: usize, write: bool, who: &Who) -> Run<()> {
@@ -255,8 +257,9 @@ impl<'r, 'm> Mem<'r, 'm> {
             let (off, len) = Self::byte_range(&b, e, n);
             let start = lane as usize * per_lane + at + off;
             if let Some(i) = self.stores[store].init[start..start + len].iter().position(|i| !i) {
-                let e = e + if b.size > 0 { i / b.size } else { 0 };
-                return Err(Stop::new(FaultKind::Uninitialized, format!("reads element {e} of buffer {buf}, which nobody wrote")));
+                let e = e + i.checked_div(b.size).unwrap_or(0);
+                let name = self.names.get(buf).map_or("?", |n| n.as_str());
+                return Err(Stop::new(FaultKind::Uninitialized, format!("reads element {e} of `{name}`, which nobody wrote")));
             }
         }
         let src = self.bytes(&b, lane);

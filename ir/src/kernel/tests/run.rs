@@ -133,6 +133,9 @@ fn add_gelu(kernel: &'static str, m: usize, n: usize) -> Job {
         guards: 0,
     }
 }
+pub(super) fn softmax_job(kernel: &'static str, r: usize, n: usize) -> Job {
+    softmax(kernel, F, r, n)
+}
 fn softmax(kernel: &'static str, d: DType, r: usize, n: usize) -> Job {
     let x = T::seeded(d, r * n, 3);
     let mut want = Vec::new();
