@@ -158,6 +158,7 @@ impl Machine<'_> {
         if plan.order.len() != g.len() {
             return Err(Fault::new(Code::CYCLE, "the graph has a cycle").at(&g.name));
         }
+        bound.forget_defined(g);
         bound.inputs(g, inputs)?;
         bound.constraints(g)?;
         let mut values: Vec<Option<Tensor>> = vec![None; plan.uses.len()];

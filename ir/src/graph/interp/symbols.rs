@@ -55,6 +55,12 @@ impl Bindings {
         Ok(out)
     }
 
+    /// Drops the symbols that nodes of this graph define: in a region they hide those of the graphs around it, and in a loop's body
+    /// they are new in each iteration.
+    pub(super) fn forget_defined(&mut self, g: &Graph) {
+        self.values.retain(|name, _| g.symbol_definer(name).is_none());
+    }
+
     /// Tests a symbol against what the graph says of it.
     pub(super) fn check_range(&self, g: &Graph, name: &str) -> Result<(), Fault> {
         let (Some(v), Some(s)) = (self.get(name), g.symbol(name)) else { return Ok(()) };

@@ -48,8 +48,12 @@ impl Tensor {
     pub fn from_bits(dtype: DType, dims: Vec<usize>, elems: impl IntoIterator<Item = u64>) -> Self {
         let n = count(&dims).unwrap_or(0);
         let mut bytes = vec![0; dtype.bytes_for(n as u64).unwrap_or(0) as usize];
-        for (i, e) in elems.into_iter().take(n).enumerate() {
-            numerics::set(&mut bytes, dtype, i, e);
+        match dtype.bytes() {
+            Some(w @ (1 | 2 | 4 | 8)) => {
+                let w = w as usize;
+                bytes.chunks_exact_mut(w).zip(elems).for_each(|(to, e)| to.copy_from_slice(&e.to_le_bytes()[..w]));
+            }
+            _ => elems.into_iter().take(n).enumerate().for_each(|(i, e)| numerics::set(&mut bytes, dtype, i, e)),
         }
         Tensor { dtype, dims, quant: None, data: Arc::new(bytes) }
     }
