@@ -7,7 +7,7 @@
 use super::{Dims, Graph, Op, ReduceOp, TensorType, TypeFault};
 use crate::diag::Code;
 use crate::dtype::{DType, Kind};
-use crate::sym::SymExpr;
+use crate::sym::{Atom, SymExpr, View};
 
 mod compose;
 mod contract;
@@ -113,6 +113,40 @@ pub fn may_be_equal(graph: &Graph, a: &SymExpr, b: &SymExpr) -> bool {
     }
     let (lo, hi) = graph.bounds(&(a - b));
     lo <= 0 && hi >= 0
+}
+
+/// The same equality without common factors: a constant, and symbols that are never 0.
+fn cancel(graph: &Graph, a: &SymExpr, b: &SymExpr) -> (SymExpr, SymExpr) {
+    let (mut a, mut b) = (a.clone(), b.clone());
+    let gcd = |mut x: u64, mut y: u64| {
+        while y != 0 {
+            (x, y) = (y, x % y);
+        }
+        x
+    };
+    let content = |e: &SymExpr| match e.view() {
+        View::Const(c) => c.unsigned_abs(),
+        View::Sum(terms, c) => terms.iter().fold(c.unsigned_abs(), |g, (k, _)| gcd(g, k.unsigned_abs())),
+        View::Overflow => 1,
+    };
+    if let Ok(common @ 2..) = i64::try_from(gcd(content(&a), content(&b))) {
+        let common = SymExpr::from(common);
+        (a, b) = (a.div(&common), b.div(&common));
+    }
+    let View::Sum(terms, 0) = a.view() else { return (a, b) };
+    let mut factors = terms.first().map(|(_, atoms)| atoms.clone()).unwrap_or_default();
+    while let Some(f) = factors.pop() {
+        let Atom::Sym(name) = &f else { continue };
+        let symbol = SymExpr::sym(name.clone());
+        let in_all = |e: &SymExpr| match e.view() {
+            View::Sum(terms, 0) => terms.iter().all(|(_, atoms)| atoms.contains(&f)),
+            _ => false,
+        };
+        if graph.bounds(&symbol).0 > 0 && in_all(&a) && in_all(&b) {
+            (a, b) = (a.div(&symbol), b.div(&symbol));
+        }
+    }
+    (a, b)
 }
 
 /// Dtype of the numbers that a value stands for.
@@ -309,7 +343,10 @@ impl<'a> Cx<'a> {
         if !may_be_equal(self.graph, a, b) {
             return Err(self.fail(Code::SHAPE_MISMATCH, format!("{}: found {a} and {b}, expected equal dims", what())));
         }
-        self.assumed.push((a.clone(), b.clone()));
+        let given = cancel(self.graph, a, b);
+        if given.0 != given.1 {
+            self.assumed.push(given);
+        }
         Ok(if a.as_const().is_none() && b.as_const().is_some() { b.clone() } else { a.clone() })
     }
     /// Takes two lists of dims as equal.

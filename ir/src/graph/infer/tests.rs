@@ -59,6 +59,26 @@ fn nodes_record_what_they_take_as_given() {
     assert_eq!(texts, ["N == M for main/Add_0"]);
 }
 
+/// Reshapes compare products: what is recorded has no common factors, unless a symbol may be 0.
+#[test]
+fn assumptions_have_no_common_factors() {
+    let mut g = graph();
+    g.add_symbol(Symbol { name: "Z".into(), lo: 0, hi: 64, div: 1, source: SymSource::Input });
+    let n = SymExpr::sym;
+    let cases = [
+        (vec![n("N"), n("M"), 12.into()], vec![n("N"), 4.into(), n("T") + 2], "3*M == T + 2"),
+        (vec![n("N"), n("Z")], vec![n("Z"), n("M")], "N*Z == M*Z"),
+        (vec![n("N"), n("T")], vec![n("T"), 1.into()], "N == 1"),
+        (vec![n("N") * 6 + 4], vec![n("M") * 2], "3*N + 2 == M"),
+    ];
+    for (from, to, expected) in cases {
+        let x = TensorType::new(DType::F32, from);
+        let found = infer_assuming(&g, &Op::Reshape { dims: to }, &[&x], &[]).unwrap().assumed;
+        let texts: Vec<String> = found.iter().map(|(a, b)| format!("{a} == {b}")).collect();
+        assert_eq!(texts, [expected]);
+    }
+}
+
 #[test]
 fn sizes_that_leave_the_range_are_faults() {
     let g = graph();
