@@ -47,7 +47,11 @@ pub fn split_pack(mut graph: Graph, log: &mut RuleLog) -> (Graph, Graph) {
         let Ok(new) = patch.add(&graph, Op::Weight { weight: w }, &[]) else { continue };
         patch.replace(v, new);
         match graph.apply(patch) {
-            Ok(_) => {
+            Ok(applied) => {
+                // What is computed further from this weight goes on from its value in the pack program.
+                for &m in &applied.added {
+                    copied[graph.result(m)] = Some(in_pack);
+                }
                 pack.add_output(name, in_pack);
                 log.count("hoist");
             }

@@ -24,7 +24,11 @@ enum Mask {
     None,
     Added(ValueId),
     /// Kept where true, and what stands where it is false.
-    Chosen { keep: ValueId, inverted: bool, other: f64 },
+    Chosen {
+        keep: ValueId,
+        inverted: bool,
+        other: f64,
+    },
 }
 
 /// `p` without a guard that turns the NaN of empty rows to 0.

@@ -8,12 +8,7 @@ use crate::rules::edit::{binary_of, unary_of};
 use crate::rules::{Edit, Rule, RuleCx};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        name: "raise-sigmoid",
-        doc: "recip(add(exp(neg(x)), 1)) -> sigmoid(x)",
-        roots: &["recip"],
-        apply: sigmoid,
-    },
+    Rule { name: "raise-sigmoid", doc: "recip(add(exp(neg(x)), 1)) -> sigmoid(x)", roots: &["recip"], apply: sigmoid },
     Rule {
         name: "raise-gate",
         doc: "x * 0.5 * (1 + erf(x / sqrt 2)) -> gelu(x); with tanh(0.798 * (x + 0.0447 * x^3)) -> gelu{tanh}(x); x * sigmoid(x) -> silu(x); \

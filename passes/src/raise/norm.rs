@@ -22,18 +22,8 @@ pub(super) const RULES: &[Rule] = &[
         roots: &["mul", "add"],
         apply: scale,
     },
-    Rule {
-        name: "raise-softmax",
-        doc: "e = exp(x - max(x)); e / sum(e) -> softmax(x)",
-        roots: &["div", "mul"],
-        apply: softmax,
-    },
-    Rule {
-        name: "raise-log-softmax",
-        doc: "d = x - max(x); d - log(sum(exp(d))) -> log_softmax(x)",
-        roots: &["sub"],
-        apply: log_softmax,
-    },
+    Rule { name: "raise-softmax", doc: "e = exp(x - max(x)); e / sum(e) -> softmax(x)", roots: &["div", "mul"], apply: softmax },
+    Rule { name: "raise-log-softmax", doc: "d = x - max(x); d - log(sum(exp(d))) -> log_softmax(x)", roots: &["sub"], apply: log_softmax },
 ];
 
 /// `x` and `y` of `x / sqrt(y)`.
