@@ -120,7 +120,15 @@ impl Atom {
         let flip = |p: &Place2| match p {
             Place2::PerLane { lane, reg } => {
                 let f = |ds: &Digits| {
-                    let swap = |d: u8| if d == 0 { 1 } else if d == 1 { 0 } else { d };
+                    let swap = |d: u8| {
+                        if d == 0 {
+                            1
+                        } else if d == 1 {
+                            0
+                        } else {
+                            d
+                        }
+                    };
                     ds.iter().map(|d| Digit { dim: swap(d.dim), ..*d }).collect()
                 };
                 Place2::PerLane { lane: f(lane), reg: f(reg) }
@@ -130,12 +138,6 @@ impl Atom {
         let [m, n, k] = self.shape;
         let [a, b, c] = self.dtypes;
         let [pa, pb, pc] = &self.operands;
-        Atom {
-            name: name.into(),
-            shape: [n, m, k],
-            dtypes: [b, a, c],
-            lanes: self.lanes,
-            operands: [flip(pb), flip(pa), flip(pc)],
-        }
+        Atom { name: name.into(), shape: [n, m, k], dtypes: [b, a, c], lanes: self.lanes, operands: [flip(pb), flip(pa), flip(pc)] }
     }
 }

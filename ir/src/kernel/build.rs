@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 
 use super::ex::Node;
 use super::{
-    Access, AtomicOp, Block, BufId, Buffer, Class, Code, Cond, ElemFn, Ex, Expr, ExprId, FnId, Id, Kernel, KernelId, Launch,
-    Layout, LoopKind, Mode, Module, Op, Order, Param, Place, Rhs, ShuffleKind, Space, Stmt, StmtId, Sym, Ty, Var, VarId,
-    VarKind, VoteKind, print, typing,
+    Access, AtomicOp, Block, BufId, Buffer, Class, Code, Cond, ElemFn, Ex, Expr, ExprId, FnId, Id, Kernel, KernelId, Launch, Layout,
+    LoopKind, Mode, Module, Op, Order, Param, Place, Rhs, ShuffleKind, Space, Stmt, StmtId, Sym, Ty, Var, VarId, VarKind, VoteKind, print,
+    typing,
 };
 use crate::dtype::DType;
 use crate::entity::PrimaryMap;
@@ -558,11 +558,8 @@ impl Ex {
 fn call_ex(fns: &PrimaryMap<FnId, ElemFn>, f: FnId, args: &[Ex]) -> Ex {
     let Some(def) = fns.get(f) else { return Ex::node(Op::Call(f), args.to_vec(), Some(Ty::Scalar(DType::F32))) };
     let shape = args.iter().find_map(|a| a.ty().cloned());
-    let args: Vec<Ex> = def
-        .param_dtypes()
-        .zip(args)
-        .map(|(d, a)| a.typed(&shape.as_ref().map_or(Ty::Scalar(d), |s| s.with_elem(d))))
-        .collect();
+    let args: Vec<Ex> =
+        def.param_dtypes().zip(args).map(|(d, a)| a.typed(&shape.as_ref().map_or(Ty::Scalar(d), |s| s.with_elem(d)))).collect();
     let tys: Vec<Ty> = args.iter().filter_map(|a| a.ty().cloned()).collect();
     let ty = typing::call_type(def.param_dtypes(), def.ret, &tys).unwrap_or(Ty::Scalar(def.ret));
     Ex::node(Op::Call(f), args, Some(ty))
@@ -591,9 +588,7 @@ impl Fb<'_> {
     }
     fn free(&self, name: &str) -> String {
         let base = print::legal_name(name);
-        let taken = |n: &str| {
-            self.vars.values().any(|v| v.name == n) || self.fns.values().any(|f| f.name == n) || print::reserved(n)
-        };
+        let taken = |n: &str| self.vars.values().any(|v| v.name == n) || self.fns.values().any(|f| f.name == n) || print::reserved(n);
         let mut out = base.clone();
         let mut i = 2;
         while taken(&out) {
@@ -606,13 +601,7 @@ impl Fb<'_> {
 
 impl Module {
     /// Defines an elementwise function, or finds the equal one of that name; another one of that name gets a number.
-    pub fn define_fn(
-        &mut self,
-        name: &str,
-        params: &[(&str, DType)],
-        ret: DType,
-        f: impl FnOnce(&mut Fb<'_>, &[Ex]) -> Ex,
-    ) -> FnId {
+    pub fn define_fn(&mut self, name: &str, params: &[(&str, DType)], ret: DType, f: impl FnOnce(&mut Fb<'_>, &[Ex]) -> Ex) -> FnId {
         let mut b = Fb { fns: &self.fns, vars: PrimaryMap::new(), exprs: PrimaryMap::new(), lets: Vec::new() };
         let mut ids = Vec::new();
         let mut handles = Vec::new();

@@ -62,17 +62,8 @@ pub enum Id {
 
 impl Id {
     /// All of them.
-    pub const ALL: [Id; 9] = [
-        Id::Group(0),
-        Id::Group(1),
-        Id::Group(2),
-        Id::Grid(0),
-        Id::Grid(1),
-        Id::Grid(2),
-        Id::Lane,
-        Id::Warp,
-        Id::WarpLane,
-    ];
+    pub const ALL: [Id; 9] =
+        [Id::Group(0), Id::Group(1), Id::Group(2), Id::Grid(0), Id::Grid(1), Id::Grid(2), Id::Lane, Id::Warp, Id::WarpLane];
     /// Name in text.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,8 +7,8 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::{
-    Atom, AtomId, BarId, BufId, Buffer, Class, Digit, Digits, ElemFn, Expr, ExprId, FnId, Home, Kernel, Layout, Mode, Module,
-    Operand, Param, Place2, QueueId, Space, Swizzle, Sym, Ty, Var, VarId, VarKind,
+    Atom, AtomId, BarId, BufId, Buffer, Class, Digit, Digits, ElemFn, Expr, ExprId, FnId, Home, Kernel, Layout, Mode, Module, Operand,
+    Param, Place2, QueueId, Space, Swizzle, Sym, Ty, Var, VarId, VarKind,
 };
 use crate::dtype::DType;
 use crate::entity::PrimaryMap;

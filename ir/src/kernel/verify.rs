@@ -249,7 +249,9 @@ impl<'a> Verifier<'a> {
                 self.need(self.sym_range(d).1 >= 0, || format!("a dim of `{n}` is negative"));
             }
             let is_param = k.abi_bufs().filter(|p| *p == id).count();
-            self.need((is_param == 1) == (b.space == Space::Global), || format!("`{n}` is a parameter {is_param} times and in {}", b.space.name()));
+            self.need((is_param == 1) == (b.space == Space::Global), || {
+                format!("`{n}` is a parameter {is_param} times and in {}", b.space.name())
+            });
             match b.layout {
                 Layout::Xor { unit, mask, .. } => {
                     let row = b.dims.last().and_then(SymExpr::as_const).unwrap_or(0);
@@ -332,7 +334,10 @@ impl<'a> Verifier<'a> {
                         _ => true,
                     }
             });
-            if !ok_ids || def.exprs.get(def.result).is_none() || def.lets.iter().any(|(v, e)| def.vars.get(*v).is_none() || def.exprs.get(*e).is_none()) {
+            if !ok_ids
+                || def.exprs.get(def.result).is_none()
+                || def.lets.iter().any(|(v, e)| def.vars.get(*v).is_none() || def.exprs.get(*e).is_none())
+            {
                 self.fault(format!("function `{}` refers outside its arenas, or to a later function", def.name));
                 continue;
             }

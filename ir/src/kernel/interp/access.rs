@@ -28,7 +28,8 @@ impl Machine<'_, '_> {
     #[cold]
     fn outside(&self, buf: usize, d: usize, v: i64, n: i64, dim: i64, lane: usize) -> Stop {
         let name = self.k.bufs.values().nth(buf).map_or("?", |b| b.name.as_str());
-        Stop::new(FaultKind::Bounds, format!("elements {v}..{} of dim {d} of `{name}`, which has {dim}", v.saturating_add(n))).at_lane(lane as u32)
+        Stop::new(FaultKind::Bounds, format!("elements {v}..{} of dim {d} of `{name}`, which has {dim}", v.saturating_add(n)))
+            .at_lane(lane as u32)
     }
     /// Extents of a block where `valid` cuts it.
     pub(super) fn cut(&self, b: &Block, c: &CondAt, lane: usize) -> Option<SmallVec<[i64; 4]>> {

@@ -184,7 +184,9 @@ pub(super) fn cmp_one(op: CmpOp, d: DType, a: u64, b: u64) -> bool {
 
 /// A conversion.
 pub(super) fn cast_one(from: DType, to: DType, sat: bool, a: u64) -> u64 {
-    if sat && !from.is_float() && to != DType::Bool
+    if sat
+        && !from.is_float()
+        && to != DType::Bool
         && let Some((lo, hi)) = to.int_range()
     {
         return int_to_bits(to, int_from_bits(from, a).clamp(lo, hi));

@@ -7,7 +7,9 @@
 use smallvec::SmallVec;
 
 use crate::dtype::DType;
-use crate::kernel::{AtomicOp, AtomId, BinOp, BufId, CmpOp, Code, HOp, Level, Operand, Order, RedOp, ShuffleKind, StmtId, UnOp, VarId, VoteKind};
+use crate::kernel::{
+    AtomId, AtomicOp, BinOp, BufId, CmpOp, Code, HOp, Level, Operand, Order, RedOp, ShuffleKind, StmtId, UnOp, VarId, VoteKind,
+};
 
 /// A slot: a register, or a constant if [`CONST`] is set.
 pub(super) type Slot = u32;
@@ -129,32 +131,147 @@ pub(super) struct GuardOp {
 
 #[derive(Clone, Debug)]
 pub(super) enum Ins {
-    Un { op: UnOp, d: DType, n: u32, a: Slot, o: Slot },
-    Bin { op: BinOp, d: DType, n: u32, a: Slot, b: Slot, o: Slot },
-    Cmp { op: CmpOp, d: DType, n: u32, a: Slot, b: Slot, o: Slot },
-    Select { n: u32, scalar: bool, c: Slot, a: Slot, b: Slot, o: Slot },
-    Fma { d: DType, n: u32, a: Slot, b: Slot, c: Slot, o: Slot },
-    Cast { from: DType, to: DType, sat: bool, n: u32, a: Slot, o: Slot },
-    Copy { n: u32, a: Slot, o: Slot },
+    Un {
+        op: UnOp,
+        d: DType,
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
+    Bin {
+        op: BinOp,
+        d: DType,
+        n: u32,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
+    Cmp {
+        op: CmpOp,
+        d: DType,
+        n: u32,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
+    Select {
+        n: u32,
+        scalar: bool,
+        c: Slot,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
+    Fma {
+        d: DType,
+        n: u32,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+        o: Slot,
+    },
+    Cast {
+        from: DType,
+        to: DType,
+        sat: bool,
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
+    Copy {
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
     /// A copy for active lanes only.
-    Set { n: u32, a: Slot, o: Slot },
-    Splat { n: u32, a: Slot, o: Slot },
-    Iota { d: DType, n: u32, a: Slot, o: Slot },
-    MaskLt { d: DType, n: u32, a: Slot, b: Slot, o: Slot },
-    Shuffle { list: SmallVec<[u16; 16]>, n: u32, a: Slot, b: Slot, o: Slot },
-    Hred { op: HOp, d: DType, n: u32, a: Slot, o: Slot },
-    Dot4 { n: u32, acc: Slot, a: Slot, b: Slot, signed: [bool; 2], o: Slot },
-    Reduce { op: RedOp, d: DType, outer: u32, inner: u32, scan: bool, a: Slot, o: Slot },
-    Transpose { rows: u32, cols: u32, a: Slot, o: Slot },
+    Set {
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
+    Splat {
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
+    Iota {
+        d: DType,
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
+    MaskLt {
+        d: DType,
+        n: u32,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
+    Shuffle {
+        list: SmallVec<[u16; 16]>,
+        n: u32,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
+    Hred {
+        op: HOp,
+        d: DType,
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
+    Dot4 {
+        n: u32,
+        acc: Slot,
+        a: Slot,
+        b: Slot,
+        signed: [bool; 2],
+        o: Slot,
+    },
+    Reduce {
+        op: RedOp,
+        d: DType,
+        outer: u32,
+        inner: u32,
+        scan: bool,
+        a: Slot,
+        o: Slot,
+    },
+    Transpose {
+        rows: u32,
+        cols: u32,
+        a: Slot,
+        o: Slot,
+    },
     TileAt(Box<TileAt>),
     Slice(Box<SliceOp>),
 
     /// Poison of `o` is that of the sources; `sources` of 1 element count for all.
-    Poison { n: u32, o: Slot, from: SmallVec<[(Slot, u32); 3]> },
-    PoisonSelect { n: u32, scalar: bool, c: Slot, a: Slot, b: Slot, o: Slot },
+    Poison {
+        n: u32,
+        o: Slot,
+        from: SmallVec<[(Slot, u32); 3]>,
+    },
+    PoisonSelect {
+        n: u32,
+        scalar: bool,
+        c: Slot,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
     /// Makes active lanes of `o` poison, or as poisoned as `a`.
-    PoisonSet { n: u32, a: Option<Slot>, o: Slot },
-    NoPoison { n: u32, a: Slot, what: &'static str },
+    PoisonSet {
+        n: u32,
+        a: Option<Slot>,
+        o: Slot,
+    },
+    NoPoison {
+        n: u32,
+        a: Slot,
+        what: &'static str,
+    },
 
     Load(Box<MemOp>),
     Store(Box<MemOp>),
@@ -162,8 +279,21 @@ pub(super) enum Ins {
     FragLoad(Box<FragOp>),
     FragStore(Box<FragOp>),
     Mma(Box<MmaOp>),
-    Exchange { kind: ShuffleKind, width: u32, v: Slot, by: Slot, n: u32, o: Slot, poison: bool },
-    Vote { kind: VoteKind, v: Slot, wide: bool, o: Slot },
+    Exchange {
+        kind: ShuffleKind,
+        width: u32,
+        v: Slot,
+        by: Slot,
+        n: u32,
+        o: Slot,
+        poison: bool,
+    },
+    Vote {
+        kind: VoteKind,
+        v: Slot,
+        wide: bool,
+        o: Slot,
+    },
     Atomic(Box<AtomicAt>),
     Guard(Box<GuardOp>),
     Assume(Slot),
@@ -171,7 +301,11 @@ pub(super) enum Ins {
     CopyAsync(Box<CopyOp>),
     Commit(u32),
     Wait(u32, u32),
-    CopyBulk { dst: Box<Block>, src: Box<Block>, bar: Box<BarAt> },
+    CopyBulk {
+        dst: Box<Block>,
+        src: Box<Block>,
+        bar: Box<BarAt>,
+    },
     BarInit(Box<BarAt>, Slot),
     BarExpect(Box<BarAt>, Slot),
     BarArrive(Box<BarAt>),
@@ -179,18 +313,45 @@ pub(super) enum Ins {
     Barrier(Level),
     FenceInit,
     FenceProxy,
-    MmaAsync { atom: AtomId, acc: Slot, var: VarId, a: Box<Block>, b: Box<Block> },
+    MmaAsync {
+        atom: AtomId,
+        acc: Slot,
+        var: VarId,
+        a: Box<Block>,
+        b: Box<Block>,
+    },
     MmaFence,
     MmaCommit,
     MmaWait(u32),
     /// The accumulator is read or written by the lanes.
-    AccUse { var: VarId, write: bool },
+    AccUse {
+        var: VarId,
+        write: bool,
+    },
 
-    If { cond: Slot, els: u32 },
-    Else { end: u32 },
+    If {
+        cond: Slot,
+        els: u32,
+    },
+    Else {
+        end: u32,
+    },
     EndIf,
-    ForInit { d: DType, var: Slot, lo: Slot, hi: Slot, step: Slot, exit: u32 },
-    ForNext { d: DType, var: Slot, hi: Slot, step: Slot, body: u32 },
+    ForInit {
+        d: DType,
+        var: Slot,
+        lo: Slot,
+        hi: Slot,
+        step: Slot,
+        exit: u32,
+    },
+    ForNext {
+        d: DType,
+        var: Slot,
+        hi: Slot,
+        step: Slot,
+        body: u32,
+    },
     /// Starts the roles, and ends the stream.
     Roles,
     End,

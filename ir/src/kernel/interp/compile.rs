@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use smallvec::SmallVec;
 
-use super::code::{
-    BarAt, Block, BufShape, CONST, CondAt, CopyOp, FragOp, Ins, Ix, MemOp, Program, RoleCode, SliceOp, Slot,
-};
+use super::code::{BarAt, Block, BufShape, CONST, CondAt, CopyOp, FragOp, Ins, Ix, MemOp, Program, RoleCode, SliceOp, Slot};
 use super::compile_expr::{Cx, elems, malformed};
 use super::{Args, FaultKind, Run, Stop};
 use crate::dtype::DType;
@@ -667,7 +665,11 @@ impl<'a> Compiler<'a> {
         self.no_poison(regs, n, "`each`");
         let a = &self.m.atoms[atom];
         let width = elems(&self.k.vars[val].ty);
-        if width == 0 || !n.is_multiple_of(width) || (width > 1 && width != a.each_width()) || !matches!(a.operand(o), Place2::PerLane { .. }) {
+        if width == 0
+            || !n.is_multiple_of(width)
+            || (width > 1 && width != a.each_width())
+            || !matches!(a.operand(o), Place2::PerLane { .. })
+        {
             return malformed(format!("`each` of {width} registers of `{}`", a.name));
         }
         let lanes = u32::from(a.lanes.max(1));

@@ -126,7 +126,11 @@ impl<'r, 'm> Mem<'r, 'm> {
                 }
                 seen.push((piece, at, bytes, unit, buf.shadow, writes));
             } else {
-                let lanes = if matches!(b.space, Space::Local) || (b.space == Space::Acc && k.class == Class::TileCore) { p.lanes as usize } else { 1 };
+                let lanes = if matches!(b.space, Space::Local) || (b.space == Space::Acc && k.class == Class::TileCore) {
+                    p.lanes as usize
+                } else {
+                    1
+                };
                 let per_lane = if lanes > 1 { bytes } else { 0 };
                 if let Some((base, off)) = b.alias {
                     let Some(Buf { loc: Loc::Chip { store, at, per_lane }, .. }) = bufs.get(base.index()).copied() else {
@@ -152,7 +156,17 @@ impl<'r, 'm> Mem<'r, 'm> {
             }
             bufs.push(buf);
         }
-        Ok(Mem { pieces, bufs, stores, watches, chip_watches, loaded: 0, stored: 0, agents: agents as u32, names: k.bufs.values().map(|b| b.name.clone()).collect() })
+        Ok(Mem {
+            pieces,
+            bufs,
+            stores,
+            watches,
+            chip_watches,
+            loaded: 0,
+            stored: 0,
+            agents: agents as u32,
+            names: k.bufs.values().map(|b| b.name.clone()).collect(),
+        })
     }
 
     /// On-chip memory as a new group finds it.

@@ -189,7 +189,9 @@ impl Shadow {
         if !Self::after_write(c, w) {
             return Err(Other::Write { group: c.write_group, agent: c.write_agent & !ATOMIC });
         }
-        if c.read_group == 0 || (c.read_group == w.group && c.read_agent != MANY && (c.read_agent == w.agent || w.knows(c.read_agent, c.read_clock))) {
+        if c.read_group == 0
+            || (c.read_group == w.group && c.read_agent != MANY && (c.read_agent == w.agent || w.knows(c.read_agent, c.read_clock)))
+        {
             (c.read_group, c.read_agent, c.read_clock) = (w.group, w.agent, w.clock);
         } else if c.read_group != w.group {
             c.read_group = MANY;

@@ -545,5 +545,16 @@ fn flip(b: &mut Bar) {
 fn spread(src: &Block, dst: &Block, cut: &[i64]) -> Vec<i64> {
     let mut long = src.len.iter().zip(cut).filter(|(n, _)| **n > 1).map(|(_, c)| *c);
     let none = cut.contains(&0);
-    dst.len.iter().map(|n| if none { 0 } else if *n > 1 { long.next().unwrap_or(i64::from(*n)) } else { 1 }).collect()
+    dst.len
+        .iter()
+        .map(|n| {
+            if none {
+                0
+            } else if *n > 1 {
+                long.next().unwrap_or(i64::from(*n))
+            } else {
+                1
+            }
+        })
+        .collect()
 }

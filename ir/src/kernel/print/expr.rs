@@ -135,9 +135,7 @@ impl Cx<'_> {
                 ];
                 call("insert", &parts)
             }
-            Op::Concat | Op::Dot4 => {
-                call(if x.op == Op::Concat { "concat" } else { "dot4" }, &[self.list(args, None)])
-            }
+            Op::Concat | Op::Dot4 => call(if x.op == Op::Concat { "concat" } else { "dot4" }, &[self.list(args, None)]),
             Op::Shufflev(list) => {
                 let t = any(0).then(|| self.exprs[args[0]].ty.clone());
                 let list: Vec<String> = list.iter().map(u16::to_string).collect();

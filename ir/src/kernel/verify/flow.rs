@@ -3,9 +3,7 @@
 
 use super::Verifier;
 use crate::entity::EntityId;
-use crate::kernel::{
-    Access, Block, Class, Cond, ExprId, Id, Level, Op, Operand, Place2, Rhs, ShuffleKind, Space, Stmt, StmtId, VarId,
-};
+use crate::kernel::{Access, Block, Class, Cond, ExprId, Id, Level, Op, Operand, Place2, Rhs, ShuffleKind, Space, Stmt, StmtId, VarId};
 
 /// For whom a value is the same.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +80,9 @@ impl Verifier<'_> {
             Rhs::Shuffle { kind: ShuffleKind::Idx, by, width, .. } if u32::from(*width) == self.k.launch.warp => {
                 self.of(*by, vars).max(Uniform::Warp)
             }
-            Rhs::Shuffle { v, .. } => self.of(*v, vars).max(if self.of(*v, vars) <= Uniform::Warp { Uniform::Launch } else { Uniform::Lane }),
+            Rhs::Shuffle { v, .. } => {
+                self.of(*v, vars).max(if self.of(*v, vars) <= Uniform::Warp { Uniform::Launch } else { Uniform::Lane })
+            }
             Rhs::Vote(..) => Uniform::Warp,
             Rhs::Guard { v, lo, hi, .. } => [v, lo, hi].map(|e| self.of(*e, vars)).into_iter().fold(Uniform::Launch, Uniform::max),
             Rhs::Map { body, .. } | Rhs::Scan { body, .. } => self.of(*body, vars),
@@ -160,7 +160,9 @@ impl Verifier<'_> {
                         self.need(u <= Uniform::Warp, || "operands that differ in the warp".into());
                     }
                 }
-                Stmt::MmaFence | Stmt::MmaCommit | Stmt::MmaWait(_) => self.stands(control, Uniform::Warp, "an order of asynchronous products"),
+                Stmt::MmaFence | Stmt::MmaCommit | Stmt::MmaWait(_) => {
+                    self.stands(control, Uniform::Warp, "an order of asynchronous products")
+                }
                 Stmt::FragStore { to, val, .. } => {
                     let lanes = match k.vars[val.var].ty {
                         crate::kernel::Ty::Frag(a, _) => k_lanes(self, a),
@@ -236,7 +238,9 @@ impl Verifier<'_> {
                 match (copy, commit, wait) {
                     (Some(_), None, _) => self.fault(format!("copies in queue `{name}` are never committed")),
                     (Some(_), _, None) => self.fault(format!("nobody waits for queue `{name}`")),
-                    (None, Some(_), _) | (None, _, Some(_)) => self.fault(format!("queue `{name}` is committed or waited for without copies")),
+                    (None, Some(_), _) | (None, _, Some(_)) => {
+                        self.fault(format!("queue `{name}` is committed or waited for without copies"))
+                    }
                     (Some(c), Some(m), _) if m < c => self.fault(format!("the last copies in queue `{name}` are not committed")),
                     _ => {}
                 }

@@ -216,7 +216,9 @@ impl Verifier<'_> {
                         let atom = &self.m.atoms[a];
                         let n = u32::from(v.ty.lanes().unwrap_or(0));
                         let ok = v.ty.elem() == Some(atom.dtype(o)) && (n == 1 || n == atom.each_width());
-                        self.need(ok, || format!("`{}` holds {} of {} neighbors, not {}", atom.name, atom.dtype(o), atom.each_width(), v.ty.show()));
+                        self.need(ok, || {
+                            format!("`{}` holds {} of {} neighbors, not {}", atom.name, atom.dtype(o), atom.each_width(), v.ty.show())
+                        });
                         copies = u64::from(atom.regs(o).unwrap_or(1) / n.max(1));
                     }
                     _ => self.fault("`each` goes over a fragment whose elements lanes hold"),
@@ -258,7 +260,8 @@ impl Verifier<'_> {
                 let long = |v: &[u32]| v.iter().copied().filter(|n| *n > 1).collect::<Vec<_>>();
                 self.need(src.len[..] == box_[..] && long(&dst.len) == long(&src.len), || "a bulk copy that is not the map's box".into());
                 let b = &k.bufs[dst.buf];
-                let fits = b.space == Space::Shared && (b.layout == Layout::Hw(swizzle) || (swizzle.row_bytes() == 0 && b.layout == Layout::Plain));
+                let fits = b.space == Space::Shared
+                    && (b.layout == Layout::Hw(swizzle) || (swizzle.row_bytes() == 0 && b.layout == Layout::Plain));
                 self.need(fits, || "the destination of a bulk copy is shared memory in the map's layout".into());
             }
             Stmt::BarInit(b, e) | Stmt::BarExpect(b, e) | Stmt::BarWait(b, e) => {
@@ -309,7 +312,9 @@ impl Verifier<'_> {
                 self.need(ok, || format!("no fragment of operand {} of `{}` on {class}", o.name(), at.name));
                 let warp = self.k.launch.warp.max(1);
                 let lanes = u32::from(at.lanes.max(1));
-                self.need(class != Class::Simt || lanes.is_multiple_of(warp), || format!("`{}` takes {lanes} lanes, a warp has {warp}", at.name));
+                self.need(class != Class::Simt || lanes.is_multiple_of(warp), || {
+                    format!("`{}` takes {lanes} lanes, a warp has {warp}", at.name)
+                });
             }
             Ty::Tile { dims, .. } => {
                 self.need(class == Class::TileCore, || format!("a tile on {class}"));
@@ -435,7 +440,9 @@ impl Verifier<'_> {
         };
         self.need(tile || order[0] != order[1], || "both dims of the block are one dim of the fragment".into());
         self.need(long == want, || format!("a block of {long:?} where `{}` has {want:?}", at.name));
-        self.need(self.k.bufs[a.buf].dtype == at.dtype(*o), || format!("elements of {} where `{}` has {}", self.k.bufs[a.buf].dtype, at.name, at.dtype(*o)));
+        self.need(self.k.bufs[a.buf].dtype == at.dtype(*o), || {
+            format!("elements of {} where `{}` has {}", self.k.bufs[a.buf].dtype, at.name, at.dtype(*o))
+        });
         self.need(tile == (via == Via::Tile), || format!("operand {} of `{}` does not move via {}", o.name(), at.name, via.name()));
     }
 
@@ -480,7 +487,11 @@ impl Verifier<'_> {
                         Ty::Frag(x, y) => (*x, *y) == (*atom, o),
                         Ty::Tile { dtype, dims, .. } => {
                             let [r, c] = o.dims().map(|d| u32::from(at.shape[d].max(1)));
-                            *dtype == at.dtype(o) && matches!(at.operand(o), Place2::Tile) && dims.len() == 2 && dims[0] % r == 0 && dims[1] % c == 0
+                            *dtype == at.dtype(o)
+                                && matches!(at.operand(o), Place2::Tile)
+                                && dims.len() == 2
+                                && dims[0] % r == 0
+                                && dims[1] % c == 0
                         }
                         _ => false,
                     };
