@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Cases as native code: compiled in this process, linked, loaded and run.
+
+use std::path::{Path, PathBuf};
+
+use portwright_cli::args::ErrorFormat;
+use portwright_cli::compile::{self, Options};
+use portwright_cli::model::Model;
+use portwright_cli::progress::Progress;
+use portwright_cli::{Cx, model};
+use portwright_ir::diag::Diags;
+use portwright_ir::graph::interp::Tensor;
+use portwright_passes::spec::Math;
+use portwright_runtime::load;
+use portwright_runtime::tensor::{Tensor as RunTensor, View};
+use portwright_targets::codegen::{Form, Workers};
+use portwright_targets::compile::{self as codegen, onnx_dtype};
+use portwright_targets::target;
+
+use crate::core::{self, Case, MACHINE, caps, class, show};
+use crate::snap;
+
+/// What a command has at hand, quiet.
+fn cx() -> Cx {
+    Cx { diags: Diags::new(), quiet: true, error_format: ErrorFormat::Text }
+}
+
+fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
+    let mut diags = Diags::new();
+    let machine = target::machine(id, cpu, &mut diags).map_err(|_| show(diags.all()))?;
+    let packer = target::machine("host", None, &mut diags).map_err(|_| show(diags.all()))?;
+    Ok(Options { machine, packer, math: Math::F32, workers: Workers::InProcess })
+}
+
+/// Compiles a text of Graph IR for a machine into `out`.
+pub fn bundle(graph: &Path, id: &str, out: &Path) -> Result<PathBuf, String> {
+    let mut cx = cx();
+    let o = options(id, None)?;
+    let m: Model = model::load(graph, &[], false, &mut cx).map_err(|_| show(cx.diags.all()))?;
+    compile::bundle(m, &o, out, false, &mut Progress::new(true), &mut cx).map_err(|_| show(cx.diags.all()))
+}
+
+/// A case compiled for the machine at hand gives what the Graph interpreter gives, at one thread and at three.
+pub fn runs(case: &Case) -> Result<(), String> {
+    let (g, e) = (case.graph()?, case.expect()?);
+    let inputs = e.inputs(&g)?;
+    let want = core::interpret(&g, &inputs)?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let at = bundle(case.path(), "host", &folder.path().join("case.pw"))?;
+    for threads in [1, 3] {
+        let got = run(&at, threads, &inputs).map_err(|m| format!("at {threads} threads: {m}"))?;
+        e.check(&got).map_err(|m| format!("against ONNX Runtime, at {threads} threads: {m}"))?;
+        e.agree(&want, &got).map_err(|m| format!("against the Graph interpreter, at {threads} threads: {m}"))?;
+    }
+    Ok(())
+}
+
+/// Loads a bundle and runs it once.
+fn run(bundle: &Path, threads: u32, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let loaded = load::Model::load(bundle, &load::Options { threads, ..Default::default() }).map_err(|e| e.to_string())?;
+    let mut session = loaded.open().map_err(|e| e.to_string())?;
+    let given = inputs.iter().map(|t| {
+        let dims: Vec<i64> = t.dims.iter().map(|&d| d as i64).collect();
+        RunTensor::new(onnx_dtype(t.dtype), &dims, t.bytes())
+    });
+    let given = given.collect::<Result<Vec<_>, _>>()?;
+    let views: Vec<View<'_>> = given.iter().map(RunTensor::view).collect();
+    let results = session.run(&views).map_err(|e| e.to_string())?;
+    let back = results.iter().map(|v| {
+        let dtype = portwright_cli::values::dtype_of(v.dtype)?;
+        Tensor::new(dtype, v.dims.iter().map(|&d| d as usize).collect(), v.data.to_vec())
+    });
+    back.collect::<Option<Vec<_>>>().ok_or_else(|| "an output is no tensor of numbers".to_owned())
+}
+
+/// Emitted text of a case is as it was reviewed: a raw file that LLVM's own tools read.
+pub fn emitted(case: &Case, stage: &str) -> Result<(), String> {
+    let mut cx = cx();
+    let o = options("x86-64", Some(MACHINE))?;
+    let c = compile::lower(case.graph()?, &o, None, &mut cx).map_err(|_| show(cx.diags.all()))?;
+    let (form, extension) = if stage == "asm" { (Some(Form::Assembly), "s") } else { (None, "mlir") };
+    let settings = codegen::Options { workers: Workers::InProcess, ..Default::default() };
+    let text = codegen::text(&c.main.module, &c.main.plan, &o.machine, &settings, form, &mut cx.diags).map_err(|_| show(cx.diags.all()))?;
+    snap::raw("core", &format!("{}.{stage}", case.name), extension, text.into_bytes())
+}
+
+/// The machine of the snapshots is that of the target.
+pub fn machine_is_the_targets() -> Result<(), String> {
+    let m = options("x86-64", Some(MACHINE))?.machine;
+    if m.class == class() && m.caps == caps() {
+        return Ok(());
+    }
+    Err(format!("{MACHINE} of the target is {:?} {:?}: say so in `core::class` and `core::caps`", m.class, m.caps))
+}
