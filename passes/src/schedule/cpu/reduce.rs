@@ -182,7 +182,7 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                 let accs: Vec<Reg> = now
                     .iter()
                     .map(|n| {
-                        let d = eval.dtype(n.operands[0]);
+                        let d = acc_dtype(reduce_op(n), eval.dtype(n.operands[0]));
                         k.var("acc", identity(reduce_op(n), d).typed(&Ty::Scalar(d)).splat(width))
                     })
                     .collect();
@@ -194,7 +194,8 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                         if let Some((_, row)) = keep.iter().find(|(kv, _)| *kv == v) {
                             eval.store(k, *row, &coords[coords.len() - 1..], guard, &x)?;
                         }
-                        let d = eval.dtype(v);
+                        let d = acc_dtype(op, eval.dtype(v));
+                        let x = if d == eval.dtype(v) { x } else { x.cast(d) };
                         let x = match eval.mask(k, guard)? {
                             Some(m) => m.select(x, identity(op, d).typed(&Ty::Scalar(d)).splat(width)),
                             None => x,
@@ -204,9 +205,11 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                     Ok(())
                 })?;
                 for (n, acc) in now.iter().zip(&accs) {
-                    let (d, op) = (eval.dtype(n.operands[0]), reduce_op(n));
+                    let (from, op) = (eval.dtype(n.operands[0]), reduce_op(n));
+                    let d = acc_dtype(op, from);
                     let s = across(k, op, d, &acc.get(), width);
                     let s = divide(k, op, d, s, &count);
+                    let s = if d == from { s } else { s.cast(from) };
                     let s = k.let_(op.name(), s);
                     done.push((n.results[0], s));
                 }
@@ -243,6 +246,11 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
     stop?;
     let cost = (TASK_ELEMS / 4) as u32 * (1 + cx.region.len() as u32 / 4);
     Ok(finish(b, grid, cost))
+}
+
+/// Dtype in which a reduction is formed: the mean of integers is that of their exact sum.
+fn acc_dtype(op: ReduceOp, d: DType) -> DType {
+    if super::collapse::divides(op) && d.is_int() && d != DType::U64 { DType::I64 } else { d }
 }
 
 fn reduce_op(n: &Node) -> ReduceOp {
@@ -359,11 +367,13 @@ fn columns(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> 
             let value = match &root.op {
                 Op::ArgReduce { op, last, .. } => arg_reduce(k, eval, x, axes[0] as usize, *op, *last, &inner, guard)?,
                 _ => {
-                    let (op, d) = (reduce_op(root), eval.dtype(x));
+                    let (op, from) = (reduce_op(root), eval.dtype(x));
+                    let d = acc_dtype(op, from);
                     let acc = k.var("acc", identity(op, d).typed(&Ty::Scalar(d)).splat(width));
                     over(k, eval, &axes, &reduced, &mut inner, &mut |k, eval, at| {
                         let v = eval.value(k, x, at, guard)?;
                         let v = eval.widen(&v);
+                        let v = if d == from { v } else { v.cast(d) };
                         k.set(&acc, combine(op, d, &acc.get(), &v));
                         Ok(())
                     })?;
@@ -377,6 +387,7 @@ fn columns(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> 
                     } else {
                         s
                     };
+                    let s = if d == from { s } else { s.cast(from) };
                     k.let_(op.name(), s)
                 }
             };
@@ -449,8 +460,12 @@ fn arg_reduce(
                 (ArgOp::Min, false) => v.lt(&b),
                 (ArgOp::Min, true) => v.le(&b),
             };
-            // NaN is taken as extreme, as the reference does: the first one stays.
-            let better = if d.is_float() { (better | v.differs(&v)) & b.equals(&b) } else { better };
+            // NaN is the extreme of both; among equals, which NaN are, the first stays or the last wins.
+            let better = match (d.is_float(), last) {
+                (true, false) => (better | v.differs(&v)) & b.equals(&b),
+                (true, true) => (better & b.equals(&b)) | v.differs(&v),
+                (false, _) => better,
+            };
             let better = k.let_("better", better);
             k.set(&best, better.select(&v, &b));
             k.set(&at, better.select(&j, at.get()));
