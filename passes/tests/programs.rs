@@ -66,19 +66,25 @@ fn read_cases() -> Vec<Case> {
     let mut files: Vec<_> = std::fs::read_dir(&dir).expect("the cases are there").flatten().map(|e| e.path()).collect();
     files.retain(|p| p.extension().is_some_and(|e| e == "graph"));
     files.sort();
-    let mut out = Vec::new();
+    let (mut out, mut faults) = (Vec::new(), String::new());
     for f in files {
         let stem = f.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         let text = std::fs::read_to_string(&f).expect("a case can be read");
         for part in text.split("\n----\n") {
-            out.push(read_case(&stem, part));
+            match text::parse(part) {
+                Ok(g) => out.push(read_case(&stem, part, g)),
+                Err(list) => {
+                    let first = part.lines().find(|l| l.starts_with("graph")).unwrap_or("");
+                    list.iter().for_each(|d| faults += &format!("{stem}: {first}: {}\n", d.message));
+                }
+            }
         }
     }
+    assert!(faults.is_empty(), "cases that are no graphs:\n{faults}");
     out
 }
 
-fn read_case(stem: &str, part: &str) -> Case {
-    let graph = text::parse(part).unwrap_or_else(|d| panic!("{stem}: {d:#?}\n{part}"));
+fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
     let name = format!("{stem}/{}", graph.name);
     let mut c = Case {
         name,
