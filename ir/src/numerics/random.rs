@@ -44,7 +44,7 @@ pub fn uniform(dtype: DType, low: u64, high: u64, seed: u64, index: u64) -> u64 
 pub fn seeded_bytes(seed: u64, dtype: DType, dims: &[i64]) -> Option<Vec<u8>> {
     let n = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))?;
     usize::try_from(dtype.bytes_for(n)?).ok().filter(|&b| b <= isize::MAX as usize)?;
-    let key = mix(seed ^ 0x5eed_0f_4e19_u64);
+    let key = mix(seed ^ 0x5e_ed0f_4e19);
     let draw = |i: u64| mix(key.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     match dtype {
         DType::Str => None,

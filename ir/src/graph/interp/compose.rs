@@ -179,14 +179,14 @@ impl Recurrence {
         Ok(Recurrence { steps, batch, input, hidden, gates, directions, x, w, r, bias })
     }
     /// Row `j` of gate `g` times the input of a step, with its bias.
-    fn from_input(&self, d: usize, g: usize, j: usize, t: usize, b: usize) -> f64 {
+    fn input_part(&self, d: usize, g: usize, j: usize, t: usize, b: usize) -> f64 {
         let row = g * self.hidden + j;
         let w = &self.w[(d * self.gates * self.hidden + row) * self.input..][..self.input];
         let x = &self.x[(t * self.batch + b) * self.input..][..self.input];
         dot(w, x) + self.bias[d * 2 * self.gates * self.hidden + row]
     }
     /// Row `j` of gate `g` times a state, with its bias.
-    fn from_state(&self, d: usize, g: usize, j: usize, state: &[f64]) -> f64 {
+    fn state_part(&self, d: usize, g: usize, j: usize, state: &[f64]) -> f64 {
         let row = g * self.hidden + j;
         let r = &self.r[(d * self.gates * self.hidden + row) * self.hidden..][..self.hidden];
         dot(r, state) + self.bias[(d * 2 + 1) * self.gates * self.hidden + row]
@@ -233,12 +233,12 @@ pub(super) fn lstm(operands: &[&Tensor], direction: Direction) -> Result<Vec<Ten
     let mut states = vec![h0.to_f64(), c0.to_f64()];
     let y = r.run(direction, &mut states, |d, t, b, state| {
         let before = state[0].clone();
-        for j in 0..r.hidden {
-            let gate = |g: usize| r.from_input(d, g, j, t, b) + r.from_state(d, g, j, &before);
+        let (hidden, cells) = state.split_at_mut(1);
+        for (j, (h, cell)) in hidden[0].iter_mut().zip(&mut cells[0]).enumerate() {
+            let gate = |g: usize| r.input_part(d, g, j, t, b) + r.state_part(d, g, j, &before);
             let (i, o, f, c) = (sigmoid(gate(0)), sigmoid(gate(1)), sigmoid(gate(2)), libm::tanh(gate(3)));
-            let cell = f * state[1][j] + i * c;
-            state[1][j] = cell;
-            state[0][j] = o * libm::tanh(cell);
+            *cell = f * *cell + i * c;
+            *h = o * libm::tanh(*cell);
         }
     });
     Ok(recurrent_results(&r, x.dtype, &y, &states))
@@ -250,12 +250,12 @@ pub(super) fn gru(operands: &[&Tensor], direction: Direction, linear_before_rese
     let mut states = vec![h0.to_f64()];
     let y = r.run(direction, &mut states, |d, t, b, state| {
         let before = state[0].clone();
-        let gate = |g: usize, j: usize| sigmoid(r.from_input(d, g, j, t, b) + r.from_state(d, g, j, &before));
+        let gate = |g: usize, j: usize| sigmoid(r.input_part(d, g, j, t, b) + r.state_part(d, g, j, &before));
         let reset: Vec<f64> = (0..r.hidden).map(|j| gate(1, j)).collect();
         let faded: Vec<f64> = reset.iter().zip(&before).map(|(r, h)| r * h).collect();
         for j in 0..r.hidden {
-            let from_state = if linear_before_reset { reset[j] * r.from_state(d, 2, j, &before) } else { r.from_state(d, 2, j, &faded) };
-            let new = libm::tanh(r.from_input(d, 2, j, t, b) + from_state);
+            let recurrent = if linear_before_reset { reset[j] * r.state_part(d, 2, j, &before) } else { r.state_part(d, 2, j, &faded) };
+            let new = libm::tanh(r.input_part(d, 2, j, t, b) + recurrent);
             let z = gate(0, j);
             state[0][j] = (1.0 - z) * new + z * before[j];
         }

@@ -174,7 +174,7 @@ pub(super) fn conv(x: &Tensor, w: &Tensor, strides: &[i64], dilations: &[i64], p
         || w.rank() != x.rank()
         || x.dtype != w.dtype
         || w.dims[1].checked_mul(groups) != Some(x.dims[1])
-        || w.dims[0] % groups != 0
+        || !w.dims[0].is_multiple_of(groups)
     {
         return Err(mismatch());
     }

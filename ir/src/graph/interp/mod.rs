@@ -105,7 +105,7 @@ pub fn run(g: &Graph, inputs: &[Tensor], opts: &Options) -> Result<Vec<Tensor>, 
 /// As [`run`].
 pub fn run_with(g: &Graph, inputs: &[Tensor], opts: &Options, see: &mut dyn FnMut(NodeId, &[Tensor])) -> Result<Vec<Tensor>, RunError> {
     let mut bound = Bindings::new(opts.symbols.clone());
-    for (name, _) in &opts.symbols {
+    for name in opts.symbols.keys() {
         bound.check_range(g, name).map_err(|f| f.at(name.to_string()))?;
     }
     let mut m = Machine { opts, live: 0, plans: HashMap::new() };
