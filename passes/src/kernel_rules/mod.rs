@@ -4,6 +4,12 @@
 //! Emitters are printers; a rule is the only place where something is emulated. Each rule keeps the meaning, which the
 //! interpreter of Kernel IR checks.
 
+mod expand;
+mod floats;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
 use portwright_ir::kernel::Module;
 
 /// What a machine does with single instructions, as far as rules ask.
@@ -34,6 +40,9 @@ impl std::fmt::Debug for KernelRule {
 
 /// Every rule, in the order in which they run.
 pub const RULES: &[KernelRule] = &[
+    KernelRule { name: "emulate-small-floats", run: floats::run },
+    KernelRule { name: "expand-math", run: expand::run },
+    KernelRule { name: "emulate-fma", run: expand::fma },
 ];
 
 /// Runs every rule.

@@ -125,7 +125,8 @@ impl Target for X86_64 {
     /// `NAME`, or `NAME+feature-feature`.
     fn machine(&self, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine> {
         let text = cpu.unwrap_or(SPEC.cpus[0]);
-        let cut = text.find("+").or_else(|| text.rfind("-").filter(|i| useful(&text[i + 1..]))).unwrap_or(text.len());
+        let minus = || text.match_indices('-').map(|(i, _)| i).find(|i| useful(&text[i + 1..]));
+        let cut = text.find('+').or_else(minus).unwrap_or(text.len());
         let (name, changes) = text.split_at(cut);
         let (mut set, l1, l2) = if name == "host" {
             match host::detect() {

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Rules against the interpreter's own functions, which round the f64 value once.
+
+use std::fmt::Write;
+
+use portwright_ir::dtype::DType;
+use portwright_ir::kernel::interp::{Args, Memory, RunOptions, run};
+use portwright_ir::kernel::{KernelId, Module, parse_module};
+use portwright_ir::entity::EntityId;
+use portwright_ir::numerics::{decode_f64, encode_f64};
+
+use super::*;
+
+const CAPS: KernelCaps = KernelCaps { masked_bits: &[], fma: true, f16_convert: false };
+
+/// A kernel that stores `expr` of `x` (and `y`) for `n` elements.
+fn kernel(expr: &str, from: DType, to: DType, n: usize, two: bool) -> Module {
+    let mut t = String::from("kernel k class cpu\n");
+    let _ = writeln!(t, "  param x: ro {from}[{n}]");
+    if two {
+        let _ = writeln!(t, "  param y: ro {from}[{n}]");
+    }
+    let _ = writeln!(t, "  param z: wo {to}[{n}]\n  launch grid(1)\n{{\n  for i in 0..{n} {{\n    let a: {from} = load x[i]");
+    if two {
+        let _ = writeln!(t, "    let b: {from} = load y[i]");
+    }
+    let _ = writeln!(t, "    store z[i] = {expr}\n  }}\n}}");
+    parse_module(&t).unwrap_or_else(|e| panic!("{e:?}\n{t}"))
+}
+
+fn bytes(d: DType, v: &[u64]) -> Vec<u8> {
+    let size = d.bytes().unwrap() as usize;
+    v.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec()).collect()
+}
+
+fn execute(m: &Module, inputs: &[Vec<u8>], to: DType, n: usize) -> Vec<u64> {
+    let size = to.bytes().unwrap() as usize;
+    let mut out = vec![0u8; n * size];
+    let mut memory: Vec<Memory<'_>> = inputs.iter().map(|b| Memory::Ro(b)).collect();
+    memory.push(Memory::Rw(&mut out));
+    let args = Args { bufs: (0..memory.len()).map(|i| (i, 0)).collect(), ..Args::default() };
+    run(m, KernelId::new(0), &mut memory, &args, &RunOptions::default()).unwrap_or_else(|f| panic!("{f}"));
+    drop(memory);
+    out.chunks_exact(size).map(|c| c.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b))).collect()
+}
+
+fn ulp(d: DType, a: u64, b: u64) -> u64 {
+    let (x, y) = (decode_f64(d, a), decode_f64(d, b));
+    if x.is_nan() || y.is_nan() {
+        return if x.is_nan() && y.is_nan() { 0 } else { u64::MAX };
+    }
+    let sign = 1u64 << (d.bits() - 1);
+    let order = |v: u64| if v & sign != 0 { -((v & !sign) as i128) } else { v as i128 };
+    if a != b && x == 0.0 && y == 0.0 { u64::MAX } else { (order(a) - order(b)).unsigned_abs() as u64 }
+}
+
+/// Numbers of every magnitude and sign, special ones first.
+fn samples(d: DType, n: usize) -> Vec<u64> {
+    let special = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 88.72, 89.5, -87.4, -103.9, -104.5, 1e-45, 1e-39];
+    let more = [709.7, 710.1, -708.5, -745.2, 0.785398, 1.5707964, 3.1415927, 1e10, 1e22, 3.3e38, -0.99999994, 1.0000001, 0.41421, 1e-300];
+    let mut out: Vec<u64> = special.iter().chain(&more).map(|v| encode_f64(d, *v, false)).collect();
+    let mut x = 0x9E37_79B9_7F4A_7C15u64;
+    while out.len() < n {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        // Half over all bit patterns, half over the range in which functions do most of their work.
+        let v = if x & 1 == 0 { x >> 3 } else { encode_f64(d, ((x >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 40.0, false) };
+        out.push(v & if d.bits() == 64 { u64::MAX } else { (1 << d.bits()) - 1 });
+    }
+    out
+}
+
+fn check(expr: &str, from: DType, to: DType, two: bool, n: usize, limit: u64, caps: &KernelCaps) {
+    let plain = kernel(expr, from, to, n, two);
+    let mut legal = plain.clone();
+    assert!(RULES.iter().fold(false, |c, r| (r.run)(&mut legal, caps) | c), "{expr}: no rule fired");
+    assert!(!RULES.iter().fold(false, |c, r| (r.run)(&mut legal, caps) | c), "{expr}: the rules do not come to an end");
+    let x = samples(from, n);
+    let mut inputs = vec![bytes(from, &x)];
+    let mut y = x.clone();
+    if two {
+        y.rotate_right(7);
+        y[..40].copy_from_slice(&x[..40]);
+        inputs.push(bytes(from, &y));
+    }
+    let (want, got) = (execute(&plain, &inputs, to, n), execute(&legal, &inputs, to, n));
+    let mut worst = (0, 0);
+    for i in 0..n {
+        worst = worst.max((ulp(to, want[i], got[i]), i));
+    }
+    let i = worst.1;
+    let show = |d: DType, v: u64| format!("{:e} ({v:#x})", decode_f64(d, v));
+    assert!(
+        worst.0 <= limit,
+        "{expr} of {from}: {} ulp at {} {}: {}, not {}",
+        worst.0,
+        show(from, x[i]),
+        if two { show(from, y[i]) } else { String::new() },
+        show(to, got[i]),
+        show(to, want[i])
+    );
+}
+
+#[test]
+fn functions_of_f32_are_within_two_ulp() {
+    for f in ["exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh"] {
+        check(&format!("{f}(a)"), DType::F32, DType::F32, false, 60_000, 2, &CAPS);
+    }
+    for f in ["asinh", "acosh", "atanh", "erf"] {
+        check(&format!("{f}(a)"), DType::F32, DType::F32, false, 60_000, 2, &CAPS);
+    }
+    for f in ["pow", "atan2", "trem"] {
+        check(&format!("{f}(a, b)"), DType::F32, DType::F32, true, 30_000, 2, &CAPS);
+    }
+}
+
+#[test]
+fn functions_of_f64_are_within_a_few_ulp() {
+    for (f, limit) in [("exp", 2), ("exp2", 2), ("expm1", 4), ("log", 3), ("log2", 3), ("log1p", 4), ("asin", 3), ("acos", 3), ("atan", 3)] {
+        check(&format!("{f}(a)"), DType::F64, DType::F64, false, 20_000, limit, &CAPS);
+    }
+    for (f, limit) in [("sinh", 5), ("cosh", 5), ("tanh", 5), ("asinh", 5), ("acosh", 5), ("atanh", 5), ("erf", 3)] {
+        check(&format!("{f}(a)"), DType::F64, DType::F64, false, 20_000, limit, &CAPS);
+    }
+    check("atan2(a, b)", DType::F64, DType::F64, true, 20_000, 4, &CAPS);
+}
+
+#[test]
+fn small_floats_are_those_of_the_interpreter() {
+    let small = [DType::F16, DType::BF16, DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F8E8M0, DType::F6E2M3, DType::F6E3M2];
+    for d in small {
+        for op in ["cast", "cast_sat"] {
+            check(&format!("{op}<{d}>(a)"), DType::F32, d, false, 20_000, 0, &CAPS);
+            check(&format!("{op}<{d}>(a)"), DType::F64, d, false, 20_000, 0, &CAPS);
+        }
+        let n = 1usize << d.bits();
+        if d != DType::BF16 {
+            check("cast<f32>(a)", d, DType::F32, false, n.min(70_000), 0, &CAPS);
+        }
+    }
+    for d in [DType::F16, DType::BF16, DType::F8E5M2] {
+        check("a + b", d, d, true, 20_000, 0, &CAPS);
+        check("max(a, b) * a", d, d, true, 20_000, 0, &CAPS);
+        check("fma(a, b, a)", d, d, true, 20_000, 0, &CAPS);
+        check("sqrt(a)", d, d, false, 20_000, 0, &CAPS);
+    }
+}
+
+#[test]
+fn fused_multiply_add_without_the_instruction() {
+    let caps = KernelCaps { fma: false, ..CAPS };
+    check("fma(a, b, a)", DType::F32, DType::F32, true, 20_000, 0, &caps);
+}
