@@ -276,6 +276,8 @@ impl Graph {
             Op::Bind { symbols } => symbols.clone(),
             Op::NonZero { count } => vec![count.clone()],
             Op::Loop { trips, .. } => vec![trips.clone()],
+            // What its body finds, a fusion finds.
+            Op::Fusion { .. } => regions.iter().flat_map(|r| r.symbol_nodes.keys().cloned()).collect(),
             _ => Vec::new(),
         };
         let node = Node { op, operands: operands.to_vec(), results: Vec::new(), regions, origin, seq };

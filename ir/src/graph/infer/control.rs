@@ -112,6 +112,6 @@ impl<'a> Cx<'a> {
         self.region_count(1)?;
         let body = &self.regions[0];
         self.region_inputs(body, self.operands)?;
-        Ok(self.output_types(body)?.into_iter().cloned().collect())
+        Ok(body.outputs().iter().map(|o| body.ty(o.value).clone()).collect())
     }
 }

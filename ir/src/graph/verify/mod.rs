@@ -270,11 +270,16 @@ impl Verifier {
         if expected != found {
             self.report_node(g, n, Code::INTERNAL, format!("the index of users does not agree with the operands of `{word}`"));
         }
-        let defined: &[SymName] = match &node.op {
-            Op::Bind { symbols } => symbols,
-            Op::NonZero { count } => std::slice::from_ref(count),
-            Op::Loop { trips, .. } => std::slice::from_ref(trips),
-            _ => &[],
+        let defined: Vec<&SymName> = match &node.op {
+            Op::Bind { symbols } => symbols.iter().collect(),
+            Op::NonZero { count } => vec![count],
+            Op::Loop { trips, .. } => vec![trips],
+            Op::Fusion { .. } => {
+                let mut inner: Vec<&SymName> = node.regions.iter().flat_map(|r| r.symbol_nodes.keys()).collect();
+                inner.sort();
+                inner
+            }
+            _ => Vec::new(),
         };
         for s in defined {
             if g.symbol_definer(s) != Some(n) {
