@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod faults;
 mod mutation;
 mod run;
 mod text;

@@ -54,3 +54,31 @@ fn mutated_text_never_panics() {
     let deep = format!("fn f(v: f32) -> f32 {{ ret {}v{} }}", "(".repeat(5000), ")".repeat(5000));
     assert!(parse_module(&deep).unwrap_err().message.contains("deep"));
 }
+
+#[test]
+fn examples_of_the_document_are_kernels() {
+    let doc = include_str!("../../../../docs/KERNEL_IR.md");
+    let mut count = 0;
+    for part in doc.split("```kir\n").skip(1) {
+        let text = part.split("```").next().unwrap();
+        let m = parse_module(text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(print_module(&m).trim(), text.trim());
+        for k in m.kernels.keys() {
+            super::verify(&m, k, &super::Limits::default()).unwrap();
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn errors_have_positions() {
+    let at = |text: &str| parse_module(text).map(|_| ()).map_err(|e| (e.line, e.column, e.message)).unwrap_err();
+    let (line, column, message) = at("kernel k class cpu\n  param x: ro f32[N]\n{}");
+    assert_eq!((line, column, message.as_str()), (2, 19, "no symbol `N`"));
+    let (line, _, message) = at("kernel k class cpu {\n  let a: f32 = 1.0\n  let b: f64 = a\n  let c = a + missing\n}");
+    assert_eq!((line, message.as_str()), (4, "no variable or symbol `missing`"));
+    assert_eq!(at("fn f(v: f32) -> f32 {").2, "expected `ret`, not the end of the text");
+    assert_eq!(at("kernel k class cpu { let x: i32 = 3000000000 }").2, "3000000000: it does not fit i32");
+    assert_eq!(at("kernel k class cpu { let x: f32x4 = 1.0 }").2, "a number is no f32x4; use splat");
+}
