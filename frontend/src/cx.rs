@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::fault::Fault;
 use crate::import::Importer;
-use crate::model::{AttrValue, GraphDef, NodeDef, TensorDef, dtype_of};
+use crate::model::{AttrValue, GraphDef, NodeDef, TensorData, TensorDef, dtype_of};
 use crate::scope::{Env, Frame, Slot};
 
 /// Result of importing, or of a step of it.
@@ -436,6 +436,22 @@ impl<'m> Cx<'_, 'm> {
             values.iter().map(|v| if dtype.is_float() { Scalar::from_f64(dtype, *v) } else { Scalar::from_i64(dtype, *v as i64) }.bits);
         let value = Literal::from_bits(dtype, dims, bits).ok_or_else(|| Fault::new(Code::BAD_TENSOR, "numbers do not fit their dims"))?;
         self.add(Op::Const { value }, &[])
+    }
+    /// f32 numbers as a constant tensor: a weight unless it is a single number.
+    pub fn table_f32(&mut self, dims: &[i64], values: &[f32]) -> Res<ValueId> {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.table(1, dims, bytes)
+    }
+    /// i64 numbers as a constant tensor.
+    pub fn table_i64(&mut self, dims: &[i64], values: &[i64]) -> Res<ValueId> {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.table(7, dims, bytes)
+    }
+    fn table(&mut self, elem: i32, dims: &[i64], bytes: Vec<u8>) -> Res<ValueId> {
+        let name = format!("{}.table", self.path);
+        let t = TensorDef { name: String::new(), elem, dims: dims.to_vec(), data: TensorData::Bytes(Arc::new(bytes)) };
+        let origin = Origin::path(self.path.clone());
+        self.imp.constant(&t, &name, origin)
     }
     /// Shape arithmetic as an i64 tensor.
     pub fn dims_value(&mut self, values: Vec<SymExpr>) -> Res<ValueId> {

@@ -323,3 +323,37 @@ fn scan<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
     }
     Ok(slots)
 }
+
+/// A loop of `n` trips that an importer makes: `f` gets the iteration, the states and `xs` (values from outside) and returns the new states
+/// and what each trip adds to the scanned results. Returns the last states, then the scanned results with a first dim of `n`.
+pub fn loop_of<'m>(
+    cx: &mut Cx<'_, 'm>,
+    n: &SymExpr,
+    states: &[ValueId],
+    xs: &[ValueId],
+    f: impl FnOnce(&mut Cx<'_, 'm>, ValueId, &[ValueId], &[ValueId]) -> Res<(Vec<ValueId>, Vec<ValueId>)>,
+) -> Res<Vec<ValueId>> {
+    let mut own =
+        vec![("iteration".to_string(), TensorType::fixed(DType::I64, &[])), ("condition".to_string(), TensorType::fixed(DType::Bool, &[]))];
+    own.extend(states.iter().enumerate().map(|(i, &v)| (format!("state_{i}"), cx.ty(v).clone())));
+    let prefix = format!("{}.body", cx.path);
+    let (from, to) = (cx.imp.frames.len() - 1, cx.imp.frames.len());
+    let r = region(cx, &own, &[], &prefix, |cx, values| {
+        let inside: Vec<ValueId> = xs.iter().map(|&x| lift(&mut cx.imp.frames, from, to, x)).collect();
+        let (states, scanned) = f(cx, values[0], &values[2..], &inside)?;
+        let go = truth(cx, true)?;
+        Ok([go].into_iter().chain(states).chain(scanned).collect())
+    })?;
+    let (trip, go) = (cx.dim_value(n.clone())?, truth(cx, true)?);
+    let trips = cx.fresh("trips", SymSource::Result);
+    let trips = trips.as_sym().cloned().ok_or_else(|| Fault::form("the number of trips cannot be given"))?;
+    let operands: Vec<ValueId> = [trip, go].into_iter().chain(states.iter().copied()).chain(r.captures).collect();
+    let mut results = cx.add_regions(Op::Loop { carried: states.len() as u32, trips }, &operands, vec![r.graph])?;
+    for v in results.iter_mut().skip(states.len()) {
+        // The number of trips is known here.
+        let mut dims = cx.dims(*v);
+        dims[0] = n.clone();
+        *v = cx.reshape(*v, dims)?;
+    }
+    Ok(results)
+}

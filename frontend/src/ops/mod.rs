@@ -13,12 +13,16 @@ use crate::scope::Slot;
 
 mod activation;
 mod attention;
+mod cell;
 mod contrib;
 mod control;
 mod conv;
+mod detect;
 mod elementwise;
 mod gather;
+mod loss;
 mod matmul;
+mod ml;
 mod movement;
 mod norm;
 mod pool;
@@ -27,8 +31,11 @@ mod random;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod sequence;
 mod shape;
+mod signal;
+mod state;
 
 /// Imports one node.
 pub type Import = for<'a, 'b, 'm> fn(&'a mut Cx<'b, 'm>) -> Res<Vec<Slot>>;
@@ -61,7 +68,9 @@ const FAMILIES: &[&[Entry]] = &[
     control::TABLE,
     conv::TABLE,
     elementwise::TABLE,
+    detect::TABLE,
     gather::TABLE,
+    loss::TABLE,
     matmul::TABLE,
     movement::TABLE,
     norm::TABLE,
@@ -71,8 +80,11 @@ const FAMILIES: &[&[Entry]] = &[
     recurrent::TABLE,
     reduce::TABLE,
     resize::TABLE,
+    sample::TABLE,
     sequence::TABLE,
     shape::TABLE,
+    signal::TABLE,
+    state::TABLE,
 ];
 
 /// The importer of an operator; the default domain is the empty text.
@@ -82,7 +94,9 @@ pub fn find(domain: &str, op: &str) -> Option<&'static Entry> {
         let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
-        default.chain(contrib::TABLE.iter().map(|e| (("com.microsoft", e.op), e))).chain(stray).collect()
+        let domains = [("com.microsoft", contrib::TABLE), ("ai.onnx.ml", ml::TABLE), ("ai.onnx.preview.training", loss::TRAINING)];
+        let named = domains.into_iter().flat_map(|(d, t)| t.iter().map(move |e| ((d, e.op), e)));
+        default.chain(named).chain(stray).collect()
     });
     table.get(&(domain, op)).copied()
 }
