@@ -173,7 +173,9 @@ impl Machine<'_> {
         let fault = |fault, message| Err(RunError { path: String::new(), message, code: Code::RUN_FAILED, fault: Some(fault) });
         match usize::try_from(v) {
             Err(_) => fault(Fault::NegativeSize, format!("{what} is {v}")),
-            Ok(n) if n as u64 > self.opts.max_bytes => fault(Fault::Overflow, format!("{what} is {v}, the limit is {}", self.opts.max_bytes)),
+            Ok(n) if n as u64 > self.opts.max_bytes => {
+                fault(Fault::Overflow, format!("{what} is {v}, the limit is {}", self.opts.max_bytes))
+            }
             Ok(n) => Ok(n),
         }
     }
@@ -337,10 +339,7 @@ impl Machine<'_> {
             Stmt::Copy { to, from } => {
                 let (src, dst) = (self.locate(*from)?, self.locate(*to)?);
                 if (src.dtype, src.bytes) != (dst.dtype, dst.bytes) {
-                    return Err(broken(format!(
-                        "copy of {} bytes of {} onto {} bytes of {}",
-                        src.bytes, src.dtype, dst.bytes, dst.dtype
-                    )));
+                    return Err(broken(format!("copy of {} bytes of {} onto {} bytes of {}", src.bytes, src.dtype, dst.bytes, dst.dtype)));
                 }
                 let data = self.bytes(&src).to_vec();
                 self.bytes_mut(&dst)?.copy_from_slice(&data);
@@ -412,11 +411,8 @@ impl Machine<'_> {
         let mut places: Vec<Place> = located.iter().map(|b| b.place).collect();
         places.sort_unstable();
         places.dedup();
-        let args = Args {
-            bufs: located.iter().map(|b| (places.binary_search(&b.place).unwrap_or(0), b.at)).collect(),
-            syms,
-            scalars: bits,
-        };
+        let args =
+            Args { bufs: located.iter().map(|b| (places.binary_search(&b.place).unwrap_or(0), b.at)).collect(), syms, scalars: bits };
         let mut memory: Vec<Option<Memory<'_>>> = places.iter().map(|_| None).collect();
         let at = |p: Place| places.binary_search(&p).ok();
         for (i, t) in self.inputs.iter().enumerate() {

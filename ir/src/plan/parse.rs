@@ -22,14 +22,8 @@ type Read<T> = Result<T, SyntaxError>;
 /// # Errors
 /// `E0303` for each line that is no plan, the first 50 of them; each message begins with `LINE:COLUMN: `.
 pub fn parse(text: &str, kernel: &dyn Fn(&str) -> Option<usize>) -> Result<HostPlan, Vec<Diagnostic>> {
-    let mut p = Parser {
-        c: Cursor::new(text),
-        kernel,
-        plan: HostPlan::default(),
-        origins: HashMap::new(),
-        faults: Vec::new(),
-        later: Vec::new(),
-    };
+    let mut p =
+        Parser { c: Cursor::new(text), kernel, plan: HostPlan::default(), origins: HashMap::new(), faults: Vec::new(), later: Vec::new() };
     match p.header() {
         Ok(()) => {
             p.plan.body = p.block(false);
@@ -286,8 +280,7 @@ impl Parser<'_> {
     fn stmt(&mut self) -> Read<Stmt> {
         let t = self.c.peek();
         let word = if t.kind == Kind::Ident { self.c.text(t) } else { "" };
-        if matches!(word, "bind" | "let" | "read" | "check" | "epoch" | "output" | "launch" | "choose" | "dims" | "copy" | "if" | "loop")
-        {
+        if matches!(word, "bind" | "let" | "read" | "check" | "epoch" | "output" | "launch" | "choose" | "dims" | "copy" | "if" | "loop") {
             self.c.bump();
         }
         Ok(match word {

@@ -53,10 +53,9 @@ impl Printer<'_> {
         let _ = writeln!(self.out, "{:1$}{text}", "", depth * 2);
     }
     fn at(&self, o: OriginId) -> String {
-        self.plan
-            .origins
-            .get(o)
-            .map_or_else(String::new, |o| if o.paths.is_empty() { String::new() } else { format!("  // {}", list(o.paths.iter().map(|p| path(p)))) })
+        self.plan.origins.get(o).map_or_else(String::new, |o| {
+            if o.paths.is_empty() { String::new() } else { format!("  // {}", list(o.paths.iter().map(|p| path(p)))) }
+        })
     }
     fn header(&mut self) {
         let plan = self.plan;
