@@ -142,7 +142,9 @@ impl Builder<'_> {
                 self.copy(&mut list, to, from);
             }
         }
-        self.copy(&mut list, goes_on, next_cond);
+        if self.base(goes_on).0 != self.base(next_cond).0 {
+            self.copy(&mut list, goes_on, next_cond);
+        }
         self.bound.remove(&counter);
         // What came from before the loop is needed until its last iteration.
         let end = self.position;

@@ -13,7 +13,7 @@ use portwright_ir::graph::op::WeightId;
 use portwright_ir::graph::{FusionKind, Graph, Literal, Node, Op, Origin, SymSource, TensorType, ValueId};
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage};
-use portwright_ir::sym::{SymExpr, SymName, View};
+use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 use portwright_ir::weight::Weight;
 
 use crate::schedule::{KernelPool, schedule};
@@ -176,18 +176,18 @@ impl Builder<'_> {
             let actual: SymName = format!("{name}.{axis}").into();
             self.push(body, Stmt::Bind { symbol: actual.clone(), input, axis });
             self.bound.insert(actual.clone());
-            // One unknown symbol with a factor: solve for it.
-            if let View::Sum(terms, constant) = dim.view()
-                && let [(factor, atoms)] = terms.as_slice()
-                && let [portwright_ir::sym::Atom::Sym(s)] = atoms.as_slice()
-                && *factor > 0
-                && !self.bound.contains(s)
-            {
-                let value = (SymExpr::sym(actual.clone()) - constant).div(&SymExpr::from(*factor));
-                self.bound.insert(s.clone());
-                self.push(body, Stmt::Let { symbol: s.clone(), expr: value });
-            }
             seen.push((actual, dim, name));
+        }
+        // Dims with one unknown symbol tell it, as `2*N` or `S + P` where `S` is known; each may help the next.
+        let mut solved = true;
+        while std::mem::take(&mut solved) {
+            for (actual, dim, _) in &seen {
+                if let Some((symbol, expr)) = solve(dim, &SymExpr::sym(actual.clone()), &self.bound) {
+                    self.bound.insert(symbol.clone());
+                    self.push(body, Stmt::Let { symbol, expr });
+                    solved = true;
+                }
+            }
         }
         for (actual, dim, name) in seen {
             let origin = self.origin(&Origin::path(&*name));
@@ -503,6 +503,25 @@ impl Builder<'_> {
         }
         (b, extra)
     }
+}
+
+/// The unknown symbol of `dim == actual` with its value, if there is one only and it has a constant factor.
+fn solve(dim: &SymExpr, actual: &SymExpr, bound: &BTreeSet<SymName>) -> Option<(SymName, SymExpr)> {
+    let mut unknown = BTreeSet::new();
+    dim.collect_symbols(&mut unknown);
+    unknown.retain(|s| !bound.contains(s));
+    let s = unknown.pop_first().filter(|_| unknown.is_empty())?;
+    let View::Sum(terms, _) = dim.view() else { return None };
+    let is_symbol = |t: &&(i64, Vec<Atom>)| matches!(t.1.as_slice(), [Atom::Sym(x)] if *x == s);
+    let factor = terms.iter().find(is_symbol)?.0;
+    let rest = dim.clone() - SymExpr::sym(s.clone()) * factor;
+    let mut left = BTreeSet::new();
+    rest.collect_symbols(&mut left);
+    if left.contains(&s) || factor == i64::MIN {
+        return None;
+    }
+    let value = if factor > 0 { actual.clone() - rest } else { rest - actual.clone() };
+    Some((s, value.div(&factor.abs().into())))
 }
 
 fn set_epoch(body: &mut [Stmt], epoch: u32, size: &SymExpr) {
