@@ -232,7 +232,11 @@ fn compare(c: &Case, want: &[Tensor], got: &[Tensor]) -> Result<(), String> {
         for (k, (x, y)) in a.iter().zip(&b).enumerate() {
             let same = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= relative * scale.max(x.abs());
             if !same {
-                let wrong = a.iter().zip(&b).filter(|(x, y)| !(x == y || (x.is_nan() && y.is_nan()) || (**x - **y).abs() <= relative * scale)).count();
+                let wrong = a
+                    .iter()
+                    .zip(&b)
+                    .filter(|(x, y)| !(x == y || (x.is_nan() && y.is_nan()) || (**x - **y).abs() <= relative * scale))
+                    .count();
                 return Err(format!(
                     "output {i} element {k} of {:?} is {y}, expected {x} (within {:e}); {wrong} of {} differ",
                     w.dims,
@@ -260,7 +264,8 @@ fn check_program(p: &Program) -> Result<HostPlan, String> {
         return Err(format!("the plan's text changes:\n{printed}\n{again}"));
     }
     let module_text = print_module(&p.module);
-    let module: Module = portwright_ir::kernel::parse_module(&module_text).map_err(|e| format!("kernels are not read back: {e}\n{module_text}"))?;
+    let module: Module =
+        portwright_ir::kernel::parse_module(&module_text).map_err(|e| format!("kernels are not read back: {e}\n{module_text}"))?;
     let module_again = print_module(&module);
     if module_again != module_text {
         return Err(format!("the kernels' text changes:\n{module_text}\n{module_again}"));
@@ -302,7 +307,8 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
     }
     let pack_plan = check_program(&compiled.pack).map_err(|e| format!("pack program: {e}"))?;
     let main_plan = check_program(&compiled.main)?;
-    let made = execute(&compiled.pack, &pack_plan, &Packed::new(), &[]).map_err(|e| format!("pack program: {e}\n{}", show(&compiled.pack)))?;
+    let made =
+        execute(&compiled.pack, &pack_plan, &Packed::new(), &[]).map_err(|e| format!("pack program: {e}\n{}", show(&compiled.pack)))?;
     let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
     for (sizes, inputs) in runs(c) {
         let want = graph_interp::run(&c.graph, &inputs, &graph_interp::Options::default());
@@ -317,8 +323,12 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
             }
             (Ok(_), Ok(_)) if c.fails.is_some() => return Err(at("a run does not fail".into())),
             (Err(w), _) => return Err(at(format!("the graph itself does not run: {w}"))),
-            (Ok(_), Err(g)) => return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&compiled.main) } else { String::new() }))),
-            (Ok(w), Ok(g)) => compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&compiled.main) })))?,
+            (Ok(_), Err(g)) => {
+                return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&compiled.main) } else { String::new() })));
+            }
+            (Ok(w), Ok(g)) => {
+                compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&compiled.main) })))?
+            }
         }
     }
     Ok(())
@@ -342,12 +352,15 @@ fn programs_compute_what_their_graphs_mean() {
                         if machine_only.as_ref().is_some_and(|m| m != name) {
                             continue;
                         }
-                        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(c, &machine, only.is_some() && machine_only.is_some())));
+                        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                            check(c, &machine, only.is_some() && machine_only.is_some())
+                        }));
                         let message = match result {
                             Ok(Ok(())) => continue,
                             Ok(Err(e)) => e,
                             Err(p) => {
-                                let text = p.downcast_ref::<String>().cloned().or_else(|| p.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                                let text =
+                                    p.downcast_ref::<String>().cloned().or_else(|| p.downcast_ref::<&str>().map(|s| (*s).to_owned()));
                                 format!("panics: {}", text.unwrap_or_default())
                             }
                         };
