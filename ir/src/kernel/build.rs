@@ -196,7 +196,7 @@ impl<'m> Kb<'m> {
         self.k.origin.push(path.into());
     }
 
-    fn fresh(&mut self, name: &str) -> String {
+    fn fresh(&mut self, name: &str, scope: usize) -> String {
         let base = print::legal_name(name);
         let taken = |n: &str| {
             self.scopes.iter().flatten().any(|s| s == n)
@@ -210,7 +210,7 @@ impl<'m> Kb<'m> {
             out = format!("{base}_{i}");
             i += 1;
         }
-        if let Some(s) = self.scopes.last_mut() {
+        if let Some(s) = self.scopes.get_mut(scope) {
             s.push(out.clone());
         }
         out
@@ -249,7 +249,7 @@ impl<'m> Kb<'m> {
         SymExpr::sym(name)
     }
     fn buf(&mut self, name: &str, decl: BufDecl, space: Space) -> Buf {
-        let name = self.fresh(name);
+        let name = self.claim_global(name);
         let dtype = decl.dtype;
         Buf { id: self.k.bufs.push(decl.buffer(name, space)), dtype }
     }
@@ -268,7 +268,7 @@ impl<'m> Kb<'m> {
     }
     /// Adds the status word that guards report to.
     pub fn status(&mut self, name: &str) {
-        let name = self.fresh(name);
+        let name = self.claim_global(name);
         self.k.params.push(Param::Status(name));
     }
     /// Declares memory of the group.
@@ -330,7 +330,7 @@ impl<'m> Kb<'m> {
     }
 
     fn new_var(&mut self, name: &str, ty: Ty, arr: &[u32], kind: VarKind) -> VarId {
-        let name = self.fresh(name);
+        let name = self.claim(name);
         self.k.vars.push(Var { name, ty, arr: SmallVec::from_slice(arr), kind })
     }
     /// Names a pure value, which is then computed once.
@@ -478,7 +478,7 @@ impl<'m> Kb<'m> {
         self.push(Stmt::Assume(e));
     }
 
-    fn repeat(&mut self, name: &str, lo: Ex, hi: Ex, step: Ex, kind: LoopKind, f: impl FnOnce(&mut Self, Ex)) {
+    pub(super) fn repeat(&mut self, name: &str, lo: Ex, hi: Ex, step: Ex, kind: LoopKind, f: impl FnOnce(&mut Self, Ex)) {
         let ty = lo.ty().or(hi.ty()).or(step.ty()).cloned().unwrap_or(Ty::Scalar(self.index()));
         let (lo, hi, step) = (self.ex_as(&lo, &ty), self.ex_as(&hi, &ty), self.ex_as(&step, &ty));
         let vk = if kind == LoopKind::Seq { VarKind::Loop } else { VarKind::Unrolled };
@@ -521,35 +521,57 @@ impl<'m> Kb<'m> {
         self.k.body = self.blocks.pop().unwrap_or_default();
         self.k
     }
-    /// Declaration access for the parts of the builder in other files.
+    /// Ends the kernel, unverified, and puts it into the module; a name that is taken gets a number.
+    pub fn finish(self) -> KernelId {
+        let (module, k) = self.into_parts();
+        module.add_kernel(k)
+    }
+}
+
+/// For the parts of the builder in other files.
+impl<'m> Kb<'m> {
+    pub(super) fn into_parts(mut self) -> (&'m mut Module, Kernel) {
+        self.k.body = self.blocks.pop().unwrap_or_default();
+        (self.module, self.k)
+    }
     pub(super) fn kernel_mut(&mut self) -> &mut Kernel {
         &mut self.k
     }
     /// A name that is free in the open scope, entered into it.
     pub(super) fn claim(&mut self, name: &str) -> String {
-        self.fresh(name)
+        self.fresh(name, self.scopes.len().saturating_sub(1))
+    }
+    /// A name that is free in the open scope, entered into the whole kernel.
+    pub(super) fn claim_global(&mut self, name: &str) -> String {
+        self.fresh(name, 0)
     }
     pub(super) fn scoped(&mut self, f: impl FnOnce(&mut Self)) -> Block {
         self.block(f)
     }
-    pub(super) fn reg(var: VarId, ty: Ty) -> Reg {
-        Reg { var, ty, idx: vec![] }
+    pub(super) fn lowered(&mut self, m: &Mem) -> (Access, Cond, Option<ExprId>) {
+        let a = self.access(m);
+        let n = a.elems();
+        (a, self.cond(m, n), self.other(m))
     }
-    /// Ends the kernel and puts it into the module; a kernel of the same name and structure is shared.
-    pub fn finish(mut self) -> KernelId {
-        self.k.body = self.blocks.pop().unwrap_or_default();
-        let Kb { module, mut k, .. } = self;
+}
+
+impl Module {
+    /// Adds a kernel; a name that is taken gets a number.
+    pub fn add_kernel(&mut self, mut k: Kernel) -> KernelId {
         let base = k.name.clone();
         let mut i = 2;
-        while module.kernel_named(&k.name).is_some() {
+        while self.kernel_named(&k.name).is_some() {
             k.name = format!("{base}_{i}");
             i += 1;
         }
-        module.kernels.push(k)
+        self.kernels.push(k)
     }
 }
 
 impl Ex {
+    pub(super) fn var(v: VarId, ty: Ty) -> Ex {
+        Ex::node(Op::Var(v), vec![], Some(ty))
+    }
     fn with_int(&self, v: i128) -> Ex {
         Ex::node(Op::Lit(super::Lit::Int(v)), vec![], self.0.ty.clone())
     }

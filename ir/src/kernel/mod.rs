@@ -62,6 +62,7 @@
 
 mod atom;
 mod build;
+mod build_shared;
 mod ex;
 mod expr;
 mod hash;
@@ -78,6 +79,7 @@ mod tests;
 
 pub use atom::*;
 pub use build::*;
+pub use build_shared::{BlockOrder, Signal};
 pub use ex::Ex;
 pub use expr::*;
 pub use parse::{ParseError, parse_module};

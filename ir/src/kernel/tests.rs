@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod build;
 mod faults;
 mod mutation;
 mod run;

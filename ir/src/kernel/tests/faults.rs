@@ -101,7 +101,12 @@ fn the_interpreter_reports_each_check() {
         ("cpu", "grid(1)", "let a: f32x4 = load x[0:4] mask mask.lt(0, 2)\nstore y[0:4] = a", FaultKind::Poison),
         ("cpu", "grid(1)", "let a: f32x4 = load x[0:4] mask mask.lt(0, 2)\nstore y[0] = hsum(a)", FaultKind::Poison),
         ("cpu", "grid(1)", "local s: f32[4]\nlet a: f32 = load s[0]\nstore y[0] = a", FaultKind::Uninitialized),
-        ("cpu", "grid(1)", "local s: f32[4]\nlocal t: f32[4] alias s at 0\nstore s[0] = 1.0\nalloc t\nlet a: f32 = load t[0]\nstore y[0] = a", FaultKind::Uninitialized),
+        (
+            "cpu",
+            "grid(1)",
+            "local s: f32[4]\nlocal t: f32[4] alias s at 0\nstore s[0] = 1.0\nalloc t\nlet a: f32 = load t[0]\nstore y[0] = a",
+            FaultKind::Uninitialized,
+        ),
         ("cpu", "grid(1)", "let a: i32 = load i[0]\nlet b: i32 = a + 2147483647", FaultKind::Wrap),
         ("cpu", "grid(1)", "let a: i32 = load i[0]\nlet b: i32 = (0 - a) / 2", FaultKind::Domain),
         ("cpu", "grid(1)", "let a: i32 = load i[0]\nlet b: i32 = a << (a + 31)", FaultKind::Domain),
@@ -111,8 +116,18 @@ fn the_interpreter_reports_each_check() {
         ("simt", group, "store y[0] = 0.0", FaultKind::Race),
         ("simt", group, "shared s: f32[64]\nstore s[lane] = 0.0\nlet a: f32 = load s[63 - lane]", FaultKind::Race),
         ("simt", group, "bar b\nif lane == 0 { bar.init b 1 }\nbarrier group\nbar.wait b parity 0", FaultKind::Deadlock),
-        ("simt", group, "bar b\nif lane == 0 { bar.init b 1 }\nbarrier group\nif lane < 3 { bar.arrive b }\nbar.wait b parity 0", FaultKind::Signal),
-        ("simt", group, "queue q\nshared s: f32[64] align 16\nif lane < 4 { copy.async q s[lane*4 + 1:4] <- x[lane*4:4] }\ncommit q\nwait q 0", FaultKind::Alignment),
+        (
+            "simt",
+            group,
+            "bar b\nif lane == 0 { bar.init b 1 }\nbarrier group\nif lane < 3 { bar.arrive b }\nbar.wait b parity 0",
+            FaultKind::Signal,
+        ),
+        (
+            "simt",
+            group,
+            "queue q\nshared s: f32[64] align 16\nif lane < 4 { copy.async q s[lane*4 + 1:4] <- x[lane*4:4] }\ncommit q\nwait q 0",
+            FaultKind::Alignment,
+        ),
     ];
     let mut wrong = Vec::new();
     for (class, launch, body, kind) in cases {
