@@ -166,6 +166,10 @@ impl Driver {
     }
 
     fn push_users(&mut self, graph: &Graph, n: NodeId, reach: usize) {
+        // Who uses a source is not indexed; what a patch makes of a new source is among the nodes that it adds.
+        if graph.node(n).op.is_source() {
+            return;
+        }
         for &v in &graph.node(n).results {
             for u in graph.users(v) {
                 self.push(graph, u);
