@@ -1,1 +1,88 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The portwright command: the only room that prints, exits and reads the environment.
+#![deny(missing_docs)]
+
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
+
+pub mod args;
+pub mod commands;
+pub mod compile;
+pub mod model;
+pub mod progress;
+pub mod render;
+pub mod values;
+
+use args::{Cli, Command, ErrorFormat};
+
+/// What every command has at hand.
+pub struct Cx {
+    /// Reports so far.
+    pub diags: Diags,
+    /// No progress on stderr.
+    pub quiet: bool,
+    /// How errors are printed.
+    pub error_format: ErrorFormat,
+}
+
+impl Cx {
+    /// Reports an error.
+    pub fn fail<T>(&mut self, d: Diagnostic) -> Lowered<T> {
+        Err(self.diags.report(d))
+    }
+}
+
+/// Runs the command; the exit code is documented in the command's contract.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and versions are data; everything else is a usage error, which clap prints on stderr.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    std::panic::set_hook(Box::new(|_| {}));
+    let format = cli.error_format;
+    let mut cx = Cx { diags: Diags::new(), quiet: cli.quiet, error_format: format };
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &mut cx)));
+    let internal = match outcome {
+        Ok(_) => None,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Some(text.unwrap_or_else(|| "no message".into()))
+        }
+    };
+    if let Some(message) = internal {
+        let d = Diagnostic::error(Code::INTERNAL, format!("Portwright itself failed: {message}"));
+        cx.diags.report(d.help("please report this with the command line and `portwright inspect MODEL` (it prints shapes, never weights)"));
+    }
+    let list = cx.diags.take();
+    render::print(&list, format);
+    let worst = list.iter().find(|d| d.severity == Severity::Error).map_or(0, |d| d.code.exit_code());
+    let any_internal = list.iter().any(|d| d.severity == Severity::Error && d.code == Code::INTERNAL);
+    ExitCode::from(if any_internal { 70 } else { worst })
+}
+
+fn dispatch(command: Command, cx: &mut Cx) -> Lowered<()> {
+    match command {
+        Command::Compile(a) => commands::compile::run(a, cx),
+        Command::Pack(a) => commands::pack::run(a, cx),
+        Command::Run(a) => commands::run::run(a, cx),
+        Command::Bench(a) => commands::bench::run(a, cx),
+        Command::Suite(a) => commands::suite::run(a, cx),
+        Command::Check(a) => commands::check::run(a, cx),
+        Command::Lower(a) => commands::lower::run(a, cx),
+        Command::Inspect(a) => commands::inspect::run(a, cx),
+        Command::Targets(a) => commands::targets::run(a, cx),
+        Command::Doctor(a) => commands::doctor::run(a, cx),
+        Command::Explain(a) => commands::explain::run(a, cx),
+        Command::Completions(a) => commands::completions::run(a, cx),
+        Command::Codegen => commands::codegen::run(cx),
+        Command::SuiteWorker(a) => commands::suite_worker::run(a, cx),
+    }
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compiles ONNX models to native programs for any chip.
+#[derive(Debug, Parser)]
+#[command(name = "portwright", version, about, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// Say errors as one JSON object a line.
+    #[arg(long, global = true, value_enum, default_value = "text", hide_possible_values = false)]
+    pub error_format: ErrorFormat,
+    /// No progress on stderr.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How errors are printed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ErrorFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Whether results may be rounded below f32 in between.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MathArg {
+    /// Wider accumulation wherever a narrower one loses bits.
+    Exact,
+    /// Nothing is rounded below f32 in between.
+    F32,
+    /// Products may be formed in bf16 or tf32.
+    Fast,
+}
+
+impl From<MathArg> for portwright_passes::spec::Math {
+    fn from(m: MathArg) -> Self {
+        match m {
+            MathArg::Exact => Self::Exact,
+            MathArg::F32 => Self::F32,
+            MathArg::Fast => Self::Fast,
+        }
+    }
+}
+
+/// Where a model is executed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum On {
+    /// On the chip.
+    Hardware,
+    /// In an emulator of the chip.
+    Emulator,
+    /// In the interpreter of Graph IR; slow, and the oracle of everything else.
+    Interpreter,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile a model into a bundle.
+    #[command(after_help = "Example:\n  portwright compile models/silero-vad/model.onnx --target host -o silero-vad.pw")]
+    Compile(CompileArgs),
+    /// Fill a weightless bundle with weights.
+    #[command(after_help = "Example:\n  portwright pack model.pw --weights model-folder/")]
+    Pack(PackArgs),
+    /// Run a model or a bundle once and print its outputs.
+    #[command(after_help = "Example:\n  portwright run silero-vad.pw --inputs models/silero-vad/speech.npz")]
+    Run(RunArgs),
+    /// Time a model or a bundle.
+    #[command(after_help = "Example:\n  portwright bench silero-vad.pw --threads 2 --min-time 1")]
+    Bench(BenchArgs),
+    /// Run folders of ONNX test cases.
+    #[command(after_help = "Example:\n  portwright suite suite/node --filter 'test_add*'")]
+    Suite(SuiteArgs),
+    /// Say everything that will not work, without compiling.
+    #[command(after_help = "Example:\n  portwright check model.onnx --target host")]
+    Check(CheckArgs),
+    /// Print one stage of the way from model to machine code.
+    #[command(after_help = "Example:\n  portwright lower model.onnx --stage kernel --node main/Softmax_3")]
+    Lower(LowerArgs),
+    /// Say what is in a model or a bundle.
+    #[command(after_help = "Example:\n  portwright inspect model.onnx --json")]
+    Inspect(InspectArgs),
+    /// List targets, or describe one.
+    #[command(after_help = "Example:\n  portwright targets host")]
+    Targets(TargetsArgs),
+    /// Say which tools are there and which are missing.
+    #[command(after_help = "Example:\n  portwright doctor --target loongarch64")]
+    Doctor(DoctorArgs),
+    /// Explain an error code.
+    #[command(after_help = "Example:\n  portwright explain E0110")]
+    Explain(ExplainArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  portwright completions bash > /etc/bash_completion.d/portwright")]
+    Completions(CompletionsArgs),
+    /// Generates code for another process of this program.
+    #[command(hide = true)]
+    Codegen,
+    /// Runs test cases for another process of this program.
+    #[command(hide = true)]
+    SuiteWorker(WorkerArgs),
+}
+
+/// How a model is compiled.
+#[derive(Clone, Debug, Args)]
+pub struct TargetArgs {
+    /// Target id, as `portwright targets` lists them.
+    #[arg(long, default_value = "host")]
+    pub target: String,
+    /// CPU or list of features of the target.
+    #[arg(long, value_name = "NAME")]
+    pub cpu: Option<String>,
+    /// Give a symbolic dim a value or a range.
+    #[arg(long = "dim", value_name = "NAME=V | NAME=LO..HI")]
+    pub dims: Vec<String>,
+    /// Which rounding is allowed.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub math: MathArg,
+}
+
+/// Arguments of `compile`.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// An .onnx file, or textual Graph IR.
+    pub model: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    /// Folder of the bundle [default: the model's name with .pw].
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Machine that drives a device target [default: this one].
+    #[arg(long, value_name = "TRIPLE")]
+    pub host: Option<String>,
+    /// Never open external data; the bundle is completed by `pack`.
+    #[arg(long)]
+    pub weightless: bool,
+    /// Most nodes that may run on the host instead of the target.
+    #[arg(long, value_name = "N")]
+    pub max_fallback: Option<usize>,
+}
+
+/// Arguments of `pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// Folder of the bundle.
+    pub bundle: PathBuf,
+    /// Folder that holds the model's external data files.
+    #[arg(long, value_name = "DIR")]
+    pub weights: PathBuf,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A model or a bundle.
+    pub model: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    /// Inputs by name, or one ONNX test data set.
+    #[arg(long, value_name = "X.npz | DIR")]
+    pub inputs: Option<PathBuf>,
+    /// Random inputs from this seed (symbolic dims take their smallest value, or that of --dim).
+    #[arg(long, value_name = "SEED", conflicts_with = "inputs")]
+    pub random: Option<u64>,
+    /// Write outputs here instead of printing them.
+    #[arg(long, value_name = "Y.npz")]
+    pub outputs: Option<PathBuf>,
+    /// Threads [default: one a CPU].
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    pub threads: u32,
+    /// Where to run.
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub on: Option<On>,
+    /// Most nodes that may run on the host instead of the target.
+    #[arg(long, value_name = "N")]
+    pub max_fallback: Option<usize>,
+    /// Print outputs as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A model or a bundle.
+    pub model: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    /// Inputs by name, or one ONNX test data set; random ones otherwise.
+    #[arg(long, value_name = "X.npz | DIR")]
+    pub inputs: Option<PathBuf>,
+    /// Threads [default: one a CPU].
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    pub threads: u32,
+    /// Seconds to measure.
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    pub min_time: f64,
+    /// Time, bytes and share of the limit per kernel, with node paths.
+    #[arg(long)]
+    pub profile: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `suite`.
+#[derive(Debug, Args)]
+pub struct SuiteArgs {
+    /// Folders of test cases, at any depth.
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    /// Only cases whose name matches.
+    #[arg(long, value_name = "GLOB")]
+    pub filter: Option<String>,
+    /// Where to run.
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub on: Option<On>,
+    /// Most nodes that may run on the host instead of the target.
+    #[arg(long, value_name = "N")]
+    pub max_fallback: Option<usize>,
+    /// Worker processes [default: one a CPU].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Seconds after which a case has failed.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub timeout: u64,
+    /// Megabytes that a worker may have.
+    #[arg(long, value_name = "MB", default_value = "4096")]
+    pub max_memory: u64,
+    /// Write one JSON array of results.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of the suite's workers.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    /// Where to run.
+    #[arg(long, value_enum)]
+    pub on: Option<On>,
+    /// Megabytes that it may have.
+    #[arg(long)]
+    pub max_memory: u64,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Models.
+    #[arg(required = true)]
+    pub models: Vec<PathBuf>,
+    /// Target ids [default: host].
+    #[arg(long)]
+    pub target: Vec<String>,
+    /// All targets.
+    #[arg(long, conflicts_with = "target")]
+    pub all: bool,
+    /// Never open external data.
+    #[arg(long)]
+    pub weightless: bool,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `lower`.
+#[derive(Debug, Args)]
+pub struct LowerArgs {
+    /// A model.
+    pub model: PathBuf,
+    /// Which stage: import, graph, fused, legal, plan, kernel, mlir, llvm, asm.
+    #[arg(long)]
+    pub stage: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    /// Only what computes this node.
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<String>,
+    /// The pack program instead of the model.
+    #[arg(long)]
+    pub pack: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A model or a bundle.
+    pub model: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `targets`.
+#[derive(Debug, Args)]
+pub struct TargetsArgs {
+    /// A target.
+    pub id: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Only what this target needs.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A code, as E0110.
+    pub code: String,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// A shell.
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The worker that runs LLVM.
+
+use portwright_ir::diag::{Code, Diagnostic, Lowered};
+
+use crate::Cx;
+
+/// Answers requests on stdin until it ends.
+///
+/// # Errors
+/// A request that is none.
+pub fn run(cx: &mut Cx) -> Lowered<()> {
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    portwright_targets::codegen::serve(&mut input, &mut output)
+        .or_else(|e| cx.fail(Diagnostic::error(Code::INTERNAL, format!("the code generation worker: {e}"))))
+}

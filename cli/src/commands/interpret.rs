@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `run --on interpreter`: the meaning of the model, slow and plain.
+
+use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_ir::graph::interp::{self, Tensor};
+use portwright_runtime::load::{Info, InfoDim};
+use portwright_runtime::tensor::View;
+use portwright_targets::compile::onnx_dtype;
+
+use crate::args::RunArgs;
+use crate::progress::Progress;
+use crate::{Cx, model, values};
+
+/// Runs a model in the interpreter of Graph IR.
+///
+/// # Errors
+/// Anything on the way.
+pub fn run(a: &RunArgs, cx: &mut Cx) -> Lowered<()> {
+    if model::is_bundle(&a.model) {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, "the interpreter runs models, and this is a bundle");
+        return cx.fail(d.help("give the model that it was compiled from"));
+    }
+    let mut progress = Progress::new(cx.quiet);
+    let m = model::load(&a.model, &a.target.dims, false, cx)?;
+    progress.say("running in the interpreter");
+    let wanted = describe(&m.graph);
+    let inputs = match (&a.inputs, a.random) {
+        (Some(path), _) => values::read(path, &wanted, cx)?,
+        (None, seed) => values::random(seed.unwrap_or(0), &wanted, cx)?,
+    };
+    progress.stage("interpret");
+    let results = interpret(&m.graph, &inputs, cx)?;
+    progress.end();
+    let names: Vec<&str> = m.graph.outputs().iter().map(|o| &*o.name).collect();
+    let views: Vec<View<'_>> = results.iter().map(portwright_runtime::tensor::Tensor::view).collect();
+    super::run::show(&names, &views, a.outputs.as_deref(), a.json, cx)
+}
+
+/// Inputs of a graph as a bundle describes them.
+pub fn describe(g: &portwright_ir::graph::Graph) -> Vec<Info> {
+    g.inputs()
+        .iter()
+        .map(|&v| {
+            let ty = g.ty(v);
+            let dims = ty.dims.iter().map(|d| {
+                let (lo, hi) = g.bounds(d);
+                InfoDim { symbol: d.as_const().is_none().then(|| d.to_string()), min: lo.max(0), max: hi }
+            });
+            Info {
+                name: g.value(v).name.as_deref().unwrap_or_default().to_owned(),
+                kind: 0,
+                dtype: onnx_dtype(ty.dtype),
+                dims: dims.collect(),
+                max_bytes: None,
+                alias_of: None,
+            }
+        })
+        .collect()
+}
+
+/// Runs a graph on tensors of the runtime.
+///
+/// # Errors
+/// `E0602` with the node's path.
+pub fn interpret(
+    g: &portwright_ir::graph::Graph,
+    inputs: &[portwright_runtime::tensor::Tensor],
+    cx: &mut Cx,
+) -> Lowered<Vec<portwright_runtime::tensor::Tensor>> {
+    let given: Vec<Tensor> = inputs
+        .iter()
+        .filter_map(|t| {
+            let dims = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>()?;
+            Tensor::new(values::dtype_of(t.dtype)?, dims, t.data.to_vec())
+        })
+        .collect();
+    let out = interp::run(g, &given, &interp::Options::default())
+        .map_err(|e| cx.diags.report(Diagnostic::error(Code::RUN_FAILED, e.message.clone()).at(e.path.clone())))?;
+    let back = |t: Tensor| {
+        let dims: Vec<i64> = t.dims.iter().map(|&d| d as i64).collect();
+        portwright_runtime::tensor::Tensor::new(onnx_dtype(t.dtype), &dims, t.bytes())
+    };
+    out.into_iter().map(back).collect::<Result<_, _>>().or_else(|e| cx.fail(Diagnostic::error(Code::INTERNAL, e)))
+}
+
+/// Outputs of a graph as a bundle describes them.
+pub fn describe_outputs(g: &portwright_ir::graph::Graph) -> Vec<Info> {
+    g.outputs()
+        .iter()
+        .map(|o| Info {
+            name: o.name.to_string(),
+            kind: 0,
+            dtype: onnx_dtype(g.ty(o.value).dtype),
+            dims: Vec::new(),
+            max_bytes: None,
+            alias_of: None,
+        })
+        .collect()
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `portwright suite`: cases in a pool of worker processes. A worker that dies or runs too long costs its case and is replaced.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use serde::{Deserialize, Serialize};
+
+use crate::Cx;
+use crate::args::{On, SuiteArgs};
+use crate::progress::Progress;
+
+/// How a case ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// All outputs agree.
+    Passed,
+    /// They do not, or the run failed.
+    Failed,
+    /// The model has something that is not supported, and the report says what.
+    Unsupported,
+    /// It was not run.
+    Skipped,
+}
+
+/// Result of a case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Folder's name.
+    pub case: String,
+    /// How it ended.
+    pub status: Status,
+    /// Rung of evidence: 0 interpreted, 1 executed here, 3 on the chip.
+    pub rung: u8,
+    /// Kernels of the model.
+    pub kernels: usize,
+    /// Nodes in kernels.
+    pub device_nodes: usize,
+    /// Nodes on the host.
+    pub host_nodes: usize,
+    /// Operators on the host.
+    pub host_ops: Vec<String>,
+    /// Largest absolute difference.
+    pub max_abs: f64,
+    /// Largest relative difference.
+    pub max_rel: f64,
+    /// Code of the error.
+    pub code: Option<String>,
+    /// What went wrong.
+    pub message: Option<String>,
+}
+
+impl Outcome {
+    /// A case that ended badly.
+    pub fn bad(case: &str, status: Status, code: Option<String>, message: impl Into<String>) -> Self {
+        Outcome {
+            case: case.into(),
+            status,
+            rung: 1,
+            kernels: 0,
+            device_nodes: 0,
+            host_nodes: 0,
+            host_ops: Vec::new(),
+            max_abs: 0.0,
+            max_rel: 0.0,
+            code,
+            message: Some(message.into()),
+        }
+    }
+}
+
+/// Runs all cases and prints one line each.
+///
+/// # Errors
+/// `E0601` if a case failed.
+pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
+    let mut cases = Vec::new();
+    for f in &a.folders {
+        if !f.is_dir() {
+            cx.diags.report(Diagnostic::error(Code::FILE_READ, format!("`{}` is no folder", f.display())));
+        }
+        find(f, &mut cases, 0);
+    }
+    cx.diags.check()?;
+    cases.sort();
+    cases.dedup();
+    if let Some(glob) = &a.filter {
+        cases.retain(|c| matches_glob(glob.as_bytes(), name_of(c).as_bytes()));
+    }
+    if cases.is_empty() {
+        return cx.fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx"));
+    }
+    let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64).min(cases.len());
+    let mut progress = Progress::new(cx.quiet);
+    let rung = if a.on == Some(On::Interpreter) { 0 } else { 1 };
+    progress.say(&format!("{} cases on {}, rung {rung}, {jobs} workers", cases.len(), a.target.target));
+    progress.stage("suite");
+    let queue: Mutex<VecDeque<(usize, PathBuf)>> = Mutex::new(cases.iter().cloned().enumerate().collect());
+    let (send, results) = channel();
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; cases.len()];
+    std::thread::scope(|s| {
+        for _ in 0..jobs {
+            let send = send.clone();
+            let (queue, a) = (&queue, &a);
+            s.spawn(move || {
+                let mut worker = None;
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some((i, case)) = next else { break };
+                    let outcome = one(&mut worker, a, &case);
+                    if send.send((i, outcome)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        for (i, o) in results {
+            print_line(&o);
+            if let Some(slot) = outcomes.get_mut(i) {
+                *slot = Some(o);
+            }
+        }
+    });
+    progress.end();
+    let list: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+    let count = |s| list.iter().filter(|o| o.status == s).count();
+    let (passed, failed, unsupported, skipped) = (count(Status::Passed), count(Status::Failed), count(Status::Unsupported), count(Status::Skipped));
+    if let Some(path) = &a.json {
+        let text = serde_json::to_string_pretty(&list).unwrap_or_default();
+        std::fs::write(path, text).or_else(|e| cx.fail(Diagnostic::error(Code::FILE_WRITE, format!("`{}`: {e}", path.display()))))?;
+    }
+    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    println!("{passed} passed, {failed} failed, {unsupported} unsupported{skipped}");
+    if failed > 0 {
+        return cx.fail(Diagnostic::error(Code::NUMBERS_DIFFER, format!("{failed} of {} cases failed", list.len())));
+    }
+    Ok(())
+}
+
+fn print_line(o: &Outcome) {
+    let status = match o.status {
+        Status::Passed => "passed",
+        Status::Failed => "FAILED",
+        Status::Unsupported => "unsupported",
+        Status::Skipped => "skipped",
+    };
+    let code = o.code.as_ref().map_or_else(String::new, |c| format!("{c}: "));
+    let why = o.message.as_ref().map_or_else(String::new, |m| format!("  {code}{}", m.lines().next().unwrap_or_default()));
+    println!("{status:<12}{}{why}", o.case);
+}
+
+/// Name of a case.
+pub fn name_of(case: &Path) -> String {
+    case.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+fn find(folder: &Path, out: &mut Vec<PathBuf>, depth: usize) {
+    if folder.join("model.onnx").is_file() {
+        out.push(folder.to_path_buf());
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for e in entries.flatten().filter(|e| e.path().is_dir() && depth < 8) {
+        find(&e.path(), out, depth + 1);
+    }
+}
+
+/// `*` and `?`, without recursion.
+fn matches_glob(glob: &[u8], name: &[u8]) -> bool {
+    let (mut g, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                star = Some((g, n));
+                g += 1;
+            }
+            Some(&c) if c == b'?' || c == name[n] => {
+                g += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((sg, sn)) => {
+                    star = Some((sg, sn + 1));
+                    (g, n) = (sg + 1, sn + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|&c| c == b'*')
+}
+
+/// A worker process.
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Worker {
+    fn start(a: &SuiteArgs) -> std::io::Result<Worker> {
+        let mut c = Command::new(std::env::current_exe()?);
+        c.arg("suite-worker").args(["--target", &a.target.target, "--max-memory", &a.max_memory.to_string()]);
+        if let Some(cpu) = &a.target.cpu {
+            c.args(["--cpu", cpu]);
+        }
+        if a.on == Some(On::Interpreter) {
+            c.args(["--on", "interpreter"]);
+        }
+        let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let gone = || std::io::Error::other("a worker without pipes");
+        let input = child.stdin.take().ok_or_else(gone)?;
+        let output = child.stdout.take().ok_or_else(gone)?;
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Worker { child, input, lines })
+    }
+    /// Ends it and says how it ended.
+    fn end(mut self) -> String {
+        let _ = self.child.kill();
+        match self.child.wait() {
+            Ok(status) => match status.signal() {
+                Some(8) => "the process died: an arithmetic trap (signal 8)".into(),
+                Some(11) => "the process died: an access outside its memory, or a stack that overflowed (signal 11)".into(),
+                Some(6) => "the process aborted (signal 6)".into(),
+                Some(s) => format!("the process died of signal {s}"),
+                None => format!("the process ended with {status}"),
+            },
+            Err(e) => e.to_string(),
+        }
+    }
+}
+
+fn one(slot: &mut Option<Worker>, a: &SuiteArgs, case: &Path) -> Outcome {
+    let name = name_of(case);
+    let fail = |m: String| Outcome::bad(&name, Status::Failed, Some(Code::RUN_FAILED.to_string()), m);
+    let mut worker = match slot.take().map_or_else(|| Worker::start(a), Ok) {
+        Ok(w) => w,
+        Err(e) => return fail(format!("no worker: {e}")),
+    };
+    if writeln!(worker.input, "{}", case.display()).and_then(|()| worker.input.flush()).is_err() {
+        return fail(worker.end());
+    }
+    match worker.lines.recv_timeout(Duration::from_secs(a.timeout.max(1))) {
+        Ok(line) => match serde_json::from_str(&line) {
+            Ok(o) => {
+                *slot = Some(worker);
+                o
+            }
+            Err(e) => {
+                worker.end();
+                fail(format!("the worker's answer: {e}"))
+            }
+        },
+        Err(RecvTimeoutError::Timeout) => {
+            worker.end();
+            fail(format!("ran longer than {} s", a.timeout))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            // Wait first: a kill would hide the signal that it died of.
+            let status = worker.child.wait();
+            drop(status);
+            fail(worker.end())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_glob;
+
+    #[test]
+    fn globs() {
+        let m = |g: &str, n: &str| matches_glob(g.as_bytes(), n.as_bytes());
+        assert!(m("test_*", "test_add") && m("*add*", "test_add_bcast") && m("t?st", "test") && m("*", ""));
+        assert!(!m("test_*", "xtest_add") && !m("t?st", "teest") && !m("", "a"));
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The worker of `suite`: one case a line on stdin, one outcome a line on stdout.
+
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use portwright_ir::diag::{Code, Diagnostic, Lowered, Severity};
+use portwright_runtime::load::Model as Loaded;
+use portwright_runtime::tensor::{Tensor, View};
+use portwright_targets::codegen::Workers;
+
+use super::suite::{Outcome, Status, name_of};
+use crate::args::{On, WorkerArgs};
+use crate::compile::{Options, Scratch};
+use crate::progress::Progress;
+use crate::{Cx, compile, model, values};
+
+/// Tolerances of a case without a `tol.json`.
+const RTOL: f64 = 1e-3;
+const ATOL: f64 = 1e-7;
+
+/// Runs cases until stdin ends.
+///
+/// # Errors
+/// A target that does not exist.
+pub fn run(a: WorkerArgs, cx: &mut Cx) -> Lowered<()> {
+    limit_memory(a.max_memory);
+    // A worker is a process of its own already.
+    let options = Options { workers: Workers::InProcess, ..compile::options(&a.target, cx)? };
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let case = PathBuf::from(line);
+        let outcome = case_outcome(&case, &a, &options, cx);
+        let text = serde_json::to_string(&outcome).unwrap_or_default();
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn limit_memory(megabytes: u64) {
+    let bytes = megabytes.saturating_mul(1 << 20);
+    let _ = rlimit::setrlimit(rlimit::Resource::AS, bytes, bytes);
+}
+
+fn case_outcome(case: &Path, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> Outcome {
+    let name = name_of(case);
+    cx.diags.take();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_case(case, &name, a, options, cx)));
+    match result {
+        Ok(Ok(o)) => o,
+        Ok(Err(_)) => {
+            let list = cx.diags.take();
+            let first = list.iter().find(|d| d.severity == Severity::Error).cloned();
+            let d = first.unwrap_or_else(|| Diagnostic::error(Code::INTERNAL, "no reason"));
+            let unsupported = d.code.exit_code() == 4 || matches!(d.code, Code::UNKNOWN_OP | Code::UNSUPPORTED_FORM | Code::IR_VERSION);
+            let path = d.path.as_ref().map_or_else(String::new, |p| format!("{p}: "));
+            Outcome::bad(&name, if unsupported { Status::Unsupported } else { Status::Failed }, Some(d.code.to_string()), format!("{path}{}", d.message))
+        }
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Outcome::bad(&name, Status::Failed, Some(Code::INTERNAL.to_string()), text.unwrap_or_default())
+        }
+    }
+}
+
+/// How a case's model is run.
+enum Runner {
+    Native(Loaded, usize, usize),
+    Interpreted(portwright_ir::graph::Graph),
+}
+
+fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> Lowered<Outcome> {
+    let (rtol, atol) = tolerance(case);
+    let m = model::load(&case.join("model.onnx"), &[], false, cx)?;
+    let nodes = m.graph.node_ids().filter(|&n| !m.graph.node(n).op.is_source()).count();
+    let scratch = Scratch::new(cx)?;
+    let runner = if a.on == Some(On::Interpreter) {
+        Runner::Interpreted(m.graph)
+    } else {
+        let mut progress = Progress::new(true);
+        let bundle = compile::bundle(m, options, &scratch.path().join("model.pw"), false, &mut progress, cx)?;
+        let loaded = super::run::load(&bundle, 1, false, cx)?;
+        let kernels = portwright_runtime::bundle::Bundle::read(&bundle).map_or(0, |b| b.manifest.kernels.len());
+        Runner::Native(loaded, kernels, nodes)
+    };
+    let (inputs, outputs) = match &runner {
+        Runner::Native(l, ..) => (l.inputs().to_vec(), l.outputs().to_vec()),
+        Runner::Interpreted(g) => (super::interpret::describe(g), super::interpret::describe_outputs(g)),
+    };
+    let mut sets: Vec<PathBuf> = std::fs::read_dir(case)
+        .map(|d| d.flatten().map(|e| e.path()).filter(|p| p.is_dir() && name_of(p).starts_with("test_data_set_")).collect())
+        .unwrap_or_default();
+    sets.sort();
+    let (mut max_abs, mut max_rel) = (0f64, 0f64);
+    for set in &sets {
+        let given = values::read_folder(set, "input", &inputs, cx)?;
+        let expected = values::read_folder(set, "output", &outputs, cx)?;
+        let views: Vec<View<'_>> = given.iter().map(Tensor::view).collect();
+        let got: Vec<Tensor> = match &runner {
+            Runner::Native(l, ..) => {
+                let mut session = l.open().map_err(|e| cx.diags.report(super::run::run_error(&e)))?;
+                let list = session.run(&views).map_err(|e| cx.diags.report(super::run::run_error(&e)))?;
+                list.iter().map(View::to_tensor).collect()
+            }
+            Runner::Interpreted(g) => super::interpret::interpret(g, &given, cx)?,
+        };
+        for ((g, e), info) in got.iter().zip(&expected).zip(&outputs) {
+            match compare(&g.view(), &e.view(), rtol, atol) {
+                Ok((abs, rel)) => (max_abs, max_rel) = (max_abs.max(abs), max_rel.max(rel)),
+                Err(why) => return cx.fail(Diagnostic::error(Code::NUMBERS_DIFFER, format!("output `{}`: {why}", info.name))),
+            }
+        }
+    }
+    if sets.is_empty() {
+        return Ok(Outcome::bad(name, Status::Skipped, None, "no test data sets"));
+    }
+    let (rung, kernels, device_nodes) = match runner {
+        Runner::Native(_, k, n) => (1, k, n),
+        Runner::Interpreted(_) => (0, 0, 0),
+    };
+    Ok(Outcome {
+        case: name.into(),
+        status: Status::Passed,
+        rung,
+        kernels,
+        device_nodes,
+        host_nodes: 0,
+        host_ops: Vec::new(),
+        max_abs,
+        max_rel,
+        code: None,
+        message: None,
+    })
+}
+
+fn tolerance(case: &Path) -> (f64, f64) {
+    let text = std::fs::read_to_string(case.join("tol.json")).unwrap_or_default();
+    let v: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    (v["rtol"].as_f64().unwrap_or(RTOL), v["atol"].as_f64().unwrap_or(ATOL))
+}
+
+/// Largest absolute and relative difference; `Err` says where the tolerance is exceeded.
+pub fn compare(got: &View<'_>, expected: &View<'_>, rtol: f64, atol: f64) -> Result<(f64, f64), String> {
+    if got.dtype != expected.dtype || got.dims != expected.dims {
+        let text = |v: &View<'_>| format!("{}{:?}", portwright_runtime::dtype::name(v.dtype), v.dims);
+        return Err(format!("{}, expected {}", text(got), text(expected)));
+    }
+    let (g, e) = (values::elements(got), values::elements(expected));
+    let (mut max_abs, mut max_rel) = (0f64, 0f64);
+    let mut worst: Option<(usize, f64)> = None;
+    for (i, (&x, &y)) in g.iter().zip(&e).enumerate() {
+        if x == y || (x.is_nan() && y.is_nan()) {
+            continue;
+        }
+        let d = (x - y).abs();
+        if d.is_finite() {
+            max_abs = max_abs.max(d);
+            max_rel = max_rel.max(d / y.abs().max(f64::MIN_POSITIVE));
+        }
+        let over = d - (atol + rtol * y.abs());
+        if (over > 0.0 || !d.is_finite()) && worst.is_none_or(|w| over > w.1) {
+            worst = Some((i, over));
+        }
+    }
+    match worst {
+        Some((i, _)) => Err(format!("element {i} is {}, expected {}", g[i], e[i])),
+        None => Ok((max_abs, max_rel)),
+    }
+}

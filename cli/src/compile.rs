@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A model to a bundle: both programs, code, weights, header, manifest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::graph::Graph;
+use portwright_ir::kernel::Module;
+use portwright_ir::plan::{HostPlan, Stmt};
+use portwright_ir::weight::{Weight, WeightSource};
+use portwright_passes::pipeline::{self, Compiled};
+use portwright_passes::plan::{Program, WeightInit};
+use portwright_passes::spec::Math;
+use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
+use portwright_runtime::load::{self, Session};
+use portwright_runtime::manifest::{self, Kernel, Manifest, Memory, Store};
+use portwright_runtime::store::StoreWriter;
+use portwright_runtime::{header, tensor::View};
+use portwright_targets::codegen::Workers;
+use portwright_targets::compile as codegen;
+use portwright_targets::link;
+use portwright_targets::target::{self, Machine};
+
+use crate::Cx;
+use crate::args::TargetArgs;
+use crate::model::Model;
+use crate::progress::Progress;
+
+/// Where the pack program of a weightless bundle lies.
+const PACK_KERNELS: &str = "pack/kernels.kir";
+const PACK_PLAN: &str = "pack/plan.txt";
+
+/// What to compile for.
+pub struct Options {
+    /// The machine.
+    pub machine: Machine,
+    /// The machine that runs the pack program: this one.
+    pub packer: Machine,
+    /// Which rounding is allowed.
+    pub math: Math,
+    /// Who runs LLVM.
+    pub workers: Workers,
+}
+
+/// Resolves target and CPU.
+///
+/// # Errors
+/// `E0001`, `E0002`, `E0005`.
+pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
+    let machine = target::machine(&args.target, args.cpu.as_deref(), &mut cx.diags)?;
+    let packer = target::machine("host", None, &mut cx.diags)?;
+    Ok(Options { machine, packer, math: args.math.into(), workers: workers() })
+}
+
+/// Runs the passes.
+///
+/// # Errors
+/// Everything that will not work, at once.
+pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: &mut Cx) -> Lowered<Compiled> {
+    let mut c = pipeline::compile(graph, &o.machine.class, &o.packer.class, o.math, watch, &mut cx.diags)?;
+    codegen::legalize(&mut c.main.module, &o.machine);
+    codegen::legalize(&mut c.pack.module, &o.packer);
+    Ok(c)
+}
+
+/// Who runs LLVM: processes of this program, so that an abort is a diagnostic.
+pub fn workers() -> Workers {
+    match std::env::current_exe() {
+        Ok(exe) => Workers::Processes { program: exe, args: vec!["codegen".into()], count: std::thread::available_parallelism().map_or(1, usize::from) },
+        Err(_) => Workers::InProcess,
+    }
+}
+
+fn bundle_error(e: &BundleError) -> Diagnostic {
+    match e {
+        BundleError::Occupied(_) => Diagnostic::error(Code::OUTPUT_EXISTS, e.to_string()).help("give another folder with -o, or remove it"),
+        _ => Diagnostic::error(Code::FILE_WRITE, e.to_string()),
+    }
+}
+
+fn file_error(path: &Path, e: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(Code::FILE_WRITE, format!("`{}`: {e}", path.display()))
+}
+
+/// Emits and links a program into `out`; returns its description.
+fn library(
+    program: &Program,
+    machine: &Machine,
+    workers: &Workers,
+    (name, work, out): (&str, &Path, &Path),
+    diags: &mut Diags,
+) -> Lowered<portwright_runtime::blob::Blob> {
+    let options = codegen::Options { workers: workers.clone(), ..Default::default() };
+    let made = codegen::emit(&program.module, &program.plan, machine, &options, diags)?;
+    let objects = work.join("objects");
+    std::fs::create_dir_all(&objects).map_err(|e| diags.report(file_error(&objects, e)))?;
+    let linked = link::link(&made.objects, machine.triple, name, &objects, out, diags);
+    let _ = std::fs::remove_dir_all(&objects);
+    linked?;
+    Ok(made.blob)
+}
+
+/// Compiles a model into the bundle `out`.
+///
+/// # Errors
+/// Anything on the way; `out` is as it was before.
+pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress: &mut Progress, cx: &mut Cx) -> Lowered<PathBuf> {
+    let Model { mut graph, name, source } = model;
+    let name = header::identifier(&name);
+    graph.name.clone_from(&name);
+    progress.stage(format!("passes ({} nodes)", graph.len()));
+    let mut compiled = lower(graph, o, None, cx)?;
+    compiled.main.plan.name.clone_from(&name);
+    let writer = BundleWriter::create(out).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    let work = writer.folder().join("work");
+    std::fs::create_dir_all(&work).map_err(|e| cx.diags.report(file_error(&work, e)))?;
+    progress.stage(format!("code ({} kernels)", compiled.main.module.kernels.len()));
+    let blob = library(&compiled.main, &o.machine, &o.workers, (&name, &work, &writer.folder().join(LIBRARY)), &mut cx.diags)?;
+    let absent: Vec<&Weight> = weights(&compiled).filter(|w| matches!(w.source, WeightSource::Absent { .. })).collect();
+    let mut manifest = Manifest::of_blob(&blob);
+    manifest.source = source;
+    manifest.target = manifest::Target {
+        id: o.machine.target.to_owned(),
+        triple: o.machine.triple.to_owned(),
+        cpu: o.machine.cpu.clone(),
+        features: o.machine.features.iter().map(|f| (*f).to_owned()).collect(),
+    };
+    manifest.options = BTreeMap::from([("math".to_owned(), o.math.name().to_owned())]);
+    manifest.versions.insert("portwright".into(), env!("CARGO_PKG_VERSION").into());
+    manifest.kernels = kernels(&compiled.main.module);
+    manifest.memory = memory(&compiled.main.plan);
+    manifest.weights = expected(&absent);
+    let layout = codegen::store_layout(&compiled.main.plan);
+    if layout.reference().is_some() {
+        let tensors = layout.entries().iter().map(|e| weight_entry(&e.name, e.dtype, &e.dims, "", e.offset, e.bytes)).collect();
+        let mut store = Store {
+            file: STORE.into(),
+            packed: false,
+            data_bytes: layout.data_bytes(),
+            layout: manifest::hex(&layout.hash()),
+            content: String::new(),
+            tensors,
+        };
+        if !weightless && !absent.is_empty() {
+            let d = Diagnostic::error(Code::EXTERNAL_DATA, format!("{} weights have no data", absent.len()));
+            return cx.fail(d.help("put the model's data files beside it, or compile with --weightless"));
+        }
+        if absent.is_empty() && !weightless {
+            progress.stage(format!("weights ({:.1} MB)", layout.data_bytes() as f64 / 1e6));
+            let packed = pack(&compiled, o, &work, cx)?;
+            let hash = write_store(&compiled.main, packed.as_ref(), &layout, &writer.folder().join(STORE), cx)?;
+            store.packed = true;
+            store.content = manifest::hex(&hash);
+        } else {
+            write_pack_program(&compiled, &writer).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+        }
+        manifest.store = Some(store);
+    }
+    let _ = std::fs::remove_dir_all(&work);
+    writer.write(&format!("include/{name}.h"), header::write(&blob).as_bytes()).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    let done = writer.finish(manifest).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    progress.end();
+    Ok(done.path)
+}
+
+/// All weights of the model that some program reads.
+fn weights(c: &Compiled) -> impl Iterator<Item = &Weight> {
+    c.main.weights.iter().chain(&c.pack.weights).filter_map(|w| match w {
+        WeightInit::Weight(w) if !matches!(w.source, WeightSource::Packed) => Some(w),
+        _ => None,
+    })
+}
+
+fn weight_entry(name: &str, dtype: i32, dims: &[i64], file: &str, offset: u64, bytes: u64) -> manifest::Weight {
+    manifest::Weight {
+        name: name.into(),
+        dtype: portwright_runtime::dtype::name(dtype),
+        shape: dims.to_vec(),
+        file: file.into(),
+        offset,
+        bytes,
+    }
+}
+
+/// What a weightless bundle is completed with.
+fn expected(absent: &[&Weight]) -> Vec<manifest::Weight> {
+    let mut out: Vec<manifest::Weight> = Vec::new();
+    for w in absent {
+        let WeightSource::Absent { location, offset, len } = &w.source else { continue };
+        if !out.iter().any(|e| e.name == *w.name) {
+            out.push(weight_entry(&w.name, codegen::onnx_dtype(w.dtype), &w.dims, location, *offset, *len));
+        }
+    }
+    out
+}
+
+fn kernels(module: &Module) -> Vec<Kernel> {
+    let one = |k: &portwright_ir::kernel::Kernel| Kernel { name: k.name.clone(), class: k.class.name().into(), nodes: k.origin.clone() };
+    module.kernels.values().map(one).collect()
+}
+
+fn memory(plan: &HostPlan) -> Memory {
+    fn walk(body: &[Stmt], arena: &mut Vec<String>, scratch: &mut Vec<String>) {
+        for s in body {
+            match s {
+                Stmt::Epoch { bytes, .. } => arena.push(bytes.to_string()),
+                Stmt::Launch(l) => {
+                    let text = l.scratch_bytes.to_string();
+                    if text != "0" && !scratch.contains(&text) {
+                        scratch.push(text);
+                    }
+                }
+                Stmt::If { then, els, .. } => {
+                    walk(then, arena, scratch);
+                    walk(els, arena, scratch);
+                }
+                Stmt::Loop { body, .. } => walk(body, arena, scratch),
+                _ => {}
+            }
+        }
+    }
+    let (mut arena, mut scratch) = (Vec::new(), Vec::new());
+    walk(&plan.body, &mut arena, &mut scratch);
+    let scratch = if scratch.is_empty() { "0".into() } else { scratch.join(" or ") };
+    Memory { weight_bytes: plan.store_bytes(), arena, max_arena_bytes: None, scratch_bytes_per_thread: scratch }
+}
+
+/// Bytes of a weight that is at hand.
+fn bytes_of(w: &WeightInit) -> Option<std::borrow::Cow<'_, [u8]>> {
+    match w {
+        WeightInit::Literal(l) => Some((&*l.bytes).into()),
+        WeightInit::Weight(w) => match &w.source {
+            WeightSource::Seed(seed) => portwright_ir::numerics::seeded_bytes(*seed, w.dtype, &w.dims).map(Into::into),
+            _ => w.bytes().map(Into::into),
+        },
+    }
+}
+
+/// A pack program that ran: its outputs by name.
+struct Packed {
+    session: Session,
+    names: Vec<Arc<str>>,
+}
+
+/// Compiles the pack program for this machine and runs it; `None` if there is nothing to pack.
+fn pack(c: &Compiled, o: &Options, work: &Path, cx: &mut Cx) -> Lowered<Option<Packed>> {
+    if c.pack.plan.outputs.is_empty() {
+        return Ok(None);
+    }
+    let folder = work.join("pack");
+    let internal = |what: String| Diagnostic::error(Code::INTERNAL, format!("the pack program: {what}"));
+    for dir in ["lib", "weights"] {
+        std::fs::create_dir_all(folder.join(dir)).map_err(|e| cx.diags.report(file_error(&folder, e)))?;
+    }
+    library(&c.pack, &o.packer, &o.workers, ("pack", work, &folder.join(LIBRARY)), &mut cx.diags)?;
+    let layout = codegen::store_layout(&c.pack.plan);
+    if layout.reference().is_some() {
+        write_store(&c.pack, None, &layout, &folder.join(STORE), cx)?;
+    }
+    let model = load::Model::load(&folder, &load::Options::default()).map_err(|e| cx.diags.report(internal(e.to_string())))?;
+    let mut session = model.open().map_err(|e| cx.diags.report(internal(e.to_string())))?;
+    session.execute(&[]).map_err(|e| cx.diags.report(internal(e.to_string())))?;
+    Ok(Some(Packed { session, names: c.pack.plan.outputs.iter().map(|p| p.name.clone()).collect() }))
+}
+
+/// Writes a program's weight store.
+fn write_store(p: &Program, packed: Option<&Packed>, layout: &portwright_runtime::store::Layout, path: &Path, cx: &mut Cx) -> Lowered<[u8; 32]> {
+    let put = || -> Result<[u8; 32], Diagnostic> {
+        let writer = StoreWriter::create(path, layout).map_err(|e| file_error(path, e))?;
+        let results: Vec<View<'_>> = packed.map_or_else(Vec::new, |p| p.session.results());
+        for (i, w) in p.weights.iter().enumerate() {
+            let from_pack = match w {
+                WeightInit::Weight(w) if matches!(w.source, WeightSource::Packed) => {
+                    let at = packed.and_then(|p| p.names.iter().position(|n| *n == w.name));
+                    Some(at.and_then(|at| results.get(at)).ok_or_else(|| Diagnostic::error(Code::INTERNAL, format!("`{}` was not packed", w.name)))?)
+                }
+                _ => None,
+            };
+            let written = match (from_pack, bytes_of(w)) {
+                (Some(v), _) => writer.put(i, 0, v.data),
+                (None, Some(b)) => writer.put(i, 0, &b),
+                (None, None) => return Err(Diagnostic::error(Code::EXTERNAL_DATA, format!("weight {i} has no data"))),
+            };
+            written.map_err(|e| file_error(path, e))?;
+        }
+        writer.finish().map_err(|e| file_error(path, e))
+    };
+    put().map_err(|d| cx.diags.report(d))
+}
+
+fn write_pack_program(c: &Compiled, writer: &BundleWriter) -> Result<(), BundleError> {
+    let module = &c.pack.module;
+    let name = |i: usize| module.kernels.values().nth(i).map_or_else(|| format!("k{i}"), |k| k.name.clone());
+    writer.write(PACK_KERNELS, portwright_ir::kernel::print_module(module).as_bytes())?;
+    writer.write(PACK_PLAN, portwright_ir::plan::print(&c.pack.plan, &name).as_bytes())
+}
+
+/// A folder that is removed at the end.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// `E0702`.
+    pub fn new(cx: &mut Cx) -> Lowered<Scratch> {
+        let path = std::env::temp_dir().join(format!("portwright-{}-{}", std::process::id(), unique()));
+        std::fs::create_dir_all(&path).map_err(|e| cx.diags.report(file_error(&path, e)))?;
+        Ok(Scratch(path))
+    }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn unique() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

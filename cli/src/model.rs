@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Models as files: ONNX or textual Graph IR.
+
+use std::path::Path;
+
+use portwright_frontend::{DimOverride, ImportOptions};
+use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_ir::graph::{Graph, text};
+use portwright_runtime::manifest::{Source, hex};
+use sha2::{Digest, Sha256};
+
+use crate::Cx;
+
+/// A graph with what its file says of itself.
+pub struct Model {
+    /// What it computes.
+    pub graph: Graph,
+    /// Name, from the file's.
+    pub name: String,
+    /// For the manifest.
+    pub source: Source,
+}
+
+/// Reads the `--dim` options.
+///
+/// # Errors
+/// `E0004` for text that is none.
+pub fn dims(list: &[String], cx: &mut Cx) -> Lowered<Vec<(String, DimOverride)>> {
+    let mut out = Vec::new();
+    for text in list {
+        match DimOverride::parse(text) {
+            Some(d) => out.push(d),
+            None => {
+                let d = Diagnostic::error(Code::BAD_OPTION, format!("`--dim {text}` is neither NAME=V nor NAME=LO..HI"));
+                cx.diags.report(d.help("for example --dim batch=1 or --dim batch=1..64"));
+            }
+        }
+    }
+    cx.diags.check()?;
+    Ok(out)
+}
+
+/// Loads a model.
+///
+/// # Errors
+/// What the importer or the parser says.
+pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) -> Lowered<Model> {
+    let dims = dims(dim_options, cx)?;
+    let file_name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    // `models/silero-vad/model.onnx` is silero-vad.
+    let folder = || path.canonicalize().ok()?.parent()?.file_name().map(|s| s.to_string_lossy().into_owned());
+    let name = if file_name == "model" { folder().unwrap_or(file_name) } else { file_name };
+    let sha256 = match hash(path) {
+        Ok(h) => h,
+        Err(e) => return cx.fail(Diagnostic::error(Code::FILE_READ, format!("`{}`: {e}", path.display()))),
+    };
+    if path.extension().is_some_and(|e| e == "graph") {
+        let source = match std::fs::read_to_string(path) {
+            Ok(s) => s,
+            Err(e) => return cx.fail(Diagnostic::error(Code::FILE_READ, format!("`{}`: {e}", path.display()))),
+        };
+        let graph = match text::parse(&source) {
+            Ok(g) => g,
+            Err(list) => {
+                cx.diags.extend(list);
+                cx.diags.check()?;
+                return cx.fail(Diagnostic::error(Code::GRAPH_TEXT, "the text is no graph"));
+            }
+        };
+        let graph = bind(graph, &dims, cx)?;
+        return Ok(Model { graph, name, source: Source { sha256, ..Default::default() } });
+    }
+    let options = ImportOptions { dims, weightless, ..Default::default() };
+    let imported = portwright_frontend::import(path, &options, &mut cx.diags)?;
+    let source = Source {
+        sha256,
+        ir_version: imported.ir_version,
+        opsets: imported.opsets.into_iter().collect(),
+        producer: imported.producer,
+    };
+    Ok(Model { graph: imported.graph, name, source })
+}
+
+fn bind(graph: Graph, dims: &[(String, DimOverride)], cx: &mut Cx) -> Lowered<Graph> {
+    if dims.is_empty() {
+        return Ok(graph);
+    }
+    let ranges: Vec<(&str, i64, i64)> = dims
+        .iter()
+        .map(|(n, d)| match d {
+            DimOverride::Value(v) => (n.as_str(), *v, *v),
+            DimOverride::Range(lo, hi) => (n.as_str(), *lo, *hi),
+        })
+        .collect();
+    portwright_passes::fold::bind_symbols(&graph, &ranges).or_else(|fault| cx.fail(Diagnostic::error(fault.code, fault.message)))
+}
+
+fn hash(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut h = Sha256::new();
+    std::io::copy(&mut file, &mut h)?;
+    Ok(hex(&h.finalize()))
+}
+
+/// Whether the path is a bundle's folder.
+pub fn is_bundle(path: &Path) -> bool {
+    portwright_runtime::bundle::Bundle::is_bundle(path)
+}
