@@ -9,13 +9,14 @@
 //! An element of a 32- or 64-bit integer dtype does not wrap, and an element of f32 or f64 that stands for an integer is one that
 //! the dtype holds exactly, unless the ranges of the symbols refute it. Narrower dtypes need the proof.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Graph, Op, TensorType, ValueId};
+use super::{Graph, NodeId, Op, TensorType, ValueId};
 use crate::dtype::DType;
 use crate::entity::SecondaryMap;
 use crate::numerics;
-use crate::sym::SymExpr;
+use crate::sym::{SymExpr, SymName};
 
 mod elem;
 mod eval;
@@ -43,6 +44,9 @@ enum State {
 #[derive(Clone, Default)]
 pub struct Symbolic {
     states: SecondaryMap<ValueId, State>,
+    /// Values that `bind` nodes read, with their symbols, as of `bound_at` symbols.
+    bound: HashMap<ValueId, Vec<SymName>>,
+    bound_at: usize,
 }
 
 /// Elements of one value; keep a [`Symbolic`] to ask for many.
@@ -96,6 +100,10 @@ impl Symbolic {
 
     fn elems(&mut self, graph: &Graph, v: ValueId) -> Option<Arc<[Elem]>> {
         let bound = graph.symbol_nodes.len();
+        if self.bound_at != bound {
+            self.bound_at = bound;
+            self.bound = bound_values(graph);
+        }
         // A stack of its own: chains are as long as graphs are.
         let mut stack = vec![v];
         while let Some(&top) = stack.last() {
@@ -157,7 +165,8 @@ impl Symbolic {
                 eval::node(graph, node, &dims, &|o| self.known(o))
             });
             let known = computed.as_ref().is_some_and(|e| e.iter().all(Elem::is_known));
-            if known { computed } else { bound_elems(graph, v).or(computed) }
+            let symbols = if known { None } else { self.bound.get(&v) };
+            symbols.map(|s| s.iter().map(|s| Elem::Expr(SymExpr::sym(s.clone()))).collect()).or(computed)
         });
         self.states[v] = match elems {
             Some(e) if e.iter().all(Elem::is_known) => State::Known(e.into()),
@@ -167,19 +176,16 @@ impl Symbolic {
     }
 }
 
-/// Elements of a value that a `bind` node reads.
-fn bound_elems(graph: &Graph, v: ValueId) -> Option<Vec<Elem>> {
-    if graph.symbol_nodes.is_empty() || !graph.ty(v).dtype.is_int() {
-        return None;
-    }
-    let mut nodes: Vec<_> = graph.symbol_nodes.values().copied().filter(|&n| graph.contains(n)).collect();
-    nodes.sort();
-    nodes.into_iter().map(|n| graph.node(n)).find_map(|n| match &n.op {
-        Op::Bind { symbols } if n.operands.first() == Some(&v) => {
-            Some(symbols.iter().map(|s| Elem::Expr(SymExpr::sym(s.clone()))).collect())
+/// Values that `bind` nodes read.
+fn bound_values(graph: &Graph) -> HashMap<ValueId, Vec<SymName>> {
+    let nodes: BTreeSet<NodeId> = graph.symbol_nodes.values().copied().filter(|&n| graph.contains(n)).collect();
+    let mut out = HashMap::new();
+    for n in nodes {
+        if let (Op::Bind { symbols }, Some(&v)) = (&graph.node(n).op, graph.node(n).operands.first()) {
+            out.entry(v).or_insert_with(|| symbols.clone());
         }
-        _ => None,
-    })
+    }
+    out
 }
 
 /// Static dims of a tensor that is small enough to follow.
