@@ -31,6 +31,8 @@ struct Store {
     bytes: Vec<u8>,
     /// Whether a byte was written.
     init: Vec<bool>,
+    /// Of bytes that matrix units may read: who wrote them plainly and has not fenced since, plus one.
+    plain: Vec<u32>,
 }
 
 enum Watch {
@@ -60,6 +62,7 @@ impl<'r, 'm> Mem<'r, 'm> {
     pub(super) fn new(k: &Kernel, p: &Program, pieces: &'r mut [Memory<'m>], args: &Args, races: bool) -> Run<Self> {
         let agents = p.lanes as usize * (1 + p.roles.len());
         let asynchronous = k.stmts.values().any(|s| matches!(s, Stmt::CopyAsync { .. } | Stmt::CopyBulk { .. } | Stmt::MmaAsync { .. }));
+        let units = k.stmts.values().any(|s| matches!(s, Stmt::MmaAsync { .. }));
         let single = agents == 1 && !asynchronous;
         let mut watches = Vec::new();
         let mut chip_watches = Vec::new();
@@ -144,7 +147,8 @@ impl<'r, 'm> Mem<'r, 'm> {
                     buf.loc = Loc::Chip { store, at, per_lane };
                     buf.shadow = bufs[base.index()].shadow;
                 } else {
-                    stores.push(Store { bytes: vec![0; bytes * lanes], init: vec![false; bytes * lanes] });
+                    let plain = if units && b.space == Space::Shared { vec![0; bytes] } else { Vec::new() };
+                    stores.push(Store { bytes: vec![0; bytes * lanes], init: vec![false; bytes * lanes], plain });
                     buf.loc = Loc::Chip { store: stores.len() - 1, at: 0, per_lane };
                     // Only one agent sees `local` memory, unless roles or engines do.
                     if races && (b.space == Space::Shared || !p.roles.is_empty() || asynchronous) && !single {
@@ -173,6 +177,7 @@ impl<'r, 'm> Mem<'r, 'm> {
     pub(super) fn new_group(&mut self) {
         for s in &mut self.stores {
             s.init.fill(false);
+            s.plain.fill(0);
         }
         for w in &self.chip_watches {
             if let Watch::Full(s) = &mut self.watches[*w] {
@@ -190,6 +195,28 @@ impl<'r, 'm> Mem<'r, 'm> {
                 init[l * per_lane + at..l * per_lane + at + n].fill(false);
             }
         }
+    }
+
+    /// What an agent wrote plainly becomes visible to matrix units.
+    pub(super) fn fence(&mut self, agent: u32) {
+        for p in self.stores.iter_mut().flat_map(|s| &mut s.plain) {
+            if *p == agent + 1 {
+                *p = 0;
+            }
+        }
+    }
+    /// A matrix unit reads an element: whoever wrote it plainly has fenced.
+    pub(super) fn unit_reads(&self, buf: usize, e: usize) -> Run<()> {
+        let b = self.bufs[buf];
+        let Loc::Chip { store, at, .. } = b.loc else { return Ok(()) };
+        let (off, len) = Self::byte_range(&b, e, 1);
+        let plain = self.stores[store].plain.get(at + off..at + off + len);
+        if plain.is_some_and(|p| p.iter().any(|x| *x != 0)) {
+            let name = self.names.get(buf).map_or("?", |n| n.as_str());
+            let m = format!("a matrix unit reads element {e} of `{name}`, which was stored without a `fence proxy` behind it");
+            return Err(Stop::new(FaultKind::InFlight, m));
+        }
+        Ok(())
     }
 
     fn byte_range(b: &Buf, e: usize, n: usize) -> (usize, usize) {
@@ -226,6 +253,12 @@ impl<'r, 'm> Mem<'r, 'm> {
     /// Notes a read or write of `n` elements from `e` on.
     pub(super) fn touch(&mut self, buf: usize, lane: u32, e: usize, n: usize, write: bool, who: &Who) -> Run<()> {
         let b = self.bufs[buf];
+        if let (true, Loc::Chip { store, at, .. }) = (write, b.loc)
+            && !self.stores[store].plain.is_empty()
+        {
+            let (off, len) = Self::byte_range(&b, e, n);
+            self.stores[store].plain[at + off..at + off + len].fill(if who.plain { who.issuer.0 + 1 } else { 0 });
+        }
         let Some(s) = b.shadow else { return Ok(()) };
         let units = self.units(&b, lane, e, n);
         let result = match &mut self.watches[s] {

@@ -37,6 +37,8 @@ pub(super) struct Who {
     /// An agent all of whose events up to a clock are known beside `known`: the lane itself, or who issued an operation.
     pub issuer: (u32, u32),
     pub atomic: bool,
+    /// Whether its writes reach matrix units only behind a `fence proxy` of the issuer.
+    pub plain: bool,
 }
 
 impl Who {
@@ -61,7 +63,7 @@ impl Clocks {
     /// Identity of a lane for its next access.
     pub(super) fn lane(&self, group: u32, agent: u32) -> Who {
         let a = agent as usize;
-        Who { group, agent, clock: self.own[a], known: self.known[a].clone(), issuer: (agent, u32::MAX), atomic: false }
+        Who { group, agent, clock: self.own[a], known: self.known[a].clone(), issuer: (agent, u32::MAX), atomic: false, plain: true }
     }
     /// Identity of an operation that an agent issues to an engine; later events of the agent are not known to it.
     pub(super) fn issue(&mut self, group: u32, agent: u32, engine: Engine) -> Who {
@@ -75,7 +77,7 @@ impl Clocks {
         let a = agent as usize;
         let at = self.own[a];
         self.own[a] += 1;
-        Who { group, agent: e, clock: self.own[e as usize], known: self.known[a].clone(), issuer: (agent, at), atomic: false }
+        Who { group, agent: e, clock: self.own[e as usize], known: self.known[a].clone(), issuer: (agent, at), atomic: false, plain: matches!(engine, Engine::Queue(_)) }
     }
     /// Everything an agent has done and knows; what it does next is not in it.
     pub(super) fn release(&mut self, agent: u32) -> Vec<u32> {

@@ -176,8 +176,10 @@ impl Machine<'_, '_> {
                 }
                 Ok(())
             }
-            // Plain stores that a matrix unit reads later: see the module's documentation for what is not modeled.
-            Ins::FenceProxy => Ok(()),
+            Ins::FenceProxy => {
+                lanes.into_iter().for_each(|l| self.mem.fence(s.agent(l)));
+                Ok(())
+            }
             Ins::MmaAsync { atom, acc, var, a, b } => self.mma_async(s, *atom, (*acc, *var), a, b),
             Ins::MmaFence => {
                 self.products.units.iter_mut().filter(|(k, _)| in_stream(s, **k)).for_each(|(_, u)| u.dirty.clear());
@@ -453,6 +455,7 @@ impl Machine<'_, '_> {
             let who = self.clocks.issue(self.group_id, leader, Engine::Matrix);
             for (buf, es) in [(bufs[0], &ea), (bufs[1], &eb)] {
                 for e in es {
+                    self.mem.unit_reads(buf, *e).map_err(|x| x.at_lane(lanes.start as u32))?;
                     self.mem.touch(buf, lanes.start as u32, *e, 1, false, &who).map_err(|x| x.at_lane(lanes.start as u32))?;
                 }
             }

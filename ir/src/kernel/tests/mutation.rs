@@ -51,6 +51,7 @@ fn every_missing_order_is_reported() {
         gemm("gemm_simt", "gemm_mma", 130, 72, 136),
         gemm("gemm_simt", "gemm_mmac", 130, 72, 72),
         gemm("gemm_simt", "gemm_wgmma", 70, 75, 328),
+        gemm("gemm_simt", "gemm_wgmma_staged", 70, 75, 136),
         gemm("gemm_tile", "gemm_agents", 70, 75, 270),
         attention(1, 40, &[35]),
         cumsum(1, 700),

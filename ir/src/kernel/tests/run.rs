@@ -194,7 +194,7 @@ pub(super) fn gemm(case: &'static str, kernel: &'static str, m: usize, n: usize,
     let b = match kernel {
         "gemm_f32" => pack_f32(&b, k, n),
         "gemm_amx" => pack_amx(&b, k, n),
-        "gemm_mmac" | "gemm_wgmma" => transpose(&b, k, n),
+        "gemm_mmac" | "gemm_wgmma" | "gemm_wgmma_staged" => transpose(&b, k, n),
         _ => b,
     };
     Job {
@@ -363,6 +363,7 @@ fn gemm_with_staged_registers() {
 #[test]
 fn gemm_with_signals() {
     check(&gemm("gemm_simt", "gemm_wgmma", 70, 75, 328));
+    check(&gemm("gemm_simt", "gemm_wgmma_staged", 70, 75, 136));
 }
 #[test]
 fn gemm_on_cores() {
