@@ -73,7 +73,8 @@ impl Code {
     }
     /// A constant, made once per function: `literal : ty`.
     pub fn constant(&mut self, ty: &str, literal: &str) -> String {
-        let text = format!("arith.constant {literal} : {ty}");
+        // A constant of i1 has no type in text: `true` and `false` are of no other.
+        let text = if ty == "i1" { format!("arith.constant {literal}") } else { format!("arith.constant {literal} : {ty}") };
         self.shared(&text)
     }
     /// An operation without operands inside the function, made once at its top.
