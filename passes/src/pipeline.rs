@@ -34,7 +34,7 @@ pub fn compile(
     watch: Option<Watch<'_>>,
     diags: &mut Diags,
 ) -> Lowered<Compiled> {
-    let options = prepare::Options { math, pass_limit: None, stages: watch };
+    let options = prepare::Options { math, stages: watch, ..Default::default() };
     let prepared = prepare::prepare_with(graph, machine, options, diags)?;
     let main = plan::build(&prepared.main, machine, diags)?;
     let pack = plan::build(&prepared.pack, packer, diags)?;
