@@ -214,7 +214,9 @@ impl<'a> Eval<'a> {
             (self.load(k, "row", buf, &coords[coords.len() - rank..], &guard)?, true)
         } else if let Some(&buf) = self.bufs.get(&v) {
             let name = self.graph.value(v).name.clone().unwrap_or_else(|| "x".into());
-            (self.load(k, &name, buf, coords, &guard)?, true)
+            let dtype = self.dtype(v);
+            let ex = if dtype.is_packed() { self.load_packed(k, dtype, &self.dims(v), buf, coords, &guard)? } else { self.load(k, &name, buf, coords, &guard)? };
+            (ex, true)
         } else {
             let Some(n) = self.graph.producer_id(v) else { return Stop::no("an input without a buffer") };
             let node: &'a Node = self.graph.node(n);
@@ -250,6 +252,28 @@ impl<'a> Eval<'a> {
             CondEx::Mask(m) => Mem::new(buf, idx).mask(m).or(zero()),
         };
         Ok(if vector && !contiguous { k.gather(name, mem) } else { k.load(name, mem) })
+    }
+
+    /// An element of a dtype that shares bytes, as an 8-bit integer; the buffer holds bytes.
+    fn load_packed(&mut self, k: &mut Kb<'_>, dtype: DType, dims: &[SymExpr], buf: Buf, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+        if self.width > 1 {
+            return Err(Stop::NeedScalar);
+        }
+        if !dtype.is_int() {
+            return Stop::no(format!("elements of {dtype} inside a kernel"));
+        }
+        let bits = i64::from(dtype.bits());
+        let per_byte = SymExpr::from(8 / bits);
+        let linear = coords.iter().zip(dims).fold(SymExpr::from(0), |l, (c, d)| &(&l * d) + c);
+        let (byte, place) = self.ix.div_mod(&linear, &per_byte);
+        let x = self.load(k, "byte", buf, &[byte], guard)?.cast(DType::I32);
+        let shift = (self.ix.emit(k, &place) * bits).cast(DType::I32);
+        let low = (x >> shift) & ((1i64 << bits) - 1);
+        if dtype.is_signed_int() {
+            let sign = 1i64 << (bits - 1);
+            return Ok(k.let_("q", ((low ^ sign) - sign).cast(DType::I8)));
+        }
+        Ok(k.let_("q", low.cast(DType::U8)))
     }
 
     /// Stores a value at coordinates.
@@ -365,7 +389,15 @@ impl<'a> Eval<'a> {
                 let from = self.dtype(node.operands[node.operands.len() - 1]);
                 elementwise::emit(k, op, from, dtype, &args)
             }
-            Op::RandomUniform { .. } => Stop::no("random numbers inside a fused kernel"),
+            Op::RandomUniform { low, high, seed, .. } => {
+                let mut position = SymExpr::from(0);
+                for (c, d) in coords.iter().zip(self.dims(v)) {
+                    position = &(&position * &d) + c;
+                }
+                let (base, step) = Indices::linear(&position).ok_or(Stop::NeedScalar)?;
+                let at = if step == 0 { self.ix.emit(k, &base) } else { self.lanes(k, &base, step) };
+                Ok(super::random::uniform(k, &at, (*low, *high), *seed))
+            }
             op => Stop::no(format!("`{}` inside this kind of kernel", op.mnemonic())),
         }
     }

@@ -5,9 +5,10 @@
 //! results are the same for any number of threads. Ragged edges are masks; a machine without masked memory has a kernel rule that
 //! rewrites them.
 
+use portwright_ir::dtype::DType;
 use portwright_ir::graph::{FusionKind, Graph, Node, Op, Origin};
 use portwright_ir::kernel::{Buf, BufDecl, Class, Ex, Kb, Kernel, Module};
-use portwright_ir::sym::SymExpr;
+use portwright_ir::sym::{SymExpr, product};
 
 use super::{KernelPool, Scheduled, SymMap, Unschedulable};
 use crate::spec::CpuSpec;
@@ -20,6 +21,7 @@ mod eval;
 mod gemm;
 mod index;
 mod map;
+mod random;
 mod recurrent;
 mod reduce;
 mod single;
@@ -61,7 +63,12 @@ impl<'a> Cx<'a> {
             eval.ix.add_symbol(kernel_name, lo, hi);
         }
         for (i, &v) in self.region.inputs().iter().enumerate() {
-            let buf = k.param(&format!("x{i}"), BufDecl::ro(eval.dtype(v), eval.dims(v)));
+            let (d, dims) = (eval.dtype(v), eval.dims(v));
+            let decl = match d.is_packed() {
+                true => BufDecl::ro(DType::U8, [(product(&dims) * i64::from(d.bits())).ceil_div(&8.into())]),
+                false => BufDecl::ro(d, dims),
+            };
+            let buf = k.param(&format!("x{i}"), decl);
             eval.bind_buf(v, buf);
         }
         let mut outputs = Vec::new();
@@ -153,6 +160,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         FusionKind::Conv => conv::build(cx, module, width),
         FusionKind::Window => window::build(cx, module, width),
         FusionKind::Recurrent => recurrent::build(cx, module, width),
+        FusionKind::Single if cx.region.node_ids().all(|n| cx.region.node(n).op.is_source()) => map::build(cx, module, width),
         FusionKind::Attention | FusionKind::Single => single::build(cx, module, width),
     }
 }
