@@ -4,13 +4,16 @@
 //! Nodes are walked once in order. Fusions become launches, views become buffers over the same bytes, shape tensors are written by the
 //! plan, symbols are bound where their data is there. Then each epoch's arena is placed by lifetimes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::graph::op::WeightId;
-use portwright_ir::graph::{FusionKind, Graph, Literal, Node, Op, Origin, SymSource, TensorType, ValueId};
+use portwright_ir::graph::{
+    BinaryOp, FusionKind, Graph, Literal, Node, Op, Origin, ReduceOp, Scalar, SymSource, TensorType, ValueId,
+};
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage};
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};
@@ -446,6 +449,7 @@ impl Builder<'_> {
             }
         };
         let operands: Vec<BufferId> = node.operands.iter().filter_map(|v| env.get(v).copied()).collect();
+        self.count_results(region, &operands, &node.origin, body);
         let results: Vec<BufferId> = node.results.iter().map(|&r| self.result(g, r, &node.origin, direct, body)).collect();
         for &b in operands.iter().chain(&results) {
             self.touch(b);
@@ -464,6 +468,46 @@ impl Builder<'_> {
             origin,
         };
         self.push(body, Stmt::Launch(launch));
+    }
+
+    /// Before a kernel whose region finds how many results it has: a kernel that counts them, and the symbol read from it.
+    fn count_results(&mut self, region: &Graph, operands: &[BufferId], origin: &Origin, body: &mut Vec<Stmt>) {
+        for n in region.order() {
+            let Op::NonZero { count } = &region.node(n).op else { continue };
+            let Some((counter, inputs)) = count_region(region, region.node(n)) else { continue };
+            let graph = self.graph;
+            let ranges = |s: &str| graph.symbol(s).map_or((0, i64::MAX, 1), |s| (s.lo, s.hi, s.div));
+            let scheduled = match schedule(self.machine, FusionKind::Reduce, &counter, &ranges, origin, &mut self.pool) {
+                Ok(s) => s,
+                Err(why) => {
+                    let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("no kernel: {}", why.reason));
+                    self.diags.report(d.at(origin.first()));
+                    return;
+                }
+            };
+            let total = self.arena(body, format!("{}.count", origin.first()).into(), &TensorType::new(DType::I64, Vec::new()));
+            let buffers: Vec<BufferId> = inputs.iter().filter_map(|&i| operands.get(i).copied()).chain([total]).collect();
+            buffers.iter().for_each(|&b| self.touch(b));
+            let id = self.origin(origin);
+            let launch = Launch {
+                kernel: KernelRef::new(scheduled.kernel.index()),
+                grid: scheduled.grid,
+                buffers,
+                scalars: scheduled.scalars,
+                scratch_bytes: scheduled.scratch_bytes,
+                group_cost_ns: scheduled.group_cost_ns,
+                origin: id,
+            };
+            self.push(body, Stmt::Launch(launch));
+            self.touch(total);
+            self.push(body, Stmt::Read { symbol: count.clone(), buffer: total, index: 0.into() });
+            self.bound.insert(count.clone());
+            if let Some(hi) = self.graph.symbol(count).map(|s| s.hi).filter(|hi| *hi < i64::MAX) {
+                let pred = Pred::Le(SymExpr::sym(count.clone()), hi.into());
+                self.push(body, Stmt::Check { pred, fault: Fault::Range, origin: id });
+            }
+            self.check_constraints(body);
+        }
     }
 
     /// Gives every arena buffer its offset and every epoch its bytes.
@@ -549,6 +593,53 @@ fn used(g: &Graph, name: &str) -> bool {
         }
     }
     set.iter().any(|s| &**s == name)
+}
+
+/// A region that counts the elements that `non_zero` of another region finds, and which of that region's inputs it takes.
+fn count_region(region: &Graph, root: &Node) -> Option<(Graph, Vec<usize>)> {
+    let mut g = Graph::new("count");
+    let mut map: HashMap<ValueId, ValueId> = HashMap::new();
+    let x = *root.operands.first()?;
+    let mut needed: HashSet<ValueId> = HashSet::from([x]);
+    let order = region.order();
+    for &n in order.iter().rev() {
+        let node = region.node(n);
+        if node.results.iter().any(|r| needed.contains(r)) {
+            needed.extend(&node.operands);
+        }
+    }
+    let mut inputs = Vec::new();
+    for (i, &v) in region.inputs().iter().enumerate().filter(|(_, v)| needed.contains(*v)) {
+        inputs.push(i);
+        map.insert(v, g.add_input(format!("i{i}"), region.ty(v).clone()));
+    }
+    for &n in &order {
+        let node = region.node(n);
+        if !node.results.iter().any(|r| needed.contains(r)) {
+            continue;
+        }
+        let operands = node.operands.iter().map(|v| map.get(v).copied()).collect::<Option<Vec<_>>>()?;
+        let made = g.add(node.op.clone(), &operands, node.origin.clone()).ok()?;
+        for (&old, &new) in node.results.iter().zip(&g.node(made).results.clone()) {
+            map.insert(old, new);
+        }
+    }
+    let from = &root.origin;
+    let mut add = |g: &mut Graph, op: Op, operands: &[ValueId]| g.add(op, operands, from.clone()).ok().map(|n| g.result(n));
+    let (mut v, ty) = (*map.get(&x)?, region.ty(x).clone());
+    if ty.dtype != DType::Bool {
+        let zero = add(&mut g, Op::Fill { value: Scalar::zero(ty.dtype), dims: Vec::new() }, &[])?;
+        v = add(&mut g, Op::Binary(BinaryOp::Ne), &[v, zero])?;
+    }
+    v = add(&mut g, Op::Cast { to: DType::I64, saturate: true }, &[v])?;
+    let axes: Vec<u32> = (0..ty.rank() as u32).collect();
+    if axes.is_empty() {
+        v = add(&mut g, Op::Reshape { dims: vec![1.into()] }, &[v])?;
+    }
+    let axes = if axes.is_empty() { vec![0] } else { axes };
+    v = add(&mut g, Op::Reduce { op: ReduceOp::Sum, axes, keep: false }, &[v])?;
+    g.add_output("count", v);
+    Some((g, inputs))
 }
 
 /// A region that is one source: the kernel that writes it.

@@ -20,6 +20,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         Op::Scan { .. } => scan(cx, module, root),
         Op::TopK { .. } => top_k(cx, module, root),
         Op::ScatterElements { .. } | Op::ScatterNd { .. } => scatter(cx, module, root),
+        Op::NonZero { .. } => non_zero(cx, module, root),
         op => Stop::no(format!("`{}` as a kernel of its own", op.mnemonic())),
     }
 }
@@ -229,6 +230,38 @@ fn scatter(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop>
             combine(op, d, &old, &u)
         };
         eval.store(k, out, &to, &Guard::new(), &v)
+    })?;
+    Ok(finish(b, [1.into(), 1.into(), 1.into()], TASK_ELEMS as u32))
+}
+
+/// Writes the coordinates of what is not zero, in order; how many there are is known before.
+fn non_zero(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
+    let mut b = cx.begin(module, 1);
+    let Begun { k, eval, outputs } = &mut b;
+    let x = root.operands[0];
+    let (dims, d) = (eval.dims(x), eval.dtype(x));
+    let total = eval.dims(root.results[0]).pop().unwrap_or_else(|| 1.into());
+    let Some(out) = outputs.first().copied() else { return Stop::no("a region without outputs") };
+    if cx.region.outputs().iter().any(|o| o.value != root.results[0]) {
+        return Stop::no("work behind `non_zero` in its kernel");
+    }
+    let found = k.var("found", Ex::int(0).typed(&Ty::Scalar(DType::I64)));
+    each(k, eval, &dims, &mut |k, eval, at| {
+        let v = eval.value(k, x, at, &Guard::new())?;
+        let is = if d == DType::Bool { v } else { v.differs(Ex::lit(d, 0.0)) };
+        let mut stop = Ok(());
+        k.if_(is, |k| {
+            eval.open();
+            let place = k.let_("place", found.get());
+            let place = eval.ix.bind("place", place, total.clone());
+            for (i, c) in at.iter().enumerate() {
+                let c = eval.ix.emit(k, c);
+                stop = eval.store(k, out, &[(i as i64).into(), place.clone()], &Guard::new(), &c);
+            }
+            k.set(&found, found.get() + 1);
+            eval.close();
+        });
+        stop
     })?;
     Ok(finish(b, [1.into(), 1.into(), 1.into()], TASK_ELEMS as u32))
 }
