@@ -23,11 +23,12 @@ use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::graph::interp::{self as graph_interp, Tensor};
 use portwright_ir::graph::{Graph, text};
-use portwright_ir::kernel::{KernelId, Module, print_module};
+use portwright_ir::kernel::{self, KernelId, Module, print_module};
 use portwright_ir::numerics;
 use portwright_ir::plan::{self, HostPlan, interp as plan_interp};
 use portwright_ir::sym::SymName;
 use portwright_ir::weight::WeightSource;
+use portwright_passes::kernel_rules::{self, KernelCaps};
 use portwright_passes::pipeline;
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::{CpuSpec, MachineClass, Math};
@@ -251,6 +252,12 @@ fn compare(c: &Case, want: &[Tensor], got: &[Tensor]) -> Result<(), String> {
 
 /// Verifies a program and sends its plan through its text.
 fn check_program(p: &Program) -> Result<HostPlan, String> {
+    for (id, k) in p.module.kernels.iter() {
+        if let Err(faults) = kernel::verify(&p.module, id, &kernel::Limits::default()) {
+            let list: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            return Err(format!("kernel {} is wrong: {}\n{}", k.name, list.join("\n"), show(p)));
+        }
+    }
     let faults = plan::verify(&p.plan, &p.module);
     if !faults.is_empty() {
         return Err(format!("the plan is wrong: {faults:#?}\n{}", show(p)));
@@ -310,9 +317,14 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
     let made =
         execute(&compiled.pack, &pack_plan, &Packed::new(), &[]).map_err(|e| format!("pack program: {e}\n{}", show(&compiled.pack)))?;
     let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
+    let main = compiled.main;
+    let mut legal = Program { module: main.module.clone(), plan: main.plan.clone(), weights: main.weights.clone() };
+    kernel_rules::legalize(&mut legal.module, &KernelCaps { masked_bits: &[], fma: true, f16_convert: false });
+    check_program(&legal).map_err(|e| format!("after kernel rules: {e}"))?;
     for (sizes, inputs) in runs(c) {
+        let by_rules = execute(&legal, &main_plan, &packed, &inputs);
         let want = graph_interp::run(&c.graph, &inputs, &graph_interp::Options::default());
-        let got = execute(&compiled.main, &main_plan, &packed, &inputs);
+        let got = execute(&main, &main_plan, &packed, &inputs);
         let at = |m: String| format!("at {sizes}: {m}");
         match (want, got) {
             (Err(w), Err(g)) if c.fails.is_some() => {
@@ -324,11 +336,9 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
             (Ok(_), Ok(_)) if c.fails.is_some() => return Err(at("a run does not fail".into())),
             (Err(w), _) => return Err(at(format!("the graph itself does not run: {w}"))),
             (Ok(_), Err(g)) => {
-                return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&compiled.main) } else { String::new() })));
+                return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&&main) } else { String::new() })));
             }
-            (Ok(w), Ok(g)) => {
-                compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&compiled.main) })))?
-            }
+            (Ok(w), Ok(g)) => compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&&main) })))?,
         }
     }
     Ok(())
