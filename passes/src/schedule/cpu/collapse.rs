@@ -58,25 +58,32 @@ pub(crate) fn collapse(region: &Graph) -> Option<Graph> {
             _ => Vec::new(),
         }
     };
-    // `join[i]`: iteration dims i and i + 1 are one.
-    let join: Vec<bool> = (0..rank - 1)
-        .map(|i| {
-            let alike = axes.iter().all(|(v, list)| {
-                let full = |a: usize| list.iter().position(|&x| x == a).map(|p| !region.ty(*v).dims[p].is(1));
-                match (full(i), full(i + 1)) {
-                    (None, None) => true,
-                    (Some(x), Some(y)) => x == y || dims[i].is(1) || dims[i + 1].is(1),
-                    (None, Some(y)) => !y || dims[i].is(1) || dims[i + 1].is(1),
-                    (Some(_), None) => false,
-                }
-            });
-            alike
-                && order.iter().all(|&n| {
-                    let r = reduced_at(region.node(n));
-                    r.is_empty() || r.contains(&i) == r.contains(&(i + 1))
-                })
+    // Whether iteration dims i and j, both more than 1, are treated alike everywhere.
+    let alike = |i: usize, j: usize| {
+        let same = axes.iter().all(|(v, list)| {
+            let full = |a: usize| list.iter().position(|&x| x == a).map(|p| !region.ty(*v).dims[p].is(1));
+            match (full(i), full(j)) {
+                (None, None) => true,
+                (Some(x), Some(y)) => x == y,
+                (None, Some(y)) => !y,
+                (Some(_), None) => false,
+            }
+        });
+        same && order.iter().all(|&n| {
+            let r = reduced_at(region.node(n));
+            r.is_empty() || r.contains(&i) == r.contains(&j)
         })
-        .collect();
+    };
+    // `join[i]`: iteration dims i and i + 1 are one. A dim of 1 joins anything, so what counts is the last dim before it that is more.
+    let mut join = Vec::with_capacity(rank - 1);
+    let mut last = (!dims[0].is(1)).then_some(0);
+    for j in 1..rank {
+        let joins = dims[j].is(1) || last.is_none_or(|i| alike(i, j));
+        join.push(joins && reduced_ones(j, &reduced_at, &order, region));
+        if !dims[j].is(1) {
+            last = Some(j);
+        }
+    }
     if !join.contains(&true) {
         return None;
     }
@@ -137,6 +144,14 @@ pub(crate) fn collapse(region: &Graph) -> Option<Graph> {
         out.add_output(o.name.clone(), *map.get(&o.value)?);
     }
     Some(out)
+}
+
+/// Whether a dim of 1 may join the dim before it: both are reduced, or neither.
+fn reduced_ones(j: usize, reduced_at: &dyn Fn(&portwright_ir::graph::Node) -> Vec<usize>, order: &[portwright_ir::graph::NodeId], region: &Graph) -> bool {
+    order.iter().all(|&n| {
+        let r = reduced_at(region.node(n));
+        r.is_empty() || r.contains(&(j - 1)) == r.contains(&j)
+    })
 }
 
 /// Whether a reduction op keeps an integer count of its own.
