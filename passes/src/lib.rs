@@ -18,6 +18,7 @@ pub mod decompose;
 pub mod fold;
 pub mod hoist;
 pub mod fuse;
+pub mod layout;
 pub mod legalize;
 pub mod prepare;
 #[cfg(test)]

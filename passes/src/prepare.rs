@@ -6,7 +6,7 @@ use portwright_ir::graph::{Graph, Node};
 
 use crate::rules::{self, Rule, RuleCx, RuleLog};
 use crate::spec::{MachineClass, Math};
-use crate::{canonical, decompose, fold, fuse, hoist, legalize, raise};
+use crate::{canonical, decompose, fold, fuse, hoist, layout, legalize, raise};
 
 /// Names of the stages at which a graph can be looked at, in order.
 pub const STAGES: &[&str] = &["graph", "fused", "legal"];
@@ -66,6 +66,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     legalize::legalize(&mut graph, &cx, &mut log);
     simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
 
+    layout::turn_weights(&mut graph, &cx, &mut log);
     let (mut main, mut pack) = hoist::split_pack(graph, &mut log);
     for g in [&mut main, &mut pack] {
         if let Err(fault) = fuse::fuse(g, &mut log) {

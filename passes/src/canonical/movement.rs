@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Movement that does nothing, or that one op says as well as two.
 
-use portwright_ir::graph::{Dims, Graph, NodeId, Op, Patch, ReduceOp, TensorType, ValueId, infer};
+use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, Patch, ReduceOp, TensorType, ValueId, infer};
 use portwright_ir::sym::SymExpr;
 
 use super::arith::forward;
@@ -34,6 +34,18 @@ pub(super) const RULES: &[Rule] = &[
         doc: "broadcast of one element, or that adds only dims of 1 -> reshape",
         roots: &["broadcast"],
         apply: broadcast_ones,
+    },
+    Rule {
+        name: "broadcast-through-reshape",
+        doc: "reshape(broadcast(x)) that inserts or removes dims of 1 -> broadcast(reshape(x))",
+        roots: &["reshape"],
+        apply: broadcast_through_reshape,
+    },
+    Rule {
+        name: "transpose-through-merge",
+        doc: "transpose(reshape(x)) where the reshape joins neighboring dims -> reshape(transpose(x))",
+        roots: &["transpose"],
+        apply: transpose_through_merge,
     },
     Rule {
         name: "broadcast-implied",
@@ -82,8 +94,28 @@ pub(super) const RULES: &[Rule] = &[
 
 /// Ops of several operands that broadcast.
 pub(super) const ELEMENTWISE: &[&str] = &[
-    "add", "sub", "mul", "div", "mod", "rem", "pow", "min", "max", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "gt", "ge",
     "select",
+    "attention",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "mod",
+    "rem",
+    "pow",
+    "min",
+    "max",
+    "and",
+    "or",
+    "xor",
+    "shl",
+    "shr",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
 ];
 
 fn move_nothing(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
@@ -157,9 +189,68 @@ fn broadcast_ones(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
     e.finish(g.result(n), new)
 }
 
-/// Whether `op` over operands of these types has a result of that type without assuming anything.
-fn proves(g: &Graph, op: &Op, operands: &[&TensorType], result: &TensorType) -> bool {
-    infer::infer_assuming(g, op, operands, &[]).is_ok_and(|i| i.assumed.is_empty() && i.types.first() == Some(result))
+/// Whether `op` over operands of these types has a result of that type without assuming more than `node` does.
+fn proves(g: &Graph, node: &Node, operands: &[&TensorType], result: &TensorType) -> bool {
+    let before: Vec<&TensorType> = node.operands.iter().map(|&v| g.ty(v)).collect();
+    let given = infer::infer_assuming(g, &node.op, &before, &[]).map(|i| i.assumed).unwrap_or_default();
+    infer::infer_assuming(g, &node.op, operands, &[])
+        .is_ok_and(|i| i.types.first() == Some(result) && i.assumed.iter().all(|a| given.contains(a)))
+}
+
+fn broadcast_through_reshape(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
+    let node = g.node(n);
+    let &wide = node.operands.first()?;
+    let inner = g.producer(wide)?;
+    let (Op::Reshape { dims }, Op::Broadcast { dims: repeated }, &x) = (&node.op, &inner.op, inner.operands.first()?) else { return None };
+    let stripped = |d: &Dims| d.iter().filter(|d| !d.is(1)).cloned().collect::<Dims>();
+    if stripped(dims) != stripped(repeated) {
+        return None;
+    }
+    let x_dims = &g.ty(x).dims;
+    let lead = repeated.len().checked_sub(x_dims.len())?;
+    let own = |i: usize| i.checked_sub(lead).and_then(|i| x_dims.get(i).cloned()).unwrap_or_else(|| 1.into());
+    let mut kept = repeated.iter().enumerate().filter(|(_, d)| !d.is(1)).map(|(i, _)| own(i));
+    let narrow: Dims = dims.iter().map(|d| if d.is(1) { Some(1.into()) } else { kept.next() }).collect::<Option<_>>()?;
+    let mut e = Edit::new(g, "broadcast-through-reshape", &[n]);
+    let narrow = e.reshape(x, narrow)?;
+    let new = e.broadcast(narrow, dims.clone())?;
+    e.finish(g.result(n), new)
+}
+
+/// For each dim of `to`, how many neighboring dims of `from` it joins; `None` if `to` does more than join.
+fn merges(from: &Dims, to: &Dims) -> Option<Vec<usize>> {
+    let mut left = from.iter();
+    let mut counts = Vec::with_capacity(to.len());
+    for d in to {
+        let mut product = left.next()?.clone();
+        let mut count = 1;
+        while product != *d {
+            product = &product * left.next()?;
+            count += 1;
+        }
+        counts.push(count);
+    }
+    left.next().is_none().then_some(counts)
+}
+
+fn transpose_through_merge(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
+    let node = g.node(n);
+    let &joined = node.operands.first()?;
+    let inner = g.producer(joined)?;
+    let (Op::Transpose { perm }, Op::Reshape { dims }, &x) = (&node.op, &inner.op, inner.operands.first()?) else { return None };
+    // Elsewhere the merged value would be needed as well.
+    crate::rules::edit::only_user(g, joined)?;
+    let counts = merges(&g.ty(x).dims, dims)?;
+    let starts: Vec<usize> = counts.iter().scan(0, |at, c| Some(std::mem::replace(at, *at + c))).collect();
+    let mut wide = Vec::new();
+    for &p in perm {
+        let (start, count) = (*starts.get(p as usize)?, *counts.get(p as usize)?);
+        wide.extend((start..start + count).map(|i| i as u32));
+    }
+    let mut e = Edit::new(g, "transpose-through-merge", &[n]);
+    let moved = e.transpose(x, wide)?;
+    let new = e.reshape(moved, g.ty(g.result(n)).dims.clone())?;
+    e.finish(g.result(n), new)
 }
 
 fn broadcast_implied(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
@@ -173,7 +264,7 @@ fn broadcast_implied(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
         let mut operands = node.operands.clone();
         *operands.get_mut(i)? = *inner.first()?;
         let types: Vec<&TensorType> = operands.iter().map(|&v| g.ty(v)).collect();
-        if proves(g, &node.op, &types, result) {
+        if proves(g, node, &types, result) {
             let taps: Vec<Tap> = operands.into_iter().map(Tap::Old).collect();
             let mut e = Edit::new(g, "broadcast-implied", &[n]);
             let new = e.add(node.op.clone(), &taps)?;

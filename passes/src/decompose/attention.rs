@@ -8,25 +8,21 @@ use portwright_ir::sym::SymExpr;
 use super::{narrowed, parts, widened};
 use crate::rules::{Edit, Tap};
 
-/// The contraction of `q` or of probabilities with keys or values, query heads grouped by the key head that they share.
-fn per_head(e: &mut Edit<'_>, q: Tap, k: Tap, spec: [&str; 2], acc: DType, out: DType) -> Option<Tap> {
-    let (q_dims, k_dims) = (e.ty(q).dims.clone(), e.ty(k).dims.clone());
-    let ([b, hq, s, d], [_, hk, ..]) = (q_dims.as_slice(), k_dims.as_slice()) else { return None };
-    if hq == hk {
-        return e.contract(spec[0], q, k, acc, out);
-    }
-    let repeat = hq.div(hk);
-    let grouped = e.reshape(q, vec![b.clone(), hk.clone(), repeat, s.clone(), d.clone()])?;
-    let y = e.contract(spec[1], grouped, k, acc, out)?;
-    let last = e.ty(y).dims.last()?.clone();
-    e.reshape(y, vec![b.clone(), hq.clone(), s.clone(), last])
-}
-
 pub(super) fn attention(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let (Op::Attention { scale, causal, has_mask, has_offset, softcap }, &[q, k, v, ref rest @ ..]) = parts(e, n) else { return None };
-    let dtype = e.ty(q).dtype;
-    let acc = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
-    let scores = per_head(e, q.into(), k.into(), ["bhqd,bhkd->bhqk", "bhrqd,bhkd->bhrqk"], acc, acc)?;
+    let (q_dims, k_dims) = (e.ty(q).dims.clone(), e.ty(k).dims.clone());
+    let ([b, hq, queries, depth], [_, hk, keys, _]) = (q_dims.as_slice(), k_dims.as_slice()) else { return None };
+    let acc = if e.ty(q).dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    // Query heads that share a key head stand along a dim of their own, from here to the result.
+    let repeated = hq != hk;
+    let repeat = hq.div(hk);
+    let (q, specs) = if repeated {
+        let grouped = vec![b.clone(), hk.clone(), repeat.clone(), queries.clone(), depth.clone()];
+        (e.reshape(q, grouped)?, ["bhrqd,bhkd->bhrqk", "bhrqk,bhkd->bhrqd"])
+    } else {
+        (q.into(), ["bhqd,bhkd->bhqk", "bhqk,bhkd->bhqd"])
+    };
+    let scores = e.contract(specs[0], q, k, acc, acc)?;
     let mut s = e.with_scalar(BinaryOp::Mul, scores, scale.to_f64())?;
     if softcap.to_f64() != 0.0 {
         let small = e.with_scalar(BinaryOp::Div, s, softcap.to_f64())?;
@@ -36,7 +32,10 @@ pub(super) fn attention(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let nothing = e.scalar(acc, f64::NEG_INFINITY)?;
     let mut extra = rest.iter();
     if *has_mask {
-        let &mask = extra.next()?;
+        let mut mask = Tap::Old(*extra.next()?);
+        if repeated {
+            mask = grouped_mask(e, mask, hk, &repeat)?;
+        }
         s = if e.ty(mask).dtype == DType::Bool {
             e.select(mask, s, nothing)?
         } else {
@@ -45,8 +44,6 @@ pub(super) fn attention(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
         };
     }
     if *causal {
-        let dims = e.ty(s).dims.clone();
-        let [_, _, queries, keys] = dims.as_slice() else { return None };
         let mut row = e.iota(DType::I64, 0, vec![queries.clone(), 1.into()])?;
         if *has_offset {
             let &offset = extra.next()?;
@@ -58,7 +55,7 @@ pub(super) fn attention(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     }
     // A row with nothing to see has maximum -inf and sum 0; both are replaced so that its probabilities are 0.
     let masked = *has_mask || *causal;
-    let axis = vec![3];
+    let axis = vec![if repeated { 4 } else { 3 }];
     let mut top = e.reduce(ReduceOp::Max, s, axis.clone())?;
     if masked {
         let empty = e.binary(BinaryOp::Eq, top, nothing)?;
@@ -76,8 +73,23 @@ pub(super) fn attention(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     }
     let p = e.binary(BinaryOp::Div, p, sum)?;
     let v = e.cast(v, acc)?;
-    let y = per_head(e, p, v, ["bhqk,bhkd->bhqd", "bhrqk,bhkd->bhrqd"], acc, acc)?;
+    let mut y = e.contract(specs[1], p, v, acc, acc)?;
+    if repeated {
+        let last = e.ty(y).dims.last()?.clone();
+        y = e.reshape(y, vec![b.clone(), hq.clone(), queries.clone(), last])?;
+    }
     narrowed(e, n, y)
+}
+
+/// A mask over query heads as one over key heads and the query heads that share each.
+fn grouped_mask(e: &mut Edit<'_>, mask: Tap, heads: &SymExpr, repeat: &SymExpr) -> Option<Tap> {
+    let mut dims = e.ty(mask).dims.clone();
+    if let Some(h) = dims.len().checked_sub(3) {
+        let one = dims.get(h)?.is(1);
+        *dims.get_mut(h)? = if one { 1.into() } else { heads.clone() };
+        dims.insert(h + 1, if one { 1.into() } else { repeat.clone() });
+    }
+    e.reshape(mask, dims)
 }
 
 pub(super) fn rotary(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {

@@ -13,7 +13,7 @@ pub(super) enum Class {
     Stays,
     /// A reshape that only inserts or removes dims of 1.
     UnitReshape,
-    /// A slice or broadcast, which each user may copy.
+    /// A slice, a broadcast, a transpose of whole rows: each user may copy it.
     Rename,
     /// Elementwise.
     Elementwise,
@@ -39,6 +39,8 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
             _ => Class::Stays,
         },
         Op::Slice { .. } | Op::Broadcast { .. } => Class::Rename,
+        // Rows stay whole, as when attention heads change places.
+        Op::Transpose { perm } if perm.last().is_some_and(|&p| p as usize + 1 == perm.len()) => Class::Rename,
         Op::Transpose { .. } | Op::Pad { .. } | Op::Concat { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => {
             Class::Movement
         }

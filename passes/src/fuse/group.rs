@@ -9,6 +9,8 @@ use portwright_ir::graph::{Def, Dims, FusionKind, Graph, NodeId, Op, ValueId, co
 use super::classify::{Class, cheap, class, inlined, needs_kernel, unit_stripped};
 use super::{MAX_OPS, MAX_PORTS};
 
+/// Most nodes of a copy of what is not stored.
+const MAX_COPY: u32 = 6;
 /// Longest concat that takes its operands' groups in: each element tests which operand it belongs to.
 const MAX_CONCAT: usize = 8;
 
@@ -59,6 +61,8 @@ struct Build<'g> {
     groups: Vec<Group>,
     of: SecondaryMap<NodeId, Option<u32>>,
     uses: SecondaryMap<ValueId, u32>,
+    /// Nodes that each user copies, with the number of nodes that a copy takes; 0 for others.
+    loose: SecondaryMap<NodeId, u32>,
     clock: u64,
     symbols: bool,
 }
@@ -76,7 +80,7 @@ impl Grouping {
             uses[o.value] += 1;
         }
         let symbols = order.iter().any(|&n| matches!(g.node(n).op, Op::Bind { .. } | Op::NonZero { .. } | Op::Loop { .. }));
-        let mut b = Build { g, groups: Vec::new(), of: SecondaryMap::default(), uses, clock: 0, symbols };
+        let mut b = Build { g, groups: Vec::new(), of: SecondaryMap::default(), uses, loose: SecondaryMap::default(), clock: 0, symbols };
         for &n in &order {
             b.visit(n);
         }
@@ -125,9 +129,38 @@ impl<'g> Build<'g> {
         definers.filter_map(|d| self.of[d]).map(|i| self.groups[i as usize].at).max().unwrap_or(0)
     }
 
-    /// A slice or broadcast of a stored value that no group holds yet.
+    /// What no group holds, because each user copies it.
     fn is_loose(&self, v: ValueId) -> bool {
-        self.g.producer_id(v).is_some_and(|p| self.of[p].is_none() && class(self.g, self.g.node(p)) == Class::Rename)
+        self.g.producer_id(v).is_some_and(|p| self.of[p].is_none() && self.loose[p] > 0)
+    }
+
+    /// Nodes of a copy of `n`, if it is worth copying: all that it reads is stored or copied as well.
+    fn copy_size(&self, n: NodeId) -> u32 {
+        let producers = self.g.node(n).operands.iter().filter_map(|&v| self.g.producer_id(v));
+        1 + producers.filter(|&p| self.of[p].is_none()).map(|p| self.loose[p]).sum::<u32>()
+    }
+
+    /// Whether a node computes by cheap arithmetic from no data: a mask from indices.
+    fn is_generated(&self, n: NodeId) -> bool {
+        let node = self.g.node(n);
+        cheap(&node.op)
+            && self.copy_size(n) <= MAX_COPY
+            && node.operands.iter().all(|&v| {
+                let p = self.g.producer_id(v);
+                p.is_some_and(|p| inlined(&self.g.node(p).op) || (self.is_loose(v) && self.is_generated(p)))
+            })
+    }
+
+    /// Whether only reductions use a node: it belongs to them, unless its group can take them in.
+    fn feeds_reductions(&self, n: NodeId) -> bool {
+        let g = self.g;
+        let node = g.node(n);
+        cheap(&node.op)
+            && node.results.iter().all(|&v| {
+                let users = g.users(v);
+                let reduces = |u: &NodeId| matches!(class(g, g.node(*u)), Class::RowReduce | Class::OtherReduce);
+                !users.is_empty() && !g.is_output(v) && users.iter().all(reduces)
+            })
     }
 
     /// Values that a group reads when it takes `n` in, and the loose nodes that it copies to do so.
@@ -187,7 +220,7 @@ impl<'g> Build<'g> {
         };
         let id = self.groups.len() as u32;
         for m in copies {
-            group.pure &= matches!(self.g.node(m).op, Op::Broadcast { .. });
+            group.pure &= keeps_place(self.g, m);
             group.nodes.push(m);
         }
         group.nodes.push(n);
@@ -219,13 +252,24 @@ impl<'g> Build<'g> {
                 }
             }
             Class::Rename => {
-                // Loose while what it renames is stored anyway; what is computed just for it moves in.
+                // What is computed just for it moves in; else each user copies it, and its operand is stored anyway.
                 let closed = node.operands.first().and_then(|&v| self.group_of(v)).is_some_and(|i| {
                     let group = &self.groups[i as usize];
                     group.kind == Kind::Fused(FusionKind::Map) && group.open == 1
                 });
-                if closed {
-                    self.join(n);
+                if !(closed && self.join(n)) {
+                    let size = self.copy_size(n);
+                    if size <= MAX_COPY {
+                        self.loose[n] = size;
+                    } else {
+                        self.open_group(n, Kind::Fused(FusionKind::Map));
+                    }
+                }
+            }
+            Class::Elementwise if self.is_generated(n) => self.loose[n] = self.copy_size(n),
+            Class::Elementwise if self.feeds_reductions(n) => {
+                if !self.join_if(n, true) {
+                    self.open_group(n, Kind::Fused(FusionKind::Map));
                 }
             }
             Class::Elementwise | Class::Movement => {
@@ -252,6 +296,11 @@ impl<'g> Build<'g> {
 
     /// Puts a node that works element by element, or moves elements, into a group of one of its operands.
     fn join(&mut self, n: NodeId) -> bool {
+        self.join_if(n, false)
+    }
+
+    /// As [`join`](Self::join), of groups that can take reductions in alone when `for_reductions`.
+    fn join_if(&mut self, n: NodeId, for_reductions: bool) -> bool {
         let g = self.g;
         let node = g.node(n);
         let c = class(g, node);
@@ -267,8 +316,8 @@ impl<'g> Build<'g> {
                 }
             }
         }
-        let moves = c == Class::Movement || (c == Class::Rename && matches!(node.op, Op::Slice { .. }));
-        let copied_move = copies.iter().any(|&m| !matches!(g.node(m).op, Op::Broadcast { .. }));
+        let moves = c == Class::Movement || (c == Class::Rename && !matches!(node.op, Op::Broadcast { .. }));
+        let copied_move = !copies.iter().all(|&m| keeps_place(g, m));
         // Copies of a loose node use its operand once more than the graph says; they count as uses from outside until stored, so only
         // direct operands close a group.
         let direct_uses = |i: u32| node.operands.iter().filter(|&&v| self.group_of(v) == Some(i)).count();
@@ -278,6 +327,13 @@ impl<'g> Build<'g> {
             .map(|(i, _)| *i)
             .filter(|&i| direct_uses(i) > 0 && self.takes(i, n, c, dims, moves || copied_move, closed(i)))
             .collect();
+        if for_reductions {
+            candidates.retain(|&i| match self.groups[i as usize].kind {
+                Kind::Fused(FusionKind::Reduce) => true,
+                Kind::Fused(FusionKind::Map) => self.groups[i as usize].pure,
+                _ => false,
+            });
+        }
         // A kernel with an epilogue, or a row, is worth most; of several the one that runs last.
         candidates.sort_by_key(|&i| {
             let group = &self.groups[i as usize];
@@ -459,7 +515,7 @@ impl<'g> Build<'g> {
                 }
             }
         }
-        let broadcasts = copies.iter().all(|&m| matches!(self.g.node(m).op, Op::Broadcast { .. }));
+        let in_place = copies.iter().all(|&m| keeps_place(self.g, m));
         let group = &mut self.groups[target as usize];
         group.needs = needs;
         group.open = group.open.saturating_sub(inside) + gained;
@@ -470,7 +526,7 @@ impl<'g> Build<'g> {
         }
         group.nodes.push(n);
         group.cheap &= cheap(&node.op);
-        group.pure &= broadcasts && (matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. }));
+        group.pure &= in_place && (matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. }));
         if group.kind == Kind::Fused(FusionKind::Map) {
             group.dims.clone_from(dims);
         }
@@ -513,4 +569,10 @@ impl<'g> Build<'g> {
         group.inner = inner;
         group.dims = dims;
     }
+}
+
+/// Whether elements stay at their coordinates, or are repeated.
+fn keeps_place(g: &Graph, n: NodeId) -> bool {
+    let op = &g.node(n).op;
+    matches!(op, Op::Broadcast { .. }) || op.is_elementwise()
 }
