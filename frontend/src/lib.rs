@@ -21,4 +21,5 @@ mod tensor;
 mod testdata;
 
 pub use import::{DimOverride, ImportOptions, Imported, Progress, import, import_bytes};
+pub use ops::operators;
 pub use testdata::{TestTensor, tensor_from_pb};

@@ -2,7 +2,7 @@
 //! Branches and loops. Subgraphs become regions; what a known condition or a fixed number of trips decides is imported in place.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Graph, Op, SymSource, TensorType, ValueId};
+use portwright_ir::graph::{BinaryOp, Graph, Op, SymSource, Symbol, TensorType, ValueId};
 use portwright_ir::sym::SymExpr;
 
 use super::{Entry, MANY, op};
@@ -161,7 +161,7 @@ fn loop_<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
         return Err(Fault::new(portwright_ir::diag::Code::BAD_ARITY, m));
     }
     let before = cx.imp.diags.all().len();
-    let fault = match as_loop(cx, body, trip, cond, &carried) {
+    let fault = match as_loop(cx, body, (trip, count), cond, &carried) {
         Ok(slots) => return Ok(slots),
         Err(f) => f,
     };
@@ -174,14 +174,26 @@ fn loop_<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
     }
 }
 
-fn as_loop<'m>(cx: &mut Cx<'_, 'm>, body: &'m GraphDef, trip: Option<ValueId>, cond: ValueId, carried: &[Slot]) -> Res<Vec<Slot>> {
+/// The loop op. `trip` is the most trips, as a value and as a number where it is known.
+fn as_loop<'m>(
+    cx: &mut Cx<'_, 'm>,
+    body: &'m GraphDef,
+    (trip, count): (Option<ValueId>, Option<i64>),
+    cond: ValueId,
+    carried: &[Slot],
+) -> Res<Vec<Slot>> {
     let initial = tensors(carried.to_vec(), "the loop's start")?;
     let mut own =
         vec![("iteration".to_string(), TensorType::fixed(DType::I64, &[])), ("condition".to_string(), TensorType::fixed(DType::Bool, &[]))];
     own.extend(initial.iter().zip(&body.inputs[2..]).map(|(&v, d)| (d.name.clone(), cx.ty(v).clone())));
     let path = cx.path.clone();
     let prefix = format!("{path}.body");
-    let r = region(cx, &own, &[], &prefix, |cx, values| {
+    let mut r = region(cx, &own, &[], &prefix, |cx, values| {
+        // What is cut by the iteration has a size that follows from it; unused, the binding goes.
+        let at = cx.expr(values[0], "iteration")?;
+        if let (Some(name), Some(n)) = (at.as_sym().cloned(), count.filter(|n| *n > 0)) {
+            cx.g_mut().add_symbol(Symbol { name, lo: 0, hi: n - 1, div: 1, source: SymSource::Bind });
+        }
         let mut slots = Vec::new();
         for (i, &v) in values.iter().enumerate() {
             // Some exporters declare iteration and condition as lists of one.
@@ -194,6 +206,7 @@ fn as_loop<'m>(cx: &mut Cx<'_, 'm>, body: &'m GraphDef, trip: Option<ValueId>, c
         }
         Ok(out)
     })?;
+    r.graph.remove_dead();
     for (i, &v) in initial.iter().enumerate() {
         let after = r.graph.outputs().get(i + 1).map(|o| r.graph.ty(o.value).clone());
         let before = cx.ty(v);
@@ -205,6 +218,17 @@ fn as_loop<'m>(cx: &mut Cx<'_, 'm>, body: &'m GraphDef, trip: Option<ValueId>, c
             return Err(Fault::form(format!(
                 "carried value {i} is {before} before the body and {after} after it; loops keep their shapes"
             )));
+        }
+    }
+    for (i, o) in r.graph.outputs().iter().enumerate().skip(1) {
+        let mut names = std::collections::BTreeSet::new();
+        r.graph.ty(o.value).dims.iter().for_each(|d| d.collect_symbols(&mut names));
+        if names.iter().any(|n| r.graph.symbol_definer(n).is_some()) {
+            let ty = r.graph.ty(o.value);
+            let m = format!(
+                "output {i} of the body is {ty}, which follows from the iteration; the number of trips must be known when the model is compiled"
+            );
+            return Err(Fault::form(m));
         }
     }
     let trip = match trip {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Convolutions.
 
-use portwright_ir::graph::{BinaryOp, Dims, Op, ValueId};
+use portwright_ir::graph::{BinaryOp, Dims, Op, ScatterOp, ValueId};
 use portwright_ir::sym::SymExpr;
 
 use super::{Entry, op};
@@ -9,7 +9,7 @@ use crate::cx::{Cx, Res, exprs_of, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
-pub const TABLE: &[Entry] = &[op("Conv", 1, 2, 3, conv), op("ConvTranspose", 1, 2, 3, conv_transpose)];
+pub const TABLE: &[Entry] = &[op("Col2Im", 18, 3, 3, col2im), op("Conv", 1, 2, 3, conv), op("ConvTranspose", 1, 2, 3, conv_transpose)];
 
 /// Attributes of a sliding window, a number a spatial dim.
 pub struct Window {
@@ -208,4 +208,60 @@ fn conv_transpose(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         y = add_bias(cx, y, b)?;
     }
     one(y)
+}
+
+/// Adds the columns of a lowered convolution back into images: `[N, C*kernel, positions]` to `[N, C, image..]`. Where each element goes is
+/// a table, since image and kernel are known.
+fn col2im(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, image, kernel) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    cx.want_rank(x, 3..=3)?;
+    let (image, kernel) = (cx.const_ints(image, "the image's shape")?, cx.const_ints(kernel, "the kernel's shape")?);
+    let n = image.len();
+    if kernel.len() != n || image.iter().chain(&kernel).any(|d| !(1..=1 << 24).contains(d)) {
+        return Err(Fault::shape(format!("an image of {image:?} with a kernel of {kernel:?}")));
+    }
+    let list = |name: &str, default: i64, count: usize| -> Res<Vec<i64>> {
+        let l = cx.ints(name)?.unwrap_or_else(|| vec![default; count]);
+        let fits = l.len() == count && l.iter().all(|v| (0..=1 << 24).contains(v));
+        if fits { Ok(l) } else { Err(Fault::attr(format!("`{name}` is {l:?}, expected {count} numbers"))) }
+    };
+    let (strides, dilations, pads) = (list("strides", 1, n)?, list("dilations", 1, n)?, list("pads", 0, 2 * n)?);
+    let mut steps = Vec::new();
+    for i in 0..n {
+        let span = image[i] + pads[i] + pads[i + n] - ((kernel[i] - 1) * dilations[i] + 1);
+        if strides[i] < 1 || span < 0 {
+            return Err(Fault::shape(format!("a kernel of {kernel:?} does not fit an image of {image:?}")));
+        }
+        steps.push(span / strides[i] + 1);
+    }
+    let (cells, taps, places): (i64, i64, i64) = (image.iter().product(), kernel.iter().product(), steps.iter().product());
+    let total = taps.checked_mul(places).filter(|t| *t <= 1 << 26 && cells < 1 << 40);
+    let Some(total) = total else { return Err(Fault::shape("the image is too large")) };
+    // What falls into the padding goes to a cell behind the image.
+    let mut table = Vec::with_capacity(total as usize);
+    for k in 0..taps {
+        for p in 0..places {
+            let (mut k, mut p, mut at, mut by) = (k, p, 0i64, 1i64);
+            let mut inside = true;
+            for i in (0..n).rev() {
+                let c = (p % steps[i]) * strides[i] + (k % kernel[i]) * dilations[i] - pads[i];
+                inside &= (0..image[i]).contains(&c);
+                at += c * by;
+                by *= image[i];
+                (k, p) = (k / kernel[i], p / steps[i]);
+            }
+            table.push(if inside { at } else { cells });
+        }
+    }
+    let d = cx.dims(x);
+    let c = d[1].div(&taps.into());
+    let flat = cx.reshape(x, vec![d[0].clone(), c.clone(), total.into()])?;
+    let table = cx.table_i64(&[1, 1, total], &table)?;
+    let index = cx.broadcast(table, vec![d[0].clone(), c.clone(), total.into()])?;
+    let zeros = cx.fill(cx.dtype(x), 0.0, vec![d[0].clone(), c.clone(), (cells + 1).into()])?;
+    let sums = cx.add(Op::ScatterElements { axis: 2, op: ScatterOp::Add }, &[zeros, index, flat])?;
+    let sums = cx.slice_axis(sums, 2, 0.into(), cells.into(), 1)?;
+    let mut dims = vec![d[0].clone(), c];
+    dims.extend(exprs_of(&image));
+    one(cx.reshape(sums, dims)?)
 }

@@ -2,11 +2,11 @@
 //! Gathers, scatters and indices that depend on data.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Op, ScatterOp, SymSource, ValueId};
+use portwright_ir::graph::{BinaryOp, Op, ReduceOp, ScatterOp, SymSource, ValueId};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::{Entry, op};
-use crate::cx::{Cx, Res, one};
+use crate::cx::{Cx, Res, many, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
@@ -22,6 +22,7 @@ pub const TABLE: &[Entry] = &[
     op("ScatterElements", 11, 3, 3, scatter_elements),
     op("ScatterND", 11, 3, 3, scatter_nd),
     op("TensorScatter", 24, 2, 3, tensor_scatter),
+    op("Unique", 11, 1, 1, unique),
 ];
 
 fn gather(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
@@ -175,4 +176,46 @@ fn tensor_scatter(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         at = cx.bin(BinaryOp::Mod, at, n)?;
     }
     one(cx.add(Op::ScatterElements { axis: axis as u32, op: ScatterOp::Set }, &[past, at, update])?)
+}
+
+/// Elements that differ, sorted or in order of appearance, with where each comes first, where each input went, and how often it comes.
+fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    if cx.attr("axis").is_some() && cx.rank(cx.input(0)?) != 1 {
+        return Err(Fault::form("slices along an `axis` are not compared; whole tensors are"));
+    }
+    let x = cx.input(0)?;
+    let n = cx.ty(x).elems();
+    let flat = cx.reshape(x, vec![n.clone()])?;
+    // Equal elements keep their order, so that the first of each run is the one that comes first.
+    let sorted = cx.add_all(Op::TopK { axis: 0, k: n.clone(), largest: false }, &[flat])?;
+    let (values, order) = (sorted[0], sorted[1]);
+    let before = cx.slice_axis(values, 0, 0.into(), n.clone() - 1, 1)?;
+    let after = cx.slice_axis(values, 0, 1.into(), n.clone() - 1, 1)?;
+    let changes = cx.bin(BinaryOp::Ne, before, after)?;
+    let yes = cx.fill(DType::Bool, 1.0, vec![1.into()])?;
+    let first = cx.concat(&[yes, changes], 0)?;
+    let starts = non_zero_of(cx, first)?;
+    let count = cx.dim(starts, 1)?;
+    let starts = cx.reshape(starts, vec![count.clone()])?;
+    let (mut y, mut at) = (cx.gather(values, starts, 0)?, cx.gather(order, starts, 0)?);
+    // Number of the run that each sorted element lies in, brought back to the places of the input.
+    let runs = cx.cast(first, DType::I64)?;
+    let runs = cx.add(Op::Scan { op: ReduceOp::Sum, axis: 0, exclusive: false, reverse: false }, &[runs])?;
+    let mut runs = cx.bin_c(BinaryOp::Sub, runs, 1.0)?;
+    if !cx.flag("sorted", true)? {
+        // By first appearance: runs are renumbered by where they begin.
+        let by = cx.add_all(Op::TopK { axis: 0, k: count.clone(), largest: false }, &[at])?;
+        let (placed, rank) = (by[0], by[1]);
+        at = placed;
+        y = cx.gather(y, rank, 0)?;
+        let ids = cx.iota(DType::I64, 0, vec![count.clone()])?;
+        let none = cx.fill(DType::I64, 0.0, vec![count.clone()])?;
+        let renamed = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Set }, &[none, rank, ids])?;
+        runs = cx.gather(renamed, runs, 0)?;
+    }
+    let zeros = cx.fill(DType::I64, 0.0, vec![n.clone()])?;
+    let inverse = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Set }, &[zeros, order, runs])?;
+    let (none, ones) = (cx.fill(DType::I64, 0.0, vec![count])?, cx.fill(DType::I64, 1.0, vec![n])?);
+    let counts = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Add }, &[none, runs, ones])?;
+    many([y, at, inverse, counts])
 }

@@ -87,16 +87,29 @@ const FAMILIES: &[&[Entry]] = &[
     state::TABLE,
 ];
 
+type Table = HashMap<(&'static str, &'static str), &'static Entry>;
+
 /// The importer of an operator; the default domain is the empty text.
 pub fn find(domain: &str, op: &str) -> Option<&'static Entry> {
-    static BY_NAME: OnceLock<HashMap<(&'static str, &'static str), &'static Entry>> = OnceLock::new();
-    let table = BY_NAME.get_or_init(|| {
+    table().get(&(domain, op)).copied()
+}
+
+/// Every operator that is known, as domain (`ai.onnx` is the default one), name and first version, sorted.
+pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
+    let name = |d: &&'static str| if d.is_empty() { "ai.onnx" } else { d };
+    let mut all: Vec<_> = table().iter().map(|((d, op), e)| (name(d), *op, e.since)).collect();
+    all.sort_unstable();
+    all
+}
+
+fn table() -> &'static Table {
+    static BY_NAME: OnceLock<Table> = OnceLock::new();
+    BY_NAME.get_or_init(|| {
         let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
         let domains = [("com.microsoft", contrib::TABLE), ("ai.onnx.ml", ml::TABLE), ("ai.onnx.preview.training", loss::TRAINING)];
         let named = domains.into_iter().flat_map(|(d, t)| t.iter().map(move |e| ((d, e.op), e)));
         default.chain(named).chain(stray).collect()
-    });
-    table.get(&(domain, op)).copied()
+    })
 }

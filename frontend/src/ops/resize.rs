@@ -122,7 +122,7 @@ fn by_sizes(cx: &mut Cx<'_, '_>, x: ValueId, sizes: ValueId, s: &Sampling<'_>, a
     let mut ratios = Vec::new();
     for &a in &axes {
         let (Some(to), Some(d)) = (dims[a].as_const(), input[a].as_const()) else {
-            return Err(Fault::form("`keep_aspect_ratio_policy` needs dims that are known when the model is compiled"));
+            return Err(Fault::form("for `keep_aspect_ratio_policy` sizes and dims must be known when the model is compiled"));
         };
         ratios.push(to as f64 / d as f64);
     }

@@ -38,12 +38,15 @@ fn sequence(v: Vec<ValueId>) -> Res<Vec<Slot>> {
     Ok(vec![Slot::List(v.into())])
 }
 
-/// A position that may count from the end.
-fn position(cx: &mut Cx<'_, '_>, i: usize, len: usize) -> Res<usize> {
+/// A position in a sequence of `len` that may count from the end; the end itself is one where `end` says so.
+fn position(cx: &mut Cx<'_, '_>, i: usize, len: usize, end: bool) -> Res<usize> {
     let v = cx.input(i)?;
     let p = cx.const_number(v, "the position")? as i64;
-    let at = if p < 0 { p + len as i64 } else { p };
-    usize::try_from(at).ok().filter(|a| *a < len).ok_or_else(|| Fault::shape(format!("position {p} in a sequence of {len}")))
+    let at = if p < 0 { p.saturating_add(len as i64) } else { p };
+    usize::try_from(at)
+        .ok()
+        .filter(|a| *a < len || (end && *a == len))
+        .ok_or_else(|| Fault::shape(format!("position {p} in a sequence of {len}")))
 }
 
 fn construct(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
@@ -54,18 +57,18 @@ fn empty(_: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 }
 fn at(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let l = list(cx, 0)?;
-    let p = position(cx, 1, l.len())?;
+    let p = position(cx, 1, l.len(), false)?;
     one(l[p])
 }
 fn insert(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (mut l, x) = (list(cx, 0)?, cx.input(1)?);
-    let p = if cx.opt(2)?.is_some() { position(cx, 2, l.len() + 1)? } else { l.len() };
+    let p = if cx.opt(2)?.is_some() { position(cx, 2, l.len(), true)? } else { l.len() };
     l.insert(p, x);
     sequence(l)
 }
 fn erase(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let mut l = list(cx, 0)?;
-    let p = if cx.opt(1)?.is_some() { position(cx, 1, l.len())? } else { l.len().saturating_sub(1) };
+    let p = if cx.opt(1)?.is_some() { position(cx, 1, l.len(), false)? } else { l.len().saturating_sub(1) };
     if p >= l.len() {
         return Err(Fault::shape("the sequence is empty"));
     }
