@@ -46,10 +46,8 @@ pub fn dims(list: &[String], cx: &mut Cx) -> Lowered<Vec<(String, DimOverride)>>
 /// What the importer or the parser says.
 pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) -> Lowered<Model> {
     let dims = dims(dim_options, cx)?;
-    let file_name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    // `models/silero-vad/model.onnx` is silero-vad.
-    let folder = || path.canonicalize().ok()?.parent()?.file_name().map(|s| s.to_string_lossy().into_owned());
-    let name = if file_name == "model" { folder().unwrap_or(file_name) } else { file_name };
+    // The folder plays no part: the same model gives the same bundle wherever it lies.
+    let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let sha256 = match hash(path) {
         Ok(h) => h,
         Err(e) => return cx.fail(Diagnostic::error(Code::FILE_READ, format!("`{}`: {e}", path.display()))),
