@@ -7,12 +7,16 @@
 //! **Must never know:** ONNX; a chip's folder: another chip.
 #![deny(missing_docs)]
 
+#[cfg(feature = "mlir")]
+mod aarch64;
 pub mod codegen;
 pub mod compile;
 pub mod link;
 #[cfg(feature = "mlir")]
 mod loongarch64;
 pub mod mlir;
+#[cfg(feature = "mlir")]
+mod riscv64;
 pub mod target;
 #[cfg(feature = "mlir")]
 mod x86_64;

@@ -114,13 +114,18 @@ pub fn all() -> &'static [&'static dyn Target] {
         #[cfg(feature = "mlir")]
         &crate::x86_64::X86_64,
         #[cfg(feature = "mlir")]
+        &crate::aarch64::Aarch64,
+        #[cfg(feature = "mlir")]
+        &crate::riscv64::Riscv64,
+        #[cfg(feature = "mlir")]
         &crate::loongarch64::LoongArch64,
     ];
     ALL
 }
 
 /// Targets that exist, with the cargo feature that they need.
-const EXIST: &[(&str, &str)] = &[("host", "mlir"), ("x86-64", "mlir"), ("loongarch64", "mlir")];
+const EXIST: &[(&str, &str)] = 
+    &[("host", "mlir"), ("x86-64", "mlir"), ("aarch64", "mlir"), ("riscv64", "mlir"), ("loongarch64", "mlir")];
 
 /// Why a name is no target.
 #[derive(Clone, Debug, PartialEq, Eq)]

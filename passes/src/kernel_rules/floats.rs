@@ -21,18 +21,27 @@ fn small(ty: &Ty) -> Option<DType> {
 }
 
 /// Whether a node does something with a small float that only wider floats have.
-fn concerns(arena: &Arena, e: &Expr) -> bool {
+fn concerns(arena: &Arena, e: &Expr, caps: &KernelCaps) -> bool {
     let operand = e.args.first().and_then(|a| small(&arena[*a].ty));
     match &e.op {
+        Op::Cast if operand == Some(DType::BF16) => e.ty.elem() != Some(DType::F32),
+        Op::Cast if operand == Some(DType::F16) && caps.f16_convert => e.ty.elem() != Some(DType::F32),
+        Op::Cast | Op::CastSat if small(&e.ty) == Some(DType::F16) && caps.f16_convert => {
+            e.args.first().is_none_or(|a| arena[*a].ty.elem() != Some(DType::F32))
+        }
         Op::Cast | Op::CastSat => operand.is_some() || small(&e.ty).is_some(),
-        Op::Un(_) | Op::Bin(_) | Op::Cmp(_) | Op::Clamp | Op::Fma | Op::Hred(_) => operand.is_some(),
+        // The sign is a bit of its own.
+        Op::Un(UnOp::Neg | UnOp::Abs) => operand.and_then(DType::float_format).is_some_and(|f| !f.signed || f.nan == NanCode::NegativeZero),
+        // Each level of a sum is rounded to the small format, which one conversion at the end does not do.
+        Op::Hred(h) => operand.is_some() && matches!(h, HOp::Max | HOp::Min),
+        Op::Un(_) | Op::Bin(_) | Op::Cmp(_) | Op::Clamp | Op::Fma => operand.is_some(),
         _ => false,
     }
 }
 
 /// The rule.
 pub(super) fn run(module: &mut Module, caps: &KernelCaps) -> bool {
-    if !any(module, &concerns) {
+    if !any(module, &|a, e| concerns(a, e, caps)) {
         return false;
     }
     let library = library();
@@ -90,7 +99,7 @@ pub(super) fn run(module: &mut Module, caps: &KernelCaps) -> bool {
         call(a, &format!("encode_{}{to}", if saturate { "sat_" } else { "" }), x, to)
     };
     rebuild(module, &mut |a, mut e| {
-        if !concerns(a, &e) {
+        if !concerns(a, &e, &caps) {
             return a.push(e);
         }
         let through = |a: &mut Arena, mut e: Expr, d: DType| {
@@ -105,14 +114,11 @@ pub(super) fn run(module: &mut Module, caps: &KernelCaps) -> bool {
             let y = a.push(e);
             back.map_or(y, |b| convert(a, y, b, false))
         };
-        let signed = |d: DType| d.float_format().is_some_and(|f| f.signed && f.nan != NanCode::NegativeZero);
         match &e.op {
             Op::Cast | Op::CastSat => {
                 let to = e.ty.elem().unwrap_or(DType::F32);
                 convert(a, e.args[0], to, e.op == Op::CastSat)
             }
-            // The sign is a bit of its own.
-            Op::Un(UnOp::Neg | UnOp::Abs) if small(&e.ty).is_some_and(signed) => a.push(e),
             Op::Fma => {
                 // A product of small floats is exact in f64.
                 let ty = e.ty.with_elem(DType::F64);
@@ -124,8 +130,6 @@ pub(super) fn run(module: &mut Module, caps: &KernelCaps) -> bool {
                 let s = a.push(Expr { op: Op::Bin(BinOp::Add), args: Args::from_slice(&[p, e.args[2]]), ty });
                 convert(a, s, back, false)
             }
-            // Each level of a sum is rounded to the small format, which one conversion at the end does not do.
-            Op::Hred(HOp::Sum | HOp::Prod | HOp::And | HOp::Or) => a.push(e),
             _ => through(a, e, DType::F32),
         }
     });

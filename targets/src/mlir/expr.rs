@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use portwright_ir::dtype::{DType, Kind, NanCode};
 use portwright_ir::entity::PrimaryMap;
+use portwright_ir::numerics::encode_f64;
 use portwright_ir::kernel::{BinOp, CmpOp, Expr, ExprId, FnId, HOp, Id, Lit, Op, Ty, UnOp, VarId};
 
 use super::kernel::{Emit, Fault};
@@ -70,32 +71,6 @@ fn float_text(v: f64, d: DType) -> String {
         Some((m, e)) if !m.contains('.') => format!("{m}.0e{e}"),
         _ => s,
     }
-}
-
-/// Bits of a number that is exact in a small float format.
-pub(super) fn small_float_bits(d: DType, v: f64) -> u64 {
-    let Some(f) = d.float_format() else { return 0 };
-    let sign = if f.signed && v.is_sign_negative() { 1u64 << (f.exponent_bits + f.mantissa_bits) } else { 0 };
-    let ones = (1u64 << (f.exponent_bits + f.mantissa_bits)) - 1;
-    if v.is_nan() {
-        return match f.nan {
-            NanCode::Ieee => ((1u64 << (f.exponent_bits + 1)) - 1) << (f.mantissa_bits - 1),
-            NanCode::NegativeZero => 1u64 << (f.exponent_bits + f.mantissa_bits),
-            _ => ones,
-        };
-    }
-    let a = v.abs();
-    if a.is_infinite() {
-        return sign | (((1u64 << f.exponent_bits) - 1) << f.mantissa_bits);
-    }
-    if a == 0.0 {
-        return if f.nan == NanCode::NegativeZero { 0 } else { sign };
-    }
-    let exponent = ((a.to_bits() >> 52) as i32 - 1023).max(if f.mantissa_bits == 0 { -f.bias } else { 1 - f.bias });
-    let units = (a * 2f64.powi(f.mantissa_bits as i32 - exponent)) as u64;
-    let hidden = 1u64 << f.mantissa_bits;
-    let code = if units < hidden { units } else { (((exponent + f.bias) as u64) << f.mantissa_bits) + (units - hidden) };
-    sign | code
 }
 
 impl<'a> Emit<'a> {
@@ -167,7 +142,7 @@ impl<'a> Emit<'a> {
         match ty.elem() {
             Some(d @ (DType::F32 | DType::F64)) => self.splat_const(ty, &float_text(v, d)),
             Some(d) => {
-                let bits = small_float_bits(d, v);
+                let bits = encode_f64(d, v, false);
                 self.splat_const(ty, &bits.to_string())
             }
             None => String::new(),
@@ -688,13 +663,21 @@ impl<'a> Emit<'a> {
             }
         }
         match reg_bits(a).cmp(&reg_bits(b)) {
-            Ordering::Equal => x,
-            Ordering::Greater => self.c.def(format_args!("arith.trunci {x} : {ta} to {tb}")),
+            Ordering::Equal => {}
+            Ordering::Greater => x = self.c.def(format_args!("arith.trunci {x} : {ta} to {tb}")),
             Ordering::Less => {
                 let op = if a.is_signed_int() { "extsi" } else { "extui" };
-                self.c.def(format_args!("arith.{op} {x} : {ta} to {tb}"))
+                x = self.c.def(format_args!("arith.{op} {x} : {ta} to {tb}"));
             }
         }
+        if b.bits() >= 8 {
+            return x;
+        }
+        // A type under a byte keeps its value, extended, in a byte.
+        let by = self.int_const(to, i128::from(8 - b.bits()));
+        let up = self.c.def(format_args!("arith.shli {x}, {by} : {tb}"));
+        let op = if b.is_signed_int() { "shrsi" } else { "shrui" };
+        self.c.def(format_args!("arith.{op} {up}, {by} : {tb}"))
     }
     /// Toward zero, to the nearest number there is beyond the range, and 0 for NaN.
     fn float_to_int(&mut self, x: &str, from: &Ty, to: &Ty) -> String {
@@ -703,7 +686,12 @@ impl<'a> Emit<'a> {
         let signed = d.is_signed_int();
         if d.bits() >= 32 {
             let op = if signed { "fptosi" } else { "fptoui" };
-            return self.c.def(format_args!("llvm.intr.{op}.sat({x}) : ({ta}) -> {tb}"));
+            let part = |t: &Ty, d: &str| match t {
+                Ty::Vec(_, n) => format!("v{n}{d}"),
+                _ => d.to_string(),
+            };
+            let name = format!("llvm.{op}.sat.{}.{}", part(to, elem_type(d)), part(from, elem_type(from.elem().unwrap_or(DType::F32))));
+            return self.c.def(format_args!("llvm.call_intrinsic \"{name}\"({x}) : ({ta}) -> {tb}"));
         }
         // Narrow limits are exact floats: clipping there first keeps whole vectors in registers.
         let (lo, hi) = d.int_range().unwrap_or((0, 0));
