@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::types::Dims;
 use portwright_ir::kernel::Module;
-use portwright_ir::plan::{BufferId, Fault as DataFault, HostPlan, Launch, OriginId, Pred, Stmt, Storage};
+use portwright_ir::plan::{BufferId, Fault as DataFault, HostPlan, Launch, OriginId, Pred, Stmt, Storage, interp as plan_interp};
 use portwright_ir::sym::{Atom, SymExpr, View};
 use portwright_ir::entity::EntityId;
 
@@ -469,7 +469,9 @@ impl Emit<'_> {
                     self.c.op(format_args!("llvm.cond_br {on}, {go}, {next}"));
                     self.c.label(&go);
                 }
-                let (o, limit) = (self.c.i32(origin_number(*origin)), self.c.i64(i64::MAX));
+                // The limit of the interpreter: a loop that does not end is an error, not a hang.
+                let most = i64::try_from(plan_interp::Options::default().loop_limit).unwrap_or(i64::MAX);
+                let (o, limit) = (self.c.i32(origin_number(*origin)), self.c.i64(most));
                 let stop = self.c.def(format_args!("llvm.call @pw_rt_loop(%ctx, {o}, {i}, {limit}) : (!llvm.ptr, i32, i64, i64) -> i32"));
                 let nothing = self.c.i32(0);
                 let ok = self.c.def(format_args!("arith.cmpi eq, {stop}, {nothing} : i32"));
