@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
@@ -16,6 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::Cx;
 use crate::args::{On, SuiteArgs};
 use crate::progress::Progress;
+
+/// The model of a case.
+pub const MODEL: &str = "model.onnx";
+/// The model of a case that was compiled before, where there is no other: a bundle.
+pub const BUNDLE: &str = "model.pw";
 
 /// How a case ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +102,7 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
         cases.retain(|c| matches_glob(glob.as_bytes(), name_of(c).as_bytes()));
     }
     if cases.is_empty() {
-        return cx.fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx"));
+        return cx.fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx or a bundle model.pw"));
     }
     let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64).min(cases.len());
     let mut progress = Progress::new(cx.quiet);
@@ -164,7 +170,7 @@ pub fn name_of(case: &Path) -> String {
 }
 
 fn find(folder: &Path, out: &mut Vec<PathBuf>, depth: usize) {
-    if folder.join("model.onnx").is_file() {
+    if folder.join(MODEL).is_file() || crate::model::is_bundle(&folder.join(BUNDLE)) {
         out.push(folder.to_path_buf());
         return;
     }
@@ -204,6 +210,8 @@ struct Worker {
     child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
+    /// Gives the last line of its stderr, when that is closed.
+    last_words: JoinHandle<String>,
 }
 
 impl Worker {
@@ -216,10 +224,16 @@ impl Worker {
         if a.on == Some(On::Interpreter) {
             c.args(["--on", "interpreter"]);
         }
-        let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let gone = || std::io::Error::other("a worker without pipes");
         let input = child.stdin.take().ok_or_else(gone)?;
         let output = child.stdout.take().ok_or_else(gone)?;
+        let errors = child.stderr.take().ok_or_else(gone)?;
+        let last_words = std::thread::spawn(move || {
+            let lines = BufReader::new(errors).split(b'\n').map_while(Result::ok);
+            let texts = lines.map(|l| String::from_utf8_lossy(&l).trim().to_owned());
+            texts.filter(|l| !l.is_empty()).last().unwrap_or_default()
+        });
         let (send, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -228,12 +242,12 @@ impl Worker {
                 }
             }
         });
-        Ok(Worker { child, input, lines })
+        Ok(Worker { child, input, lines, last_words })
     }
     /// Ends it and says how it ended.
     fn end(mut self) -> String {
         let _ = self.child.kill();
-        match self.child.wait() {
+        let how = match self.child.wait() {
             Ok(status) => match status.signal() {
                 Some(8) => "the process died: an arithmetic trap (signal 8)".into(),
                 Some(11) => "the process died: an access outside its memory, or a stack that overflowed (signal 11)".into(),
@@ -242,6 +256,10 @@ impl Worker {
                 None => format!("the process ended with {status}"),
             },
             Err(e) => e.to_string(),
+        };
+        match self.last_words.join() {
+            Ok(words) if !words.is_empty() => format!("{how}: {words}"),
+            _ => how,
         }
     }
 }

@@ -9,7 +9,7 @@ use portwright_runtime::load::Model as Loaded;
 use portwright_runtime::tensor::{Tensor, View};
 use portwright_targets::codegen::Workers;
 
-use super::suite::{Outcome, Status, name_of};
+use super::suite::{BUNDLE, MODEL, Outcome, Status, name_of};
 use crate::args::{On, WorkerArgs};
 use crate::compile::{Options, Scratch};
 use crate::progress::Progress;
@@ -71,20 +71,31 @@ enum Runner {
     Interpreted(portwright_ir::graph::Graph),
 }
 
+/// The case's model, compiled and loaded; or its bundle, where the case is one that was compiled before.
+fn runner(case: &Path, a: &WorkerArgs, options: &Options, scratch: &Path, cx: &mut Cx) -> Lowered<Runner> {
+    let interpreted = a.on == Some(On::Interpreter);
+    let load = |bundle: &Path, nodes: Option<usize>, cx: &mut Cx| {
+        let manifest = portwright_runtime::bundle::Bundle::read(bundle).map(|b| b.manifest).unwrap_or_default();
+        let nodes = nodes.unwrap_or_else(|| manifest.kernels.iter().map(|k| k.nodes.len()).sum());
+        Ok(Runner::Native(super::run::load(bundle, 1, false, cx)?, manifest.kernels.len(), nodes))
+    };
+    let (file, compiled) = (case.join(MODEL), case.join(BUNDLE));
+    if !interpreted && !file.is_file() && model::is_bundle(&compiled) {
+        return load(&compiled, None, cx);
+    }
+    let m = model::load(&file, &[], false, cx)?;
+    if interpreted {
+        return Ok(Runner::Interpreted(m.graph));
+    }
+    let nodes = m.graph.node_ids().filter(|&n| !m.graph.node(n).op.is_source()).count();
+    let bundle = compile::bundle(m, options, &scratch.join("model.pw"), false, &mut Progress::new(true), cx)?;
+    load(&bundle, Some(nodes), cx)
+}
+
 fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> Lowered<Outcome> {
     let (rtol, atol) = tolerance(case);
-    let m = model::load(&case.join("model.onnx"), &[], false, cx)?;
-    let nodes = m.graph.node_ids().filter(|&n| !m.graph.node(n).op.is_source()).count();
     let scratch = Scratch::new(cx)?;
-    let runner = if a.on == Some(On::Interpreter) {
-        Runner::Interpreted(m.graph)
-    } else {
-        let mut progress = Progress::new(true);
-        let bundle = compile::bundle(m, options, &scratch.path().join("model.pw"), false, &mut progress, cx)?;
-        let loaded = super::run::load(&bundle, 1, false, cx)?;
-        let kernels = portwright_runtime::bundle::Bundle::read(&bundle).map_or(0, |b| b.manifest.kernels.len());
-        Runner::Native(loaded, kernels, nodes)
-    };
+    let runner = runner(case, a, options, scratch.path(), cx)?;
     let (inputs, outputs) = match &runner {
         Runner::Native(l, ..) => (l.inputs().to_vec(), l.outputs().to_vec()),
         Runner::Interpreted(g) => (super::interpret::describe(g), super::interpret::describe_outputs(g)),
