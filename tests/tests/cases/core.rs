@@ -185,27 +185,28 @@ fn lower(g: Graph, see: &mut dyn FnMut(&str, &Graph, &Graph)) -> Result<Compiled
 /// One stage is as it was reviewed.
 fn stage_is(case: &Case, stage: &str) -> Result<(), String> {
     let g = case.graph()?;
-    let mut seen = (stage == "import").then(|| text::print(&g));
-    if seen.is_none() {
-        let c = lower(g, &mut |s, main, pack| {
-            if s == stage {
-                let pack = if pack.is_empty() { String::new() } else { format!("---- pack\n{}", text::print(pack)) };
-                seen = Some(text::print(main) + &pack);
-            }
-        })?;
-        match stage {
-            "plan" => seen = Some(both(&c, &plan_text)),
-            "kernel" => seen = Some(both(&c, &|p| kernel::print_module(&p.module))),
-            _ => {}
-        }
+    let mut stages = vec![("import".to_owned(), text::print(&g))];
+    let c = lower(g, &mut |s, main, pack| {
+        let pack = if pack.is_empty() { String::new() } else { format!("---- pack\n{}", text::print(pack)) };
+        stages.push((s.to_owned(), text::print(main) + &pack));
+    })?;
+    match stage {
+        "plan" => stages.push((stage.to_owned(), plan_text(&c.main))),
+        "kernel" => stages.push((stage.to_owned(), kernels_text(&c.main))),
+        "pack" => stages.push((stage.to_owned(), plan_text(&c.pack) + &kernels_text(&c.pack))),
+        _ => {}
     }
-    let text = seen.ok_or_else(|| format!("`{stage}` is no stage"))?;
+    let at = stages.iter().position(|(s, _)| s == stage).ok_or_else(|| format!("`{stage}` is no stage"))?;
+    let text = match stages[..at].iter().find(|(_, t)| *t == stages[at].1) {
+        Some((same, _)) => format!("as `{same}`"),
+        None => stages[at].1.clone(),
+    };
     snap::text("core", &format!("{}.{stage}", case.name), &case.input()?, &text)
 }
 
-fn both(c: &Compiled, print: &dyn Fn(&Program) -> String) -> String {
-    let pack = if c.pack.plan.outputs.is_empty() { String::new() } else { format!("---- pack\n{}", print(&c.pack)) };
-    print(&c.main) + &pack
+/// Kernels without the functions that they call, as `lower --stage kernel` prints them.
+fn kernels_text(p: &Program) -> String {
+    p.module.kernels.values().map(|k| kernel::print_kernel(&p.module, k).text).collect::<Vec<_>>().join("\n")
 }
 
 fn plan_text(p: &Program) -> String {

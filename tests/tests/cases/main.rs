@@ -8,19 +8,41 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod bad;
+mod command;
 mod core;
 mod expect;
 mod skip;
 mod snap;
+mod zoo;
 
 #[cfg(feature = "mlir")]
+mod faults;
+#[cfg(feature = "mlir")]
 mod native;
+#[cfg(feature = "mlir")]
+mod speech;
+
+/// Models built in code, as the importer's own tests build them.
+#[allow(dead_code)]
+#[path = "../../../frontend/tests/bad/build.rs"]
+mod build;
 
 fn main() -> ExitCode {
+    if let Some(code) = command::be_the_command() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
     let mut kept = snap::Kept::default();
     core::trials(&mut trials, &mut kept);
+    bad::trials(&mut trials, &mut kept);
+    #[cfg(feature = "mlir")]
+    {
+        zoo::trials(&mut trials);
+        speech::trials(&mut trials);
+        faults::trials(&mut trials);
+    }
     trials.push(kept.no_orphans());
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {

@@ -21,11 +21,12 @@ use crate::core::{self, Case, MACHINE, caps, class, show};
 use crate::snap;
 
 /// What a command has at hand, quiet.
-fn cx() -> Cx {
+pub fn cx() -> Cx {
     Cx { diags: Diags::new(), quiet: true, error_format: ErrorFormat::Text }
 }
 
-fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
+/// A machine and the workers of this process.
+pub fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
     let mut diags = Diags::new();
     let machine = target::machine(id, cpu, &mut diags).map_err(|_| show(diags.all()))?;
     let packer = target::machine("host", None, &mut diags).map_err(|_| show(diags.all()))?;

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Real models through the command: one `compile`, then `run BUNDLE` for every case.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use libtest_mimic::Trial;
+use portwright_runtime::load;
+use portwright_runtime::npz::{self, Array};
+use portwright_runtime::tensor::{Tensor, View};
+
+use crate::command::{contents, portwright, repository};
+use crate::skip::{Done, trial};
+
+/// Models of the folder that `PORTWRIGHT_ZOO` names.
+const ZOO: [&str; 4] = ["ppocr-cls", "pplcnet-orient", "pt-vit", "arch-llama"];
+
+/// The model of this repository.
+pub const OWN: &str = "silero-vad";
+
+/// A model that trials may run.
+#[derive(Clone)]
+pub struct Model {
+    /// Its name.
+    pub name: &'static str,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Largest relative L2 distance from what ONNX Runtime gives.
+    tolerance: f64,
+}
+
+/// A model, or why it is not here.
+pub fn model(name: &'static str) -> Result<Model, String> {
+    if name == OWN {
+        return Ok(Model { name, folder: repository().join("models").join(name), tolerance: 1e-5 });
+    }
+    let zoo = std::env::var_os("PORTWRIGHT_ZOO").map(PathBuf::from).ok_or("PORTWRIGHT_ZOO names no folder of models")?;
+    let folder = zoo.join(name);
+    if !folder.join("model.onnx").is_file() {
+        return Err(format!("no {name} in PORTWRIGHT_ZOO"));
+    }
+    // How far ONNX Runtime is from itself, as the table of the folder says, is the floor of any tolerance.
+    let table = std::fs::read_to_string(zoo.join("models.tsv")).unwrap_or_default();
+    let mut rows = table.lines().map(|l| l.split('\t').collect::<Vec<_>>());
+    let column = rows.next().and_then(|head| head.iter().position(|c| *c == "rel_diff_ort_opt_off")).unwrap_or(usize::MAX);
+    let own = rows.find(|r| r.first() == Some(&name)).and_then(|r| r.get(column)?.parse::<f64>().ok()).unwrap_or(0.0);
+    Ok(Model { name, folder, tolerance: (4.0 * own).max(1e-5) })
+}
+
+impl Model {
+    /// Pairs of inputs and expected outputs, in order.
+    pub fn cases(&self) -> Vec<(PathBuf, PathBuf)> {
+        if self.name == OWN {
+            return vec![(self.folder.join("speech.npz"), self.folder.join("expected.npz"))];
+        }
+        let mut out: Vec<(PathBuf, PathBuf)> = std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| Some(e.path().to_str()?.strip_suffix(".inputs.npz")?.to_owned()))
+            .map(|stem| (PathBuf::from(format!("{stem}.inputs.npz")), PathBuf::from(format!("{stem}.outputs.npz"))))
+            .collect();
+        out.sort();
+        out
+    }
+}
+
+/// A folder of this run under the build's own.
+pub fn scratch(name: &str) -> Result<PathBuf, String> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
+    Ok(path)
+}
+
+type Shared = Arc<OnceLock<Result<PathBuf, String>>>;
+
+/// The bundle of a model for a target, compiled once in this process.
+pub fn bundle(m: &Model, target: &str) -> Result<PathBuf, String> {
+    static MADE: Mutex<Option<HashMap<String, Shared>>> = Mutex::new(None);
+    let key = format!("{}-{target}", m.name);
+    let slot = {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get_or_insert_default().entry(key.clone()).or_default().clone()
+    };
+    slot.get_or_init(|| {
+        let folder = scratch(&format!("zoo-{key}"))?;
+        compile(&m.folder.join("model.onnx"), target, &folder.join("model.pw"))
+    })
+    .clone()
+}
+
+fn compile(model: &Path, target: &str, out: &Path) -> Result<PathBuf, String> {
+    let (folder, text) = (out.parent().unwrap_or(out), |p: &Path| p.display().to_string());
+    portwright(folder, &["--quiet", "compile", &text(model), "--target", target, "-o", &text(out)])?.well()?;
+    Ok(out.to_path_buf())
+}
+
+/// Lists the trials.
+pub fn trials(out: &mut Vec<Trial>) {
+    for name in ZOO.into_iter().chain([OWN]) {
+        let with = |f: fn(&Model) -> Result<(), String>| {
+            move || match model(name) {
+                Ok(m) => f(&m).map(|()| Done::Passed),
+                Err(reason) => Ok(Done::Skipped(reason)),
+            }
+        };
+        out.push(trial(format!("zoo/{name}::host::numbers"), with(numbers)));
+        out.push(trial(format!("zoo/{name}::host::threads"), with(threads)));
+        out.push(trial(format!("zoo/{name}::host::same_bytes"), with(same_bytes)));
+    }
+    out.push(trial("zoo::host::two_bundles_in_one_process", two_bundles));
+}
+
+/// Numbers by name, with dims.
+pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>, String> {
+    let arrays = npz::load_npz(path).map_err(|e| format!("{}: {e}", path.file_name().unwrap_or_default().display()))?;
+    let one = |(n, a)| match a {
+        Array::Numbers(t) => Ok((n, t)),
+        Array::Strings { .. } => Err(format!("{n} holds strings")),
+    };
+    arrays.into_iter().map(one).collect()
+}
+
+/// Relative L2 distance; infinite where one is NaN and the other is not.
+pub fn distance(want: &Tensor, got: &Tensor) -> f64 {
+    let (a, b) = (portwright_cli::values::elements(&want.view()), portwright_cli::values::elements(&got.view()));
+    let (mut error, mut size) = (0.0, 0.0);
+    for (x, y) in a.iter().zip(&b) {
+        if x == y || (x.is_nan() && y.is_nan()) {
+            size += if x.is_finite() { x * x } else { 0.0 };
+            continue;
+        }
+        let d = x - y;
+        error += if d.is_nan() { f64::INFINITY } else { d * d };
+        size += x * x;
+    }
+    if error == 0.0 { 0.0 } else { (error / size.max(f64::MIN_POSITIVE)).sqrt() }
+}
+
+/// Compares archives of outputs.
+pub fn near(want: &Path, got: &Path, tolerance: f64) -> Result<(), String> {
+    let (want, got) = (read(want)?, read(got)?);
+    for (name, w) in &want {
+        let (_, g) = got.iter().find(|(n, _)| n == name).ok_or_else(|| format!("no output {name}"))?;
+        if (g.dtype, &g.dims) != (w.dtype, &w.dims) {
+            return Err(format!("output {name} is {}{:?}, expected {}{:?}", g.dtype, g.dims, w.dtype, w.dims));
+        }
+        let d = distance(w, g);
+        if d > tolerance {
+            return Err(format!("output {name}: relative L2 {d:e}, expected at most {tolerance:e}"));
+        }
+    }
+    Ok(())
+}
+
+fn run(b: &Path, inputs: &Path, outputs: &Path, threads: u32) -> Result<(), String> {
+    let text = |p: &Path| p.display().to_string();
+    let folder = b.parent().unwrap_or(b);
+    portwright(folder, &["--quiet", "run", &text(b), "--inputs", &text(inputs), "--outputs", &text(outputs), "--threads", &threads.to_string()])?
+        .well()
+        .map(|_| ())
+}
+
+fn numbers(m: &Model) -> Result<(), String> {
+    let b = bundle(m, "host")?;
+    let out = scratch(&format!("numbers-{}", m.name))?;
+    let cases = m.cases();
+    if cases.is_empty() {
+        return Err("the model has no cases".into());
+    }
+    for (inputs, expected) in cases {
+        let name = inputs.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let got = out.join(&name);
+        run(&b, &inputs, &got, 2).and_then(|()| near(&expected, &got, m.tolerance)).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn threads(m: &Model) -> Result<(), String> {
+    let b = bundle(m, "host")?;
+    let out = scratch(&format!("threads-{}", m.name))?;
+    for (inputs, _) in m.cases() {
+        let mut first: Option<Vec<(String, Tensor)>> = None;
+        for threads in [1, 2, 3, 8] {
+            let at = out.join(format!("{threads}.npz"));
+            run(&b, &inputs, &at, threads)?;
+            let got = read(&at)?;
+            match &first {
+                Some(f) if *f != got => return Err(format!("at {threads} threads outputs differ from those at 1")),
+                Some(_) => {}
+                None => first = Some(got),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_bytes(m: &Model) -> Result<(), String> {
+    let first = contents(&bundle(m, "host")?);
+    // The folder's name gives the model its name; only what is above it differs.
+    let other = scratch(&format!("elsewhere-{}", m.name))?.join("a/b").join(m.name);
+    std::fs::create_dir_all(&other).map_err(|e| e.to_string())?;
+    std::fs::copy(m.folder.join("model.onnx"), other.join("model.onnx")).map_err(|e| e.to_string())?;
+    let second = contents(&compile(&other.join("model.onnx"), "host", &other.join("again.pw"))?);
+    let names = |c: &[(PathBuf, Vec<u8>)]| c.iter().map(|(p, _)| p.display().to_string()).collect::<Vec<_>>();
+    if names(&first) != names(&second) {
+        return Err(format!("other files: {:?} and {:?}", names(&first), names(&second)));
+    }
+    match first.iter().zip(&second).find(|(a, b)| a.1 != b.1) {
+        Some((a, _)) => Err(format!("{} differs", a.0.display())),
+        None => Ok(()),
+    }
+}
+
+/// Two bundles of different models run in turns in this process, sharing its pool of threads.
+fn two_bundles() -> Result<Done, String> {
+    let mut loaded = Vec::new();
+    for name in [OWN, ZOO[0]] {
+        let m = match model(name) {
+            Ok(m) => m,
+            Err(reason) => return Ok(Done::Skipped(reason)),
+        };
+        let l = load::Model::load(&bundle(&m, "host")?, &load::Options { threads: 2, ..Default::default() }).map_err(|e| e.to_string())?;
+        loaded.push((m, l));
+    }
+    let run = |m: &Model, l: &load::Model| -> Result<(), String> {
+        let (inputs, expected) = m.cases().swap_remove(0);
+        let (inputs, expected) = (read(&inputs)?, read(&expected)?);
+        let mut session = l.open().map_err(|e| e.to_string())?;
+        for _ in 0..3 {
+            let given: Option<Vec<View<'_>>> = l.inputs().iter().map(|i| inputs.iter().find(|(n, _)| *n == i.name).map(|(_, t)| t.view())).collect();
+            let results = session.run(&given.ok_or("an input is missing")?).map_err(|e| e.to_string())?;
+            for (info, r) in l.outputs().iter().zip(results) {
+                let (_, want) = expected.iter().find(|(n, _)| *n == info.name).ok_or("an output is missing")?;
+                if distance(want, &r.to_tensor()) > m.tolerance {
+                    return Err(format!("{}: output {} is wrong", m.name, info.name));
+                }
+            }
+        }
+        Ok(())
+    };
+    let run = &run;
+    std::thread::scope(|s| {
+        let handles: Vec<_> = loaded.iter().map(|(m, l)| s.spawn(move || run(m, l))).collect();
+        handles.into_iter().try_for_each(|h| h.join().map_err(|_| "a thread panicked".to_owned())?)
+    })?;
+    Ok(Done::Passed)
+}
