@@ -568,7 +568,7 @@ impl<'m> Cx<'_, 'm> {
         self.add(Op::Gather { axis: axis as u32 }, &[x, i])
     }
     /// Makes a value of rank 0 from one of a single element.
-    pub fn to_scalar(&mut self, x: ValueId) -> Res<ValueId> {
+    pub fn as_scalar(&mut self, x: ValueId) -> Res<ValueId> {
         self.reshape(x, Vec::new())
     }
 }

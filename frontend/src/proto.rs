@@ -6,6 +6,7 @@
 //! configuration of a model and of its nodes (`ModelProto.configuration`, `NodeProto.device_configurations`): hints about where to
 //! compute that never change a result. They are not read, since placement is decided for the target at hand.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use onnx_protobuf::attribute_proto::AttributeType;
@@ -65,10 +66,11 @@ pub fn model(mut m: ModelProto) -> Model {
     };
     for f in m.functions.drain(..) {
         let (key, f) = function(f);
-        if out.functions.contains_key(&key) {
-            out.duplicate_functions.push(key);
-        } else {
-            out.functions.insert(key, f);
+        match out.functions.entry(key) {
+            Entry::Occupied(e) => out.duplicate_functions.push(e.key().clone()),
+            Entry::Vacant(e) => {
+                e.insert(f);
+            }
         }
     }
     out

@@ -2,13 +2,13 @@
 //! Runs the ONNX backend suite through import and the graph interpreter: the oracle of every importer.
 //!
 //! `PORTWRIGHT_SUITE` names a folder of suites (`node/`, `simple/`, ...), each a folder of cases with `model.onnx` and `test_data_set_N`.
-//! Arguments filter cases by name. The closing lines count passed, failed and unsupported cases and group what is missing by reason.
+//! Arguments filter cases by name; `--mutate=N` instead imports N damaged copies of each model, none of which may panic. The closing lines count passed, failed and unsupported cases and group what is missing by reason.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use portwright_frontend::{ImportOptions, TestTensor, import, tensor_from_pb};
+use portwright_frontend::{ImportOptions, TestTensor, import, import_bytes, tensor_from_pb};
 use portwright_ir::diag::{Code, Diags};
 use portwright_ir::graph::interp::{Options, Tensor, run};
 use portwright_ir::graph::{Graph, Literal, Op};
@@ -30,6 +30,9 @@ fn main() {
         return;
     };
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if let Some(n) = std::env::args().find_map(|a| a.strip_prefix("--mutate=")?.parse().ok()) {
+        return mutate(&root, &filter, n);
+    }
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for case in cases(&root) {
@@ -56,6 +59,44 @@ fn main() {
         println!("unsupported {:4}  {why}  ({})", cases.len(), cases[0]);
     }
     println!("suite: {passed} passed, {failed} failed, {unsupported} unsupported");
+}
+
+/// Imports damaged copies of each model: a byte changed, cut, or doubled at seeded places.
+fn mutate(root: &Path, filter: &[String], n: u64) {
+    let (mut count, mut panics) = (0u64, 0u64);
+    for case in cases(root) {
+        let name = case.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let Ok(good) = std::fs::read(case.join("model.onnx")) else { continue };
+        if good.len() > 1 << 16 || !(filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()))) {
+            continue;
+        }
+        let mut state = name.bytes().fold(1u64, |h, b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        for _ in 0..n {
+            let mut b = good.clone();
+            for _ in 0..1 + random() % 3 {
+                let at = (random() % b.len() as u64) as usize;
+                match random() % 4 {
+                    0 => b[at] = random() as u8,
+                    1 => b[at] = b[at].wrapping_add(1),
+                    2 => b[at] = 0xff,
+                    _ => b[at] ^= 1 << (random() % 8),
+                }
+            }
+            count += 1;
+            let start = std::time::Instant::now();
+            let mut diags = Diags::new();
+            let r = catch_unwind(AssertUnwindSafe(|| import_bytes(&b, None, &ImportOptions::default(), &mut diags).is_ok()));
+            if r.is_err() || start.elapsed().as_secs() > 5 {
+                panics += 1;
+                println!("FAILED {name}: {}", if r.is_err() { "panicked" } else { "took longer than 5 s" });
+            }
+        }
+    }
+    println!("mutations: {count} imported, {panics} failed");
 }
 
 /// Folders with a model, two levels down. Whole networks are left to the native runner, which is fast enough for them.

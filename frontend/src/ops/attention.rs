@@ -56,6 +56,9 @@ fn attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     } else {
         (q, k, v)
     };
+    for v in [q, k, v].into_iter().chain(past_k).chain(past_v) {
+        cx.want_rank(v, 4..=4)?;
+    }
     let past = match past_k {
         Some(p) => Some(cx.dim(p, 2)?),
         None => None,

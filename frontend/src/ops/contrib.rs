@@ -145,7 +145,7 @@ fn rotary(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     }
     let ids = if cx.ty(ids).elems().is(1) {
         let steps = if cx.rank(x) == 3 { cx.dim(x, 1)? } else { cx.dim(x, 2)? };
-        let start = cx.to_scalar(ids)?;
+        let start = cx.as_scalar(ids)?;
         let at = cx.iota(cx.dtype(start), 1, vec![1.into(), steps])?;
         cx.bin(BinaryOp::Add, at, start)?
     } else {
@@ -203,6 +203,9 @@ fn group_query_attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let dims = cx.dim(tables[0], 1)?.as_const().ok_or_else(|| Fault::form("the table of angles has no fixed width"))? * 2;
         q = rotary_of(cx, q, tables, Some(ids), interleaved, dims, 0)?;
         k = rotary_of(cx, k, tables, Some(ids), interleaved, dims, 0)?;
+    }
+    for v in cx.opt(3)?.into_iter().chain(cx.opt(4)?) {
+        cx.want_rank(v, 4..=4)?;
     }
     let past = match cx.opt(3)? {
         Some(p) => Some(cx.dim(p, 2)?),

@@ -68,7 +68,7 @@ fn if_(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let (g, label) = if c != 0 { (then, "then") } else { (other, "else") };
         return cx.imp.subgraph(g, Vec::new(), &format!("{path}.{label}"));
     }
-    let cond = cx.to_scalar(cond)?;
+    let cond = cx.as_scalar(cond)?;
     let mut regions: Vec<Region> = Vec::new();
     let mut fault = None;
     // Both branches are imported even if the first one fails, so that all is reported in one run.
@@ -140,13 +140,13 @@ fn loop_<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
     let body = cx.subgraph("body")?;
     let trip = match cx.opt(0)? {
         Some(v) => {
-            let v = cx.to_scalar(v)?;
+            let v = cx.as_scalar(v)?;
             Some(cx.cast(v, DType::I64)?)
         }
         None => None,
     };
     let cond = match cx.opt(1)? {
-        Some(v) => cx.to_scalar(v)?,
+        Some(v) => cx.as_scalar(v)?,
         None => truth(cx, true)?,
     };
     let count = match trip {
@@ -202,7 +202,7 @@ fn as_loop<'m>(
         }
         let mut out = tensors(cx.imp.subgraph(body, slots, &prefix)?, "the body")?;
         if let Some(c) = out.first_mut() {
-            *c = cx.to_scalar(*c)?;
+            *c = cx.as_scalar(*c)?;
         }
         Ok(out)
     })?;

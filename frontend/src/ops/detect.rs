@@ -56,7 +56,7 @@ fn non_max_suppression(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     outside.push(area(cx, &outside.clone())?);
     let scalar = |cx: &mut Cx<'_, '_>, v: Option<ValueId>, default: f64, dtype: DType| match v {
         Some(v) => {
-            let v = cx.to_scalar(v)?;
+            let v = cx.as_scalar(v)?;
             cx.cast(v, dtype)
         }
         None => cx.scalar(dtype, default),

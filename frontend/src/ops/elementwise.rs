@@ -262,7 +262,7 @@ fn clip(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     };
     for (bound, op) in [(lo, BinaryOp::Max), (hi, BinaryOp::Min)] {
         if let Some(b) = bound {
-            let b = cx.to_scalar(b)?;
+            let b = cx.as_scalar(b)?;
             x = cx.bin(op, x, b)?;
         }
     }

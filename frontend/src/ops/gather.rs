@@ -105,7 +105,7 @@ fn one_hot(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let axis = cx.axis_of(cx.int("axis", -1)?, rank)?;
     let depth = {
         let d = if cx.dtype(depth).is_int() { depth } else { cx.cast(depth, DType::I64)? };
-        let d = cx.to_scalar(d)?;
+        let d = cx.as_scalar(d)?;
         cx.expr(d, "depth")?
     };
     let i = cx.cast(i, DType::I64)?;
@@ -120,7 +120,7 @@ fn one_hot(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let hit = cx.bin(BinaryOp::Eq, at, i)?;
     let pick = |cx: &mut Cx<'_, '_>, k: i64| {
         let v = cx.slice_axis(values, 0, k.into(), 1.into(), 1)?;
-        cx.to_scalar(v)
+        cx.as_scalar(v)
     };
     let (off, on) = (pick(cx, 0)?, pick(cx, 1)?);
     one(cx.select(hit, on, off)?)

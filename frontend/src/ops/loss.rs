@@ -104,7 +104,7 @@ fn adagrad(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let slow = cx.bin_c(BinaryOp::Mul, t, decay)?;
     let slow = cx.bin_c(BinaryOp::Add, slow, 1.0)?;
     let rate = cx.bin(BinaryOp::Div, rate, slow)?;
-    let rate = cx.to_scalar(rate)?;
+    let rate = cx.as_scalar(rate)?;
     let mut rows = Vec::new();
     for g in list {
         let (x, h) = (g[0], g[2]);
@@ -128,9 +128,9 @@ fn momentum(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         "nesterov" => true,
         other => return Err(Fault::attr(format!("`mode` is {other:?}, expected standard or nesterov"))),
     };
-    let rate = cx.to_scalar(rate)?;
+    let rate = cx.as_scalar(rate)?;
     // The first step takes the gradient whole.
-    let t = cx.to_scalar(t)?;
+    let t = cx.as_scalar(t)?;
     let later = cx.bin_c(BinaryOp::Gt, t, 0.0)?;
     let (b, unit) = (cx.scalar(cx.dtype(rate), beta)?, cx.scalar(cx.dtype(rate), 1.0)?);
     let share = cx.select(later, b, unit)?;
@@ -157,8 +157,8 @@ fn adam(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (alpha, beta) = (cx.float("alpha", 0.9f32.into())?, cx.float("beta", 0.999f32.into())?);
     let (eps, after) = (cx.float("epsilon", 1e-6f32.into())?, cx.float("norm_coefficient_post", 0.0)?);
     let dtype = cx.dtype(rate);
-    let rate = cx.to_scalar(rate)?;
-    let t = cx.to_scalar(t)?;
+    let rate = cx.as_scalar(rate)?;
+    let t = cx.as_scalar(t)?;
     let later = cx.bin_c(BinaryOp::Gt, t, 0.0)?;
     // The rate is corrected for moments that began at zero: rate * sqrt(1 - beta^t) / (1 - alpha^t).
     let t = cx.cast(t, dtype)?;

@@ -255,7 +255,7 @@ impl Forest {
         let (trees, nodes, ids) = (need(format!("{prefix}_treeids"))?, need(format!("{prefix}_nodeids"))?, need(format!("{prefix}_ids"))?);
         let weights = floats(cx, &format!("{prefix}_weights"))?;
         let n = self.yes.len();
-        if trees.len() != ids.len() || nodes.len() != ids.len() || weights.len() != ids.len() || targets < 1 || targets > 1 << 16 {
+        if trees.len() != ids.len() || nodes.len() != ids.len() || weights.len() != ids.len() || !(1..=1 << 16).contains(&targets) {
             return Err(Fault::attr("the lists of its leaves have different lengths"));
         }
         let mut table = vec![0f32; n * targets as usize];

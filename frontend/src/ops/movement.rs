@@ -192,7 +192,7 @@ fn split(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         Some(s) => s,
         None => {
             let n = cx.int("num_outputs", cx.node.outputs.len() as i64)?;
-            if n < 1 || n > 1 << 16 {
+            if !(1..=1 << 16).contains(&n) {
                 return Err(Fault::attr(format!("{n} parts are asked for")));
             }
             if d.as_const().is_some_and(|d| d % n != 0) && cx.version < 18 {
@@ -364,7 +364,7 @@ fn pad(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let dtype = cx.dtype(x);
     let value = match cx.opt(2)? {
         Some(v) => {
-            let v = cx.to_scalar(v)?;
+            let v = cx.as_scalar(v)?;
             cx.cast(v, dtype)?
         }
         None => {

@@ -47,7 +47,7 @@ fn blocks(cx: &mut Cx<'_, '_>, x: ValueId, scale: ValueId) -> Res<(Option<u32>, 
 
 /// Gives a single scale or zero point rank 0.
 fn single(cx: &mut Cx<'_, '_>, v: ValueId, axis: Option<u32>) -> Res<ValueId> {
-    if axis.is_none() { cx.to_scalar(v) } else { Ok(v) }
+    if axis.is_none() { cx.as_scalar(v) } else { Ok(v) }
 }
 
 /// The dtype is the zero point's, or `output_dtype` (opset 21), or u8.
@@ -143,7 +143,7 @@ fn centered(cx: &mut Cx<'_, '_>, q: ValueId, zero: Option<ValueId>, rows: bool) 
     let Some(zero) = zero else { return Ok(w) };
     let z = cx.cast(zero, DType::I32)?;
     let z = match cx.rank(z) {
-        _ if cx.ty(z).dims.iter().all(|d| d.is(1)) => cx.to_scalar(z)?,
+        _ if cx.ty(z).dims.iter().all(|d| d.is(1)) => cx.as_scalar(z)?,
         1 if rows && cx.rank(q) > 1 => {
             let n = cx.dim(z, 0)?;
             cx.reshape(z, vec![n, 1.into()])?
@@ -207,7 +207,7 @@ fn requantize(cx: &mut Cx<'_, '_>, sum: ValueId, a: ValueId, b: ValueId, y: Valu
 /// Scales of rows get a last dim, so that they meet rows.
 fn row_scale(cx: &mut Cx<'_, '_>, s: ValueId) -> Res<ValueId> {
     if cx.ty(s).dims.iter().all(|d| d.is(1)) {
-        return cx.to_scalar(s);
+        return cx.as_scalar(s);
     }
     if cx.rank(s) == 1 {
         let n = cx.dim(s, 0)?;
@@ -223,8 +223,8 @@ fn qlinear_matmul(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     };
     let sum = integer_product(cx, a, b, Some(za), Some(zb))?;
     let sa = row_scale(cx, sa)?;
-    let sb = if cx.ty(sb).dims.iter().all(|d| d.is(1)) { cx.to_scalar(sb)? } else { sb };
-    let sy = cx.to_scalar(sy)?;
+    let sb = if cx.ty(sb).dims.iter().all(|d| d.is(1)) { cx.as_scalar(sb)? } else { sb };
+    let sy = cx.as_scalar(sy)?;
     one(requantize(cx, sum, sa, sb, sy, zy)?)
 }
 
@@ -236,9 +236,9 @@ fn qlinear_conv(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     if let Some(b) = bias {
         sum = add_bias(cx, sum, b)?;
     }
-    let (sx, sy) = (cx.to_scalar(sx)?, cx.to_scalar(sy)?);
+    let (sx, sy) = (cx.as_scalar(sx)?, cx.as_scalar(sy)?);
     let sw = if cx.ty(sw).dims.iter().all(|d| d.is(1)) {
-        cx.to_scalar(sw)?
+        cx.as_scalar(sw)?
     } else {
         let mut dims = vec![cx.ty(sw).elems()];
         dims.extend((2..cx.rank(x)).map(|_| SymExpr::from(1)));

@@ -104,7 +104,7 @@ fn trilu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let dims = cx.dims(x)[rank - 2..].to_vec();
     let (mut rows, columns) = (cx.iota(DType::I64, 0, dims.clone())?, cx.iota(DType::I64, 1, dims)?);
     if let Some(k) = cx.opt(1)? {
-        let k = cx.to_scalar(k)?;
+        let k = cx.as_scalar(k)?;
         rows = cx.bin(BinaryOp::Add, rows, k)?;
     }
     let keep = cx.bin(if upper { BinaryOp::Le } else { BinaryOp::Ge }, rows, columns)?;
@@ -116,7 +116,7 @@ fn trilu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 fn range(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let scalar = |cx: &mut Cx<'_, '_>, i: usize| {
         let v = cx.input(i)?;
-        cx.to_scalar(v)
+        cx.as_scalar(v)
     };
     let (start, limit, delta) = (scalar(cx, 0)?, scalar(cx, 1)?, scalar(cx, 2)?);
     let dtype = cx.dtype(start);
@@ -127,11 +127,10 @@ fn range(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     // Known integers stay visible as such, since ranges often shape what follows.
     if dtype.is_int()
         && let (Some(n), Some(s), Some(d)) = (n.as_const().filter(|n| *n <= 64), known(cx, start), known(cx, delta))
+        && let (Some(s), Some(d)) = (s.as_const(), d.as_const())
     {
-        if let (Some(s), Some(d)) = (s.as_const(), d.as_const()) {
-            let values: Vec<i64> = (0..n).map(|i| s.wrapping_add(i.wrapping_mul(d))).collect();
-            return one(cx.add(Op::Const { value: Literal::vector(dtype, &values) }, &[])?);
-        }
+        let values: Vec<i64> = (0..n).map(|i| s.wrapping_add(i.wrapping_mul(d))).collect();
+        return one(cx.add(Op::Const { value: Literal::vector(dtype, &values) }, &[])?);
     }
     // Narrow floats count in f32, so that far elements are rounded once.
     let work = if dtype.is_float() && dtype.bits() < 32 { DType::F32 } else { dtype };

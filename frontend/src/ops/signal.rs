@@ -21,7 +21,7 @@ pub const TABLE: &[Entry] = &[
 /// Sum of `a[k] * cos(2 pi k i / n)`.
 fn window(cx: &mut Cx<'_, '_>, a: &[f64]) -> Res<Vec<Slot>> {
     let size = cx.input(0)?;
-    let size = cx.to_scalar(size)?;
+    let size = cx.as_scalar(size)?;
     let n = cx.expr(size, "size")?;
     let dtype = cx.dtype_attr("output_datatype")?.unwrap_or(DType::F32);
     let work = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
@@ -117,7 +117,7 @@ fn dft(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (inverse, onesided) = (cx.flag("inverse", false)?, cx.flag("onesided", false)?);
     let n = match cx.opt(1)? {
         Some(n) => {
-            let n = cx.to_scalar(n)?;
+            let n = cx.as_scalar(n)?;
             cx.expr(n, "length")?
         }
         // The inverse of a one-sided transform has as many numbers as the whole one had.
@@ -206,12 +206,12 @@ fn stft(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (window, length) = (cx.opt(2)?, cx.opt(3)?);
     let onesided = cx.flag("onesided", true)?;
     let step = {
-        let s = cx.to_scalar(step)?;
+        let s = cx.as_scalar(step)?;
         cx.expr(s, "step")?
     };
     let n = match (window, length) {
         (_, Some(l)) => {
-            let l = cx.to_scalar(l)?;
+            let l = cx.as_scalar(l)?;
             cx.expr(l, "length")?
         }
         (Some(w), None) => cx.dim(w, 0)?,

@@ -78,7 +78,7 @@ fn captures_are_explicit_and_shadowing_is_lexical() {
     assert_eq!(names, ["c", "h", "w", "x"]);
     assert_eq!(n.regions.iter().map(|r| r.inputs().len()).collect::<Vec<_>>(), [3, 3]);
     assert_eq!(
-        n.regions[1].order().iter().map(|&n| n).filter_map(|m| n.regions[1].node(m).origin.paths.first().cloned()).next().as_deref(),
+        n.regions[1].order().into_iter().filter_map(|m| n.regions[1].node(m).origin.paths.first().cloned()).next().as_deref(),
         Some("main/If_1.else/Neg_0")
     );
 }
