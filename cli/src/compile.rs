@@ -27,10 +27,7 @@ use crate::Cx;
 use crate::args::TargetArgs;
 use crate::model::Model;
 use crate::progress::Progress;
-
-/// Where the pack program of a weightless bundle lies.
-const PACK_KERNELS: &str = "pack/kernels.kir";
-const PACK_PLAN: &str = "pack/plan.txt";
+use crate::weightless;
 
 /// What to compile for.
 pub struct Options {
@@ -73,7 +70,8 @@ pub fn workers() -> Workers {
     }
 }
 
-fn bundle_error(e: &BundleError) -> Diagnostic {
+/// A bundle that cannot be written, as a report.
+pub fn bundle_error(e: &BundleError) -> Diagnostic {
     match e {
         BundleError::Occupied(_) => Diagnostic::error(Code::OUTPUT_EXISTS, e.to_string()).help("give another folder with -o, or remove it"),
         _ => Diagnostic::error(Code::FILE_WRITE, e.to_string()),
@@ -149,12 +147,12 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
         }
         if absent.is_empty() && !weightless {
             progress.stage(format!("weights ({:.1} MB)", layout.data_bytes() as f64 / 1e6));
-            let packed = pack(&compiled, o, &work, cx)?;
+            let packed = pack(&compiled.pack, &o.packer, &o.workers, &work, cx)?;
             let hash = write_store(&compiled.main, packed.as_ref(), &layout, &writer.folder().join(STORE), cx)?;
             store.packed = true;
             store.content = manifest::hex(&hash);
         } else {
-            write_pack_program(&compiled, &writer).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+            weightless::write(&compiled, &writer).map_err(|e| cx.diags.report(bundle_error(&e)))?;
         }
         manifest.store = Some(store);
     }
@@ -228,7 +226,7 @@ fn memory(plan: &HostPlan) -> Memory {
 }
 
 /// Bytes of a weight that is at hand.
-fn bytes_of(w: &WeightInit) -> Option<std::borrow::Cow<'_, [u8]>> {
+pub fn bytes_of(w: &WeightInit) -> Option<std::borrow::Cow<'_, [u8]>> {
     match w {
         WeightInit::Literal(l) => Some((&*l.bytes).into()),
         WeightInit::Weight(w) => match &w.source {
@@ -239,14 +237,17 @@ fn bytes_of(w: &WeightInit) -> Option<std::borrow::Cow<'_, [u8]>> {
 }
 
 /// A pack program that ran: its outputs by name.
-struct Packed {
+pub struct Packed {
     session: Session,
     names: Vec<Arc<str>>,
 }
 
 /// Compiles the pack program for this machine and runs it; `None` if there is nothing to pack.
-fn pack(c: &Compiled, o: &Options, work: &Path, cx: &mut Cx) -> Lowered<Option<Packed>> {
-    if c.pack.plan.outputs.is_empty() {
+///
+/// # Errors
+/// Anything on the way.
+pub fn pack(p: &Program, packer: &Machine, workers: &Workers, work: &Path, cx: &mut Cx) -> Lowered<Option<Packed>> {
+    if p.plan.outputs.is_empty() {
         return Ok(None);
     }
     let folder = work.join("pack");
@@ -254,19 +255,22 @@ fn pack(c: &Compiled, o: &Options, work: &Path, cx: &mut Cx) -> Lowered<Option<P
     for dir in ["lib", "weights"] {
         std::fs::create_dir_all(folder.join(dir)).map_err(|e| cx.diags.report(file_error(&folder, e)))?;
     }
-    library(&c.pack, &o.packer, &o.workers, ("pack", work, &folder.join(LIBRARY)), &mut cx.diags)?;
-    let layout = codegen::store_layout(&c.pack.plan);
+    library(p, packer, workers, ("pack", work, &folder.join(LIBRARY)), &mut cx.diags)?;
+    let layout = codegen::store_layout(&p.plan);
     if layout.reference().is_some() {
-        write_store(&c.pack, None, &layout, &folder.join(STORE), cx)?;
+        write_store(p, None, &layout, &folder.join(STORE), cx)?;
     }
     let model = load::Model::load(&folder, &load::Options::default()).map_err(|e| cx.diags.report(internal(e.to_string())))?;
     let mut session = model.open().map_err(|e| cx.diags.report(internal(e.to_string())))?;
     session.execute(&[]).map_err(|e| cx.diags.report(internal(e.to_string())))?;
-    Ok(Some(Packed { session, names: c.pack.plan.outputs.iter().map(|p| p.name.clone()).collect() }))
+    Ok(Some(Packed { session, names: p.plan.outputs.iter().map(|p| p.name.clone()).collect() }))
 }
 
 /// Writes a program's weight store.
-fn write_store(p: &Program, packed: Option<&Packed>, layout: &portwright_runtime::store::Layout, path: &Path, cx: &mut Cx) -> Lowered<[u8; 32]> {
+///
+/// # Errors
+/// `E0702`, or a weight without data.
+pub fn write_store(p: &Program, packed: Option<&Packed>, layout: &portwright_runtime::store::Layout, path: &Path, cx: &mut Cx) -> Lowered<[u8; 32]> {
     let put = || -> Result<[u8; 32], Diagnostic> {
         let writer = StoreWriter::create(path, layout).map_err(|e| file_error(path, e))?;
         let results: Vec<View<'_>> = packed.map_or_else(Vec::new, |p| p.session.results());
@@ -288,13 +292,6 @@ fn write_store(p: &Program, packed: Option<&Packed>, layout: &portwright_runtime
         writer.finish().map_err(|e| file_error(path, e))
     };
     put().map_err(|d| cx.diags.report(d))
-}
-
-fn write_pack_program(c: &Compiled, writer: &BundleWriter) -> Result<(), BundleError> {
-    let module = &c.pack.module;
-    let name = |i: usize| module.kernels.values().nth(i).map_or_else(|| format!("k{i}"), |k| k.name.clone());
-    writer.write(PACK_KERNELS, portwright_ir::kernel::print_module(module).as_bytes())?;
-    writer.write(PACK_PLAN, portwright_ir::plan::print(&c.pack.plan, &name).as_bytes())
 }
 
 /// A folder that is removed at the end.

@@ -16,6 +16,7 @@ pub mod model;
 pub mod progress;
 pub mod render;
 pub mod values;
+pub mod weightless;
 
 use args::{Cli, Command, ErrorFormat};
 
