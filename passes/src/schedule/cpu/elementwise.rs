@@ -135,7 +135,7 @@ fn binary(k: &mut Kb<'_>, op: BinaryOp, d: DType, x: &Ex, y: &Ex) -> Result<Ex, 
             by_zero.select(like(&y, 0.0), wrapped)
         }
         BinaryOp::Pow if float => x.pow(y),
-        BinaryOp::Pow => x.cast(DType::F64).pow(y.cast(DType::F64)).cast(d),
+        BinaryOp::Pow => int_pow(k, d, x, y),
         BinaryOp::Min if boolean => x & y,
         BinaryOp::Max if boolean => x | y,
         BinaryOp::Min => x.min(y),
@@ -169,6 +169,26 @@ fn binary(k: &mut Kb<'_>, op: BinaryOp, d: DType, x: &Ex, y: &Ex) -> Result<Ex, 
         BinaryOp::Gt => x.gt(y),
         BinaryOp::Ge => x.ge(y),
     })
+}
+
+/// `x^y` modulo 2^bits by repeated squaring; a negative power of other than 1 and -1 is 0.
+fn int_pow(k: &mut Kb<'_>, d: DType, x: &Ex, y: &Ex) -> Ex {
+    let (x, y) = (k.let_("x", x), k.let_("y", y));
+    let mut result = like(&x, 1.0);
+    let mut square = x.clone();
+    // Beyond 2^6 only the powers of 0, 1 and -1 are not all wraps, and those depend on the lowest bit alone.
+    for bit in 0..6u32 {
+        let set = (y.bin(BinOp::Shr, like(&y, f64::from(bit))) & like(&y, 1.0)).differs(0);
+        result = k.let_("p", set.select(result.mul_w(&square), &result));
+        square = k.let_("sq", square.mul_w(&square));
+    }
+    if !d.is_signed_int() {
+        return result;
+    }
+    let odd = (&y & like(&y, 1.0)).differs(0);
+    let of_minus_one = odd.select(like(&x, -1.0), like(&x, 1.0));
+    let reciprocal = x.equals(1).select(like(&x, 1.0), x.equals(-1).select(of_minus_one, like(&x, 0.0)));
+    y.lt(0).select(reciprocal, result)
 }
 
 /// The neutral element of a reduction as a constant of that dtype.
