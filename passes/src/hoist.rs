@@ -95,6 +95,7 @@ fn packed_values(graph: &Graph) -> Vec<ValueId> {
             Op::RandomUniform { .. } | Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::NonZero { .. } => {
                 From::Inputs
             }
+            Op::DimTensor { values, .. } if values.iter().any(|d| d.as_const().is_none()) => From::Inputs,
             Op::Weight { .. } => From::Weights,
             Op::Const { value } if value.len() > 1 => From::Weights,
             op if op.is_source() => From::Nothing,
@@ -137,7 +138,7 @@ fn packed_values(graph: &Graph) -> Vec<ValueId> {
         }
     }
     for o in graph.outputs() {
-        if computed(&o.value) && !seen[o.value] && graph.producer(o.value).is_some_and(|p| !p.op.is_source()) {
+        if from[o.value] == From::Weights && !seen[o.value] && graph.producer(o.value).is_some_and(|p| !p.op.is_source()) {
             seen[o.value] = true;
             wanted.push(o.value);
         }

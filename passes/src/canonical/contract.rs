@@ -4,11 +4,17 @@
 use std::sync::Arc;
 
 use portwright_ir::graph::infer::Labels;
-use portwright_ir::graph::{Graph, NodeId, Op, Patch, ValueId};
+use portwright_ir::graph::{Graph, NodeId, Op, PadMode, Patch, ValueId};
 
 use crate::rules::{Edit, Rule, RuleCx};
 
 pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "pad-into-conv",
+        doc: "conv(pad(x, 0), w) -> conv{pads}(x, w) when zeros are added around the spatial dims",
+        roots: &["conv"],
+        apply: padded_operand,
+    },
     Rule {
         name: "transpose-of-contract",
         doc: "transpose(contract{\"bqk,bkd->bqd\"}(x, y)) -> contract{\"bqk,bkd->qbd\"}(x, y) when the last dim stays last and nothing else uses it",
@@ -22,6 +28,31 @@ pub(super) const RULES: &[Rule] = &[
         apply: transposed_operand,
     },
 ];
+
+/// Whether a value is zero everywhere.
+fn is_zero(g: &Graph, v: ValueId) -> bool {
+    crate::rules::consts::is_exactly(g, v, 0.0)
+}
+
+fn padded_operand(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
+    let node = g.node(n);
+    let (Op::Conv { strides, dilations, pads, groups }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return None };
+    let inner = g.producer(x)?;
+    let (Op::Pad { mode: PadMode::Constant, low, high, interior }, &[source, value]) = (&inner.op, inner.operands.as_slice()) else {
+        return None;
+    };
+    let spatial = pads.len() / 2;
+    let plain = interior.iter().all(|&i| i == 0) && low.len() == spatial + 2 && low.iter().chain(high).all(|p| g.bounds(p).0 >= 0);
+    if !plain || !is_zero(g, value) || ![low, high].iter().all(|p| p.iter().take(2).all(|p| p.is(0))) {
+        return None;
+    }
+    let sides = low.iter().skip(2).chain(high.iter().skip(2));
+    let pads = pads.iter().zip(sides).map(|(a, b)| a + b).collect();
+    let op = Op::Conv { strides: strides.clone(), dilations: dilations.clone(), pads, groups: *groups };
+    let mut e = Edit::new(g, "pad-into-conv", &[n]);
+    let new = e.add(op, &[source.into(), w.into()])?;
+    e.finish(g.result(n), new)
+}
 
 fn transposed_result(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
     let node = g.node(n);
