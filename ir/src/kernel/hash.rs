@@ -19,7 +19,13 @@ impl Kernel {
             h.update(print::print_fn(m, f));
             used.extend(f.exprs.values().filter_map(|e| if let super::Op::Call(g) = e.op { Some(g) } else { None }));
         }
-        for a in m.atoms.values() {
+        let frags = self.vars.values().filter_map(|v| if let super::Ty::Frag(a, _) = &v.ty { Some(*a) } else { None });
+        let products = self.stmts.values().filter_map(|s| match s {
+            super::Stmt::Set { val: super::Rhs::Mma { atom, .. }, .. } | super::Stmt::MmaAsync { atom, .. } => Some(*atom),
+            _ => None,
+        });
+        let used: std::collections::BTreeSet<_> = frags.chain(products).collect();
+        for a in used.into_iter().filter_map(|a| m.atoms.get(a)) {
             h.update(format!("{a:?}"));
         }
         h.finalize().into()

@@ -185,11 +185,11 @@ impl<'a, 'm> Machine<'a, 'm> {
         let [x, y, z] = self.p.grid;
         let count = x.checked_mul(y).and_then(|v| v.checked_mul(z)).filter(|v| *v < i64::from(u32::MAX >> 1));
         let Some(count) = count else { return Err(Stop::new(FaultKind::Arguments, "a launch of too many groups")) };
-        let mut order: Vec<usize> = (0..count as usize).collect();
-        if self.opt.seed != 0 {
-            shuffle(&mut order, self.opt.seed);
-        }
-        for g in order {
+        // Without a seed the order is that of the numbers, and needs no table of a launch's groups.
+        let mut order: Vec<usize> = if self.opt.seed == 0 { Vec::new() } else { (0..count as usize).collect() };
+        shuffle(&mut order, self.opt.seed);
+        for n in 0..count as usize {
+            let g = order.get(n).copied().unwrap_or(n);
             let i = g as i64;
             self.group = [i % x, i / x % y, i / (x * y)];
             self.group_id = g as u32 + 1;

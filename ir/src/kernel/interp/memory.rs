@@ -190,7 +190,7 @@ impl<'r, 'm> Mem<'r, 'm> {
         if let Loc::Chip { store, at, per_lane } = self.bufs[buf].loc {
             let n = shape.bytes as usize;
             let init = &mut self.stores[store].init;
-            let lanes = if per_lane > 0 { init.len() / per_lane } else { 1 };
+            let lanes = init.len().checked_div(per_lane).unwrap_or(1);
             for l in 0..lanes {
                 init[l * per_lane + at..l * per_lane + at + n].fill(false);
             }

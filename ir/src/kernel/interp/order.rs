@@ -77,7 +77,15 @@ impl Clocks {
         let a = agent as usize;
         let at = self.own[a];
         self.own[a] += 1;
-        Who { group, agent: e, clock: self.own[e as usize], known: self.known[a].clone(), issuer: (agent, at), atomic: false, plain: matches!(engine, Engine::Queue(_)) }
+        Who {
+            group,
+            agent: e,
+            clock: self.own[e as usize],
+            known: self.known[a].clone(),
+            issuer: (agent, at),
+            atomic: false,
+            plain: matches!(engine, Engine::Queue(_)),
+        }
     }
     /// Everything an agent has done and knows; what it does next is not in it.
     pub(super) fn release(&mut self, agent: u32) -> Vec<u32> {

@@ -49,8 +49,7 @@ impl Parser {
     fn binary(&mut self, min: u8) -> Parsed<Ast> {
         let mut left = self.prefix()?;
         let mut length = 0u32;
-        loop {
-            let Some(Tok::Punct(op)) = self.peek(0) else { break };
+        while let Some(Tok::Punct(op)) = self.peek(0) {
             let op: &'static str = op;
             let Some(s) = strength(op) else { break };
             if s < min {

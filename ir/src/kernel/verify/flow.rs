@@ -204,11 +204,9 @@ impl Verifier<'_> {
                     self.stands(control, level, "a product");
                 }
             }
-            Rhs::FragLoad { from, via, .. } => {
-                if *via != crate::kernel::Via::Tile {
-                    let warp = self.k.launch.warp.min(u32::from(u16::MAX)) as u16;
-                    self.frag_access(from, control, warp, vars);
-                }
+            Rhs::FragLoad { from, via, .. } if *via != crate::kernel::Via::Tile => {
+                let warp = self.k.launch.warp.min(u32::from(u16::MAX)) as u16;
+                self.frag_access(from, control, warp, vars);
             }
             _ => {}
         }
