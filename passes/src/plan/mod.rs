@@ -625,7 +625,7 @@ fn count_region(region: &Graph, root: &Node) -> Option<(Graph, Vec<usize>)> {
         }
     }
     let from = &root.origin;
-    let mut add = |g: &mut Graph, op: Op, operands: &[ValueId]| g.add(op, operands, from.clone()).ok().map(|n| g.result(n));
+    let add = |g: &mut Graph, op: Op, operands: &[ValueId]| g.add(op, operands, from.clone()).ok().map(|n| g.result(n));
     let (mut v, ty) = (*map.get(&x)?, region.ty(x).clone());
     if ty.dtype != DType::Bool {
         let zero = add(&mut g, Op::Fill { value: Scalar::zero(ty.dtype), dims: Vec::new() }, &[])?;

@@ -89,6 +89,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         acc: *acc,
         out: *out,
         feed: if direct { Feed::Direct } else { Feed::Pack },
+        interior: None,
     };
     gemm::build(cx, b, problem)
 }

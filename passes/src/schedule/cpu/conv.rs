@@ -59,6 +59,8 @@ fn flatten(cx: &Cx<'_>, width: u32) -> Option<(Graph, ValueId)> {
     let w = i64::from(width);
     let wasteful = row.is_some_and(|n| n > 0 && ((n + w - 1) / w) * w * 2 > n * 3);
     let dense = is_pointwise(cx.region, &conv);
+    // Packing position by position pays where many rows share the panel.
+    let wasteful = wasteful && !few_rows(cx.region, &conv);
     if !(wasteful || dense) || width == 1 {
         return None;
     }
@@ -135,6 +137,11 @@ fn flatten(cx: &Cx<'_>, width: u32) -> Option<(Graph, ValueId)> {
     Some((out, root?))
 }
 
+/// Whether too few output channels share an input for packing to pay: depthwise convolutions above all.
+fn few_rows(region: &Graph, conv: &ConvOf<'_>) -> bool {
+    region.ty(conv.node.results[0]).dims.get(1).and_then(SymExpr::as_const).is_some_and(|o| o / conv.groups.max(1) < 8)
+}
+
 fn is_pointwise(region: &Graph, conv: &ConvOf<'_>) -> bool {
     region.ty(conv.node.operands[1]).dims[2..].iter().all(|d| d.is(1))
         && conv.strides.iter().all(|&s| s == 1)
@@ -168,8 +175,7 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32, root: Option<Value
     let dilations = conv.dilations.to_vec();
     let pads: Vec<SymExpr> = conv.pads[..s].iter().map(|p| eval.syms.to_kernel(p)).collect();
     let pointwise = is_pointwise(cx.region, &conv);
-    let few_rows = per_group.as_const().is_some_and(|o| o < 4);
-    let feed = match (flat, pointwise, few_rows) {
+    let feed = match (flat, pointwise, few_rows(cx.region, &conv)) {
         (true, false, _) => Feed::PackScalar,
         (_, true, _) | (_, _, true) => Feed::Direct,
         _ => Feed::Pack,
@@ -179,6 +185,12 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32, root: Option<Value
         d if d.is_float() => DType::F32,
         d => d,
     };
+    // Where every tap of a row of positions lies inside.
+    let interior = (|| {
+        let (w, taps, pad) = (x_dims[s + 1].as_const()?, w_dims[s + 1].as_const()?, pads[s - 1].as_const()?);
+        let (stride, reach) = (strides[s - 1], (taps - 1) * dilations[s - 1]);
+        Some(((pad + stride - 1).div_euclid(stride), (w - 1 + pad - reach).div_euclid(stride)))
+    })();
     let per = per_group.clone();
     let problem = Problem {
         batch: vec![('n', out_dims[0].clone()), ('g', conv.groups.into())],
@@ -219,6 +231,7 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32, root: Option<Value
         acc,
         out: eval.dtype(node.results[0]),
         feed,
+        interior: if flat { None } else { interior },
     };
     gemm::build(cx, b, problem)
 }

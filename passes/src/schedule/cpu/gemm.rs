@@ -18,6 +18,12 @@ use super::{Begun, Built, Cx, finish, name_coords};
 /// Epilogue ops beyond which results go through scratch.
 const LONG_EPILOGUE: usize = 8;
 
+/// Products that one task should form: some ten microseconds of a core.
+const TASK_PRODUCTS: i64 = 1 << 21;
+
+/// Products of one result that are written out rather than looped over, where few rows share them.
+const UNROLLED_PRODUCTS: i64 = 64;
+
 /// Coordinates by label.
 #[derive(Clone, Default)]
 pub(crate) struct At(Vec<(char, SymExpr)>);
@@ -73,6 +79,8 @@ pub(crate) struct Problem<'p> {
     pub(crate) out: DType,
     /// How the right operand reaches the vectors.
     pub(crate) feed: Feed,
+    /// First and last coordinate along the lanes at which the right operand exists for all summed coordinates, where that is a part.
+    pub(crate) interior: Option<(i64, i64)>,
 }
 
 /// How the right operand reaches the vectors.
@@ -97,6 +105,8 @@ struct Gemm<'c, 'a, 'p> {
     panel: Option<Buf>,
     /// Results of a block, for long epilogues.
     tile: Option<Buf>,
+    /// Whether the summed dims are written out.
+    unrolled: bool,
 }
 
 /// Builds the kernel of a problem.
@@ -117,9 +127,18 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let batch = product(p.batch.iter().map(|x| &x.1));
     let outer_total = product(n_outer.iter().map(|x| &x.1));
 
-    // Blocks of a task: about 112 rows by 256 columns.
-    let mc = mr * 8;
-    let nc = nr * 8;
+    // Blocks of a task: up to 8 blocks of rows, evenly cut, and as many columns as make a task worth its start. A right operand is read
+    // once however few the rows are.
+    let mc = match m_total.as_const() {
+        Some(m) => {
+            let tasks = (m + 8 * mr - 1) / (8 * mr);
+            (((m + tasks.max(1) - 1) / tasks.max(1) + mr - 1) / mr * mr).max(mr)
+        }
+        None => mr * 8,
+    };
+    let rows_of_task = m_total.as_const().map_or(4 * mr, |m| m.min(mc)).max(8);
+    let depth = k_total.as_const().unwrap_or(512).max(1);
+    let nc = nr * (TASK_PRODUCTS / rows_of_task.saturating_mul(nr).saturating_mul(depth)).clamp(1, 8);
     let outer_run = match n_last.as_const() {
         Some(n) => (nc / n.max(1)).max(1),
         None => 1,
@@ -132,7 +151,9 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let epilogue = cx.region.node_ids().filter(|&n| cx.region.node(n).op.is_elementwise()).count();
     let tile = (epilogue > LONG_EPILOGUE).then(|| k.local("tile", BufDecl::rw(p.acc, [mr.into(), nr.into()]).align(64)));
 
-    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile };
+    let few = m_total.as_const().is_some_and(|m| m < 8);
+    let unrolled = p.feed == Feed::Direct && few && k_total.as_const().is_some_and(|n| n <= UNROLLED_PRODUCTS);
+    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, unrolled };
 
     let z = k.gz();
     let z = eval.ix.bind("z", z, batch);
@@ -145,6 +166,9 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let mut stop = Ok(());
     let columns = |k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, n0: Ex, n1: Ex| -> Result<(), Stop> {
         let whole = n_last.divisible_by(nr, &|_| 1);
+        if let (Some(n), true) = (n_last.as_const(), col_tasks.is(1)) {
+            return g.static_columns(k, eval, at, n, nr, (&m0, &m1), &m_total, mr);
+        }
         let full = if whole { n1.clone() } else { k.let_("nfull", &n0 + ((&n1 - &n0) / nr) * nr) };
         let mut stop = Ok(());
         k.for_("n", n0, &full, nr, |k, n| {
@@ -193,6 +217,54 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
 }
 
 impl Gemm<'_, '_, '_> {
+    /// All columns of a row of a known number of them: what lies where is known, so edges have the masks that they need and no others.
+    #[allow(clippy::too_many_arguments)]
+    fn static_columns(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        n: i64,
+        nr: i64,
+        rows: (&Ex, &Ex),
+        m_total: &SymExpr,
+        mr: i64,
+    ) -> Result<(), Stop> {
+        let full = n / nr * nr;
+        // Before, inside and behind where the right operand has no edge.
+        let (from, to) = match self.p.interior {
+            Some((lo, hi)) if self.unrolled => {
+                let from = ((lo.max(0) + nr - 1) / nr * nr).min(full);
+                (from, (from..full).step_by(nr as usize).take_while(|x| x + nr - 1 <= hi).last().map_or(from, |x| x + nr))
+            }
+            _ => (0, full),
+        };
+        for (lo, hi) in [(0, from), (from, to), (to, full)] {
+            let mut stop = Ok(());
+            if hi - lo == nr {
+                eval.open();
+                stop = self.block_column(k, eval, at, &lo.into(), &Vec::new(), rows, m_total, mr);
+                eval.close();
+            } else if hi > lo {
+                k.for_("n", 0, hi - lo, nr, |k, x| {
+                    eval.open();
+                    let x = eval.ix.bind("n", x, (hi - lo - (nr - 1)).into()) + lo;
+                    stop = self.block_column(k, eval, at, &x, &Vec::new(), rows, m_total, mr);
+                    eval.close();
+                });
+            }
+            stop?;
+        }
+        if full < n {
+            eval.open();
+            let start = SymExpr::from(full);
+            let stop = self.block_column(k, eval, at, &start, &vec![(start.clone(), n.into())], rows, m_total, mr);
+            eval.close();
+            stop?;
+        }
+        Ok(())
+    }
+
     /// One block of columns against all rows of the task.
     #[allow(clippy::too_many_arguments)]
     fn block_column(
@@ -212,7 +284,12 @@ impl Gemm<'_, '_, '_> {
         let mut vectors: Vec<(At, Guard)> = Vec::new();
         for j in 0..i64::from(self.nv) {
             let c = if eval.width == 1 { n.clone() + j } else { n.clone() + j * w + lane() };
-            let guard = edge.iter().map(|(_, end)| (c.clone(), end.clone())).collect();
+            // A vector that lies behind the edge as a whole is not computed.
+            let outside = |end: &SymExpr| eval.ix.bounds(&(&c - end)).0 >= 0;
+            if j > 0 && edge.iter().any(|(_, end)| outside(end)) {
+                break;
+            }
+            let guard = edge.iter().fold(Guard::new(), |g, (_, end)| eval.guarded(&g, &c, end));
             vectors.push((at.with(&last, &[c]), guard));
         }
         if let Some(panel) = self.panel {
@@ -258,8 +335,8 @@ impl Gemm<'_, '_, '_> {
         let w = eval.width;
         let k_dims: Vec<SymExpr> = self.p.k.iter().map(|x| x.1.clone()).collect();
         let mut coords = Vec::new();
-        self.sum(k, eval, &k_dims, &mut coords, &mut |k, eval, kc, flat| {
-            if self.p.feed != Feed::PackScalar {
+        if self.p.feed != Feed::PackScalar {
+            return self.sum(k, eval, &k_dims, &mut coords, &mut |k, eval, kc, flat| {
                 for (j, (at, guard)) in vectors.iter().enumerate() {
                     let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&self.p.k, kc));
                     let guard = guard.iter().chain(&inside).cloned().collect();
@@ -268,32 +345,35 @@ impl Gemm<'_, '_, '_> {
                     let to = [flat.clone(), SymExpr::from(j as i64 * i64::from(w)) + lane()];
                     eval.store(k, panel, &to, &Vec::new(), &x)?;
                 }
-                return Ok(());
-            }
-            let last: Vec<(char, SymExpr)> = self.p.n.last().cloned().into_iter().collect();
-            let mut stop = Ok(());
-            eval.set_width(1);
-            k.for_("q", 0, i64::from(w * self.nv), 1, |k, q| {
-                eval.open();
-                let q = eval.ix.bind("q", q, i64::from(w * self.nv).into());
-                let c = n + &q;
-                stop = (|| {
-                    // Columns behind the edge repeat the last one: they are computed and not stored.
-                    let c = edge.first().map_or(c.clone(), |(_, end)| c.minimum(&(end.clone() - 1)));
-                    let ex = eval.ix.emit(k, &c);
-                    let named = k.let_("col", ex);
-                    let end = self.p.n.last().map_or(1.into(), |x| x.1.clone());
-                    let c = eval.ix.bind("col", named, end);
-                    let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&last, &[c]).with(&self.p.k, kc));
-                    let x = eval.value(k, self.p.rhs, &coords, &inside)?;
-                    let x = x.cast(self.p.acc);
-                    eval.store(k, panel, &[flat.clone(), q.clone()], &Vec::new(), &x)
-                })();
-                eval.close();
+                Ok(())
             });
-            eval.set_width(w);
-            stop
-        })
+        }
+        // A column at a time: where it lies is found once for all summed dims.
+        let last: Vec<(char, SymExpr)> = self.p.n.last().cloned().into_iter().collect();
+        let columns = i64::from(w) * vectors.len() as i64;
+        let mut stop = Ok(());
+        eval.set_width(1);
+        k.for_("q", 0, columns, 1, |k, q| {
+            eval.open();
+            let q = eval.ix.bind("q", q, columns.into());
+            let c = n + &q;
+            // Columns behind the edge repeat the last one: they are computed and not stored.
+            let c = edge.first().map_or(c.clone(), |(_, end)| c.minimum(&(end.clone() - 1)));
+            let ex = eval.ix.emit(k, &c);
+            let named = k.let_("col", ex);
+            let end = self.p.n.last().map_or(1.into(), |x| x.1.clone());
+            let c = eval.ix.bind("col", named, end);
+            let at = at.with(&last, &[c]);
+            stop = self.sum(k, eval, &k_dims, &mut coords, &mut |k, eval, kc, flat| {
+                let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&self.p.k, kc));
+                let x = eval.value(k, self.p.rhs, &coords, &inside)?;
+                let x = x.cast(self.p.acc);
+                eval.store(k, panel, &[flat.clone(), q.clone()], &Vec::new(), &x)
+            });
+            eval.close();
+        });
+        eval.set_width(w);
+        stop
     }
 
     /// Coordinates of row `i` of a block: named ahead of the summed loops when rows are several dims.
@@ -456,6 +536,14 @@ impl Gemm<'_, '_, '_> {
             return body(k, eval, &coords, &flat);
         }
         let d = dims[coords.len()].clone();
+        if let (Some(n), true) = (d.as_const(), self.unrolled) {
+            return (0..n).try_for_each(|i| {
+                coords.push(i.into());
+                let stop = self.sum(k, eval, dims, coords, body);
+                coords.pop();
+                stop
+            });
+        }
         let mut stop = Ok(());
         let hi = k.dim(&d);
         k.for_("k", 0, hi, 1, |k, i| {
