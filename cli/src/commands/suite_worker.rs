@@ -75,9 +75,9 @@ enum Runner {
 fn runner(case: &Path, a: &WorkerArgs, options: &Options, scratch: &Path, cx: &mut Cx) -> Lowered<Runner> {
     let interpreted = a.on == Some(On::Interpreter);
     let load = |bundle: &Path, nodes: Option<usize>, cx: &mut Cx| {
-        let manifest = portwright_runtime::bundle::Bundle::read(bundle).map(|b| b.manifest).unwrap_or_default();
-        let nodes = nodes.unwrap_or_else(|| manifest.kernels.iter().map(|k| k.nodes.len()).sum());
-        Ok(Runner::Native(super::run::load(bundle, 1, false, cx)?, manifest.kernels.len(), nodes))
+        let kernels = portwright_runtime::bundle::Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.kernels);
+        let nodes = nodes.unwrap_or_else(|| kernels.iter().map(|k| k.nodes.len()).sum());
+        Ok(Runner::Native(super::run::load(bundle, 1, false, cx)?, kernels.len(), nodes))
     };
     let (file, compiled) = (case.join(MODEL), case.join(BUNDLE));
     if !interpreted && !file.is_file() && model::is_bundle(&compiled) {
