@@ -82,7 +82,7 @@ impl Emit<'_> {
     }
 
     /// The mask of a condition on `n` elements: `None` for all.
-    fn mask(&mut self, cond: &Cond, n: u16) -> Result<Option<String>, Fault> {
+    pub(super) fn mask(&mut self, cond: &Cond, n: u16) -> Result<Option<String>, Fault> {
         match cond {
             Cond::Always | Cond::When(_) => Ok(None),
             Cond::Mask(e) => self.expr(*e).map(Some),
@@ -98,7 +98,7 @@ impl Emit<'_> {
         }
     }
     /// The condition as one truth value, for accesses that happen whole or not at all.
-    fn switch(&mut self, cond: &Cond, n: u16) -> Result<Option<String>, Fault> {
+    pub(super) fn switch(&mut self, cond: &Cond, n: u16) -> Result<Option<String>, Fault> {
         match cond {
             Cond::When(e) => self.expr(*e).map(Some),
             Cond::Mask(_) | Cond::Valid(_) if n == 1 => self.mask(cond, 1),
@@ -123,7 +123,7 @@ impl Emit<'_> {
     }
 
     /// Runs `f` where the condition holds; elsewhere the value is `other`.
-    fn guarded(
+    pub(super) fn guarded(
         &mut self,
         cond: Option<String>,
         ty: &Ty,
@@ -145,14 +145,14 @@ impl Emit<'_> {
         self.c.close();
         Ok(v)
     }
-    fn effect(&mut self, cond: Option<String>, f: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn effect(&mut self, cond: Option<String>, f: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         let Some(c) = cond else { return f(self) };
         self.c.open(format_args!("scf.if {c} {{"));
         f(self)?;
         self.c.close();
         Ok(())
     }
-    fn other(&mut self, other: Option<ExprId>, ty: &Ty) -> Result<Option<String>, Fault> {
+    pub(super) fn other(&mut self, other: Option<ExprId>, ty: &Ty) -> Result<Option<String>, Fault> {
         let Some(o) = other else { return Ok(None) };
         let v = self.expr(o)?;
         Ok(Some(if matches!(self.k.exprs[o].ty, Ty::Vec(..)) { v } else { self.splat(&v, ty) }))
@@ -161,6 +161,9 @@ impl Emit<'_> {
     pub(super) fn load(&mut self, from: &Access, cond: &Cond, other: Option<ExprId>) -> Result<String, Fault> {
         let d = self.k.bufs[from.buf].dtype;
         let n = u16::try_from(from.elems()).map_err(|_| "an access of too many elements")?;
+        if d.is_packed() {
+            return self.packed_load(from, n, cond, other);
+        }
         let ty = Ty::of(d, n.into());
         let other = self.other(other, &ty)?;
         let switch = self.switch(cond, n)?;
@@ -209,7 +212,7 @@ impl Emit<'_> {
         let o = self.c.def(format_args!("arith.muli {i}, {s} overflow<nsw> : {t}"));
         self.pointers(&b.ptr, &o, b.n, d)
     }
-    fn pointers(&mut self, base: &str, offsets: &str, n: u16, d: DType) -> String {
+    pub(super) fn pointers(&mut self, base: &str, offsets: &str, n: u16, d: DType) -> String {
         self.c.def(format_args!(
             "llvm.getelementptr {base}[{offsets}] : (!llvm.ptr, vector<{n}xi64>) -> vector<{n}x!llvm.ptr>, {}",
             mem_type(d)
@@ -218,7 +221,7 @@ impl Emit<'_> {
     fn full_mask(&mut self, mask: Option<String>, n: u16) -> String {
         mask.unwrap_or_else(|| self.int_const(&Ty::Vec(DType::Bool, n), 1))
     }
-    fn gather_from(&mut self, ptrs: &str, mask: Option<String>, other: Option<String>, ty: &Ty, align: u32) -> Result<String, Fault> {
+    pub(super) fn gather_from(&mut self, ptrs: &str, mask: Option<String>, other: Option<String>, ty: &Ty, align: u32) -> Result<String, Fault> {
         let n = ty.lanes().unwrap_or(1);
         let t = shaped(mem_type(ty.elem().unwrap_or(DType::I8)), ty);
         let pass = self.pass_through(other, ty);
@@ -230,7 +233,18 @@ impl Emit<'_> {
     }
     /// Addresses of a gather or scatter: scalar indices are the same for all elements.
     fn scattered(&mut self, a: &Access) -> Result<(String, u16), Fault> {
-        let n = a.idx.iter().filter_map(|i| self.k.exprs[*i].ty.lanes()).max().unwrap_or(1);
+        let n = self.lanes_of(a);
+        let (same, each) = self.offsets(a, n)?;
+        let base = self.step(a.buf, same)?;
+        let offsets = each.ok_or("a gather without a vector of indices")?;
+        Ok((self.pointers(&base, &offsets, n, self.k.bufs[a.buf].dtype), n))
+    }
+    /// Number of elements of the index vectors.
+    fn lanes_of(&self, a: &Access) -> u16 {
+        a.idx.iter().filter_map(|i| self.k.exprs[*i].ty.lanes()).max().unwrap_or(1)
+    }
+    /// Offset in elements that all indices together give: one for all, and one per element of the index vectors.
+    fn offsets(&mut self, a: &Access, n: u16) -> Result<(Option<String>, Option<String>), Fault> {
         let vt = Ty::Vec(DType::I64, n);
         let t = reg_type(&vt);
         let (mut same, mut each): (Option<String>, Option<String>) = (None, None);
@@ -245,17 +259,41 @@ impl Emit<'_> {
                 None => term,
             });
         }
-        let base = self.step(a.buf, same)?;
-        let offsets = each.ok_or("a gather without a vector of indices")?;
-        Ok((self.pointers(&base, &offsets, n, self.k.bufs[a.buf].dtype), n))
+        Ok((same, each))
+    }
+    /// Positions of all elements in the flat buffer: an i64, or `n` of them.
+    pub(super) fn flat(&mut self, a: &Access, n: u16) -> Result<String, Fault> {
+        let zero = self.c.i64(0);
+        let vt = Ty::of(DType::I64, n.into());
+        let t = reg_type(&vt);
+        if a.idx.iter().any(|i| matches!(self.k.exprs[*i].ty, Ty::Vec(..))) {
+            let (same, each) = self.offsets(a, n)?;
+            let same = self.splat(&same.unwrap_or(zero), &vt);
+            let each = each.ok_or("a gather without a vector of indices")?;
+            return Ok(self.c.def(format_args!("arith.addi {same}, {each} : {t}")));
+        }
+        let first = self.offset(a)?.unwrap_or(zero);
+        if n == 1 {
+            return Ok(first);
+        }
+        let long = a.len.iter().position(|l| *l > 1).ok_or("an access without a length")?;
+        let (first, step) = (self.splat(&first, &vt), self.stride(a.buf, long)?);
+        let step = self.splat(&step, &vt);
+        let steps: Vec<String> = (0..n).map(|i| i.to_string()).collect();
+        let i = self.c.constant(&t, &format!("dense<[{}]>", steps.join(", ")));
+        let i = self.c.def(format_args!("arith.muli {i}, {step} : {t}"));
+        Ok(self.c.def(format_args!("arith.addi {first}, {i} : {t}")))
     }
     pub(super) fn gather(&mut self, from: &Access, cond: &Cond, other: Option<ExprId>) -> Result<String, Fault> {
         if from.idx.iter().all(|i| matches!(self.k.exprs[*i].ty, Ty::Scalar(_))) {
             return self.load(from, cond, other);
         }
         let d = self.k.bufs[from.buf].dtype;
+        let n = self.lanes_of(from);
+        if d.is_packed() {
+            return self.packed_load(from, n, cond, other);
+        }
         let align = self.bytes(from.buf)?;
-        let n = from.idx.iter().filter_map(|i| self.k.exprs[*i].ty.lanes()).max().unwrap_or(1);
         let ty = Ty::Vec(d, n);
         let other = self.other(other, &ty)?;
         let switch = self.switch(cond, n)?;
@@ -270,6 +308,9 @@ impl Emit<'_> {
     pub(super) fn store(&mut self, to: &Access, val: ExprId, cond: &Cond) -> Result<(), Fault> {
         let d = self.k.bufs[to.buf].dtype;
         let n = u16::try_from(to.elems()).map_err(|_| "an access of too many elements")?;
+        if d.is_packed() {
+            return self.packed_store(to, n, val, cond);
+        }
         let ty = Ty::of(d, n.into());
         let switch = self.switch(cond, n)?;
         let v = self.expr(val)?;
@@ -308,6 +349,9 @@ impl Emit<'_> {
     pub(super) fn scatter(&mut self, to: &Access, val: ExprId, cond: &Cond) -> Result<(), Fault> {
         if to.idx.iter().all(|i| matches!(self.k.exprs[*i].ty, Ty::Scalar(_))) {
             return self.store(to, val, cond);
+        }
+        if self.k.bufs[to.buf].dtype.is_packed() {
+            return self.packed_store(to, self.lanes_of(to), val, cond);
         }
         let align = self.bytes(to.buf)?;
         let ty = self.k.exprs[val].ty.clone();

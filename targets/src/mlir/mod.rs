@@ -18,6 +18,7 @@ mod kernel;
 #[cfg(feature = "mlir")]
 pub mod llvm;
 mod memory;
+mod packed;
 mod plan;
 
 pub use kernel::symbol;
