@@ -176,6 +176,6 @@ impl Given<'_> {
         let Some(w) = self.manifest.weights.iter().find(|w| w.name == name) else {
             return Err(fail(format!("the bundle does not say where weight `{name}` lies")));
         };
-        self.files.borrow_mut().source(&w.file, w.offset, None, w.bytes).map_err(|e| fail(format!("weight `{name}`: {e}")))
+        self.files.borrow_mut().source(&w.file, w.offset, None, w.bytes).map_err(|e| fail(e).at(format!("weight {name}")))
     }
 }
