@@ -192,7 +192,8 @@ pub fn machine(id: &str, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine
 /// The name that differs least, if it is near enough to be a slip.
 pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let best = names.map(|n| (distance(wanted, n), n)).min()?;
-    (best.0 <= 2 + wanted.len() / 4).then_some(best.1)
+    let begun = wanted.len() > 2 && best.1.starts_with(wanted);
+    (begun || best.0 <= 2 + wanted.len() / 4).then_some(best.1)
 }
 
 /// Number of insertions, removals and replacements between two names.

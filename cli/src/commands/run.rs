@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_runtime::bundle::Bundle;
 use portwright_runtime::load::{self, LoadError, Model, Status};
 use portwright_runtime::tensor::{Tensor, View};
 
@@ -69,6 +70,12 @@ pub fn show(names: &[&str], results: &[View<'_>], file: Option<&Path>, json: boo
 /// # Errors
 /// What the bundle says.
 pub fn load(bundle: &Path, threads: u32, profile: bool, cx: &mut Cx) -> Lowered<Model> {
+    let manifest = Bundle::read(bundle).map_err(|e| cx.diags.report(Diagnostic::error(Code::BAD_BUNDLE, e.to_string())))?.manifest;
+    let machine = manifest.target.triple.split('-').next().unwrap_or_default();
+    if machine != std::env::consts::ARCH {
+        let m = format!("the bundle is for {} ({}), this machine is {}", manifest.target.id, manifest.target.triple, std::env::consts::ARCH);
+        return cx.fail(Diagnostic::error(Code::BUNDLE_FOREIGN, m).help("compile for this machine: --target host"));
+    }
     let options = load::Options { threads, profile, ..Default::default() };
     Model::load(bundle, &options).map_err(|e| cx.diags.report(load_error(&e)))
 }
