@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use portwright_frontend::{ImportOptions, TestTensor, import, import_bytes, tensor_from_pb};
 use portwright_ir::diag::{Code, Diags};
 use portwright_ir::graph::interp::{Options, Tensor, run};
+use portwright_ir::graph::text;
+use portwright_ir::graph::verify::verify;
 use portwright_ir::graph::{Graph, Literal, Op};
 use portwright_ir::numerics;
 
@@ -134,6 +136,9 @@ fn check_with(case: &Path, opts: &ImportOptions) -> Outcome {
         let known = [Code::UNKNOWN_OP, Code::UNSUPPORTED_FORM, Code::MISSING_TYPE];
         return if diags.all().iter().all(|d| known.contains(&d.code)) { Outcome::Unsupported(why) } else { Outcome::Failed(why) };
     };
+    if let Err(e) = well_formed(&model.graph) {
+        return Outcome::Failed(e);
+    }
     // Random numbers are those of the generator, which ONNX leaves open.
     if model.graph.node_ids().any(|n| matches!(model.graph.node(n).op, Op::RandomUniform { .. })) {
         return Outcome::Unsupported("random numbers".into());
@@ -149,6 +154,19 @@ fn check_with(case: &Path, opts: &ImportOptions) -> Outcome {
         }
     }
     Outcome::Passed
+}
+
+/// What is imported passes the verifier, and its text reads back as the same graph.
+fn well_formed(g: &Graph) -> Result<(), String> {
+    if let Some(d) = verify(g).first() {
+        return Err(format!("verifier: {} {}: {}", d.code, d.path.as_deref().unwrap_or(""), d.message));
+    }
+    let printed = text::print(g);
+    match text::parse(&printed) {
+        Ok(again) if text::print(&again) == printed => Ok(()),
+        Ok(_) => Err("its text reads back as another graph".into()),
+        Err(d) => Err(format!("its text does not read back: {}", d.first().map_or("", |d| d.message.as_str()))),
+    }
 }
 
 fn tensors(folder: &Path, prefix: &str) -> Result<Vec<TestTensor>, String> {
