@@ -344,6 +344,131 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
     Ok(())
 }
 
+/// A random graph over a few inputs and dtypes: movement, arithmetic, reductions and contractions on top of each other.
+fn random_graph(seed: u64) -> Graph {
+    use portwright_ir::graph::{BinaryOp, Literal, Op, Origin, PadMode, ReduceOp, Scalar, TensorType, UnaryOp, ValueId};
+    use portwright_ir::sym::SymExpr;
+    let mut state = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
+    let mut next = move |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ((state >> 33) % n.max(1) as u64) as usize
+    };
+    let mut g = Graph::new(format!("random {seed}"));
+    let sizes = [1i64, 2, 3, 4, 7, 16, 19];
+    let mut values: Vec<ValueId> = Vec::new();
+    for i in 0..3 {
+        let rank = next(4);
+        let dims: Vec<i64> = (0..rank).map(|_| sizes[next(sizes.len())]).collect();
+        let dtype = [DType::F32, DType::F32, DType::F32, DType::I32][next(4)];
+        values.push(g.add_input(format!("x{i}"), TensorType::fixed(dtype, &dims)));
+    }
+    let mut made = 0;
+    for step in 0..60 {
+        if made >= 10 {
+            break;
+        }
+        let v = values[if next(2) == 0 { values.len() - 1 } else { next(values.len()) }];
+        let ty = g.ty(v).clone();
+        let (rank, dims, d) = (ty.rank(), ty.static_dims().unwrap_or_default(), ty.dtype);
+        if ty.elems().as_const().is_none_or(|n| n > 20_000) {
+            continue;
+        }
+        let axis = next(rank.max(1)) as u32;
+        let other = values[next(values.len())];
+        let e = |v: i64| SymExpr::from(v);
+        let (op, operands) = match next(14) {
+            0 => (Op::Unary([UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Sign][next(3)]), vec![v]),
+            1 if d.is_float() => (Op::Unary([UnaryOp::Tanh, UnaryOp::Sigmoid, UnaryOp::Floor][next(3)]), vec![v]),
+            2 | 3 => (Op::Binary([BinaryOp::Add, BinaryOp::Sub, BinaryOp::Max, BinaryOp::Min][next(4)]), vec![v, other]),
+            4 if rank > 1 => {
+                let mut perm: Vec<u32> = (0..rank as u32).collect();
+                (0..rank).for_each(|i| perm.swap(i, next(rank)));
+                (Op::Transpose { perm }, vec![v])
+            }
+            5 if rank > 1 => {
+                let at = next(rank - 1);
+                let mut to = dims.clone();
+                let merged = to[at] * to.remove(at + 1);
+                to[at] = merged;
+                (Op::Reshape { dims: to.into_iter().map(e).collect() }, vec![v])
+            }
+            6 if rank > 0 => {
+                let (mut starts, mut steps, mut out) = (Vec::new(), Vec::new(), Vec::new());
+                for &n in &dims {
+                    let step = [1, 1, 2, -1][next(4)];
+                    let len = 1 + next(((n + 1) / 2) as usize) as i64;
+                    let span = (len - 1) * i64::abs(step);
+                    let (step, len, span) = if span < n { (step, len, span) } else { (1, 1, 0) };
+                    let low = next((n - span) as usize) as i64;
+                    starts.push(e(if step > 0 { low } else { low + span }));
+                    steps.push(step);
+                    out.push(e(len));
+                }
+                (Op::Slice { starts, steps, dims: out }, vec![v])
+            }
+            7 if rank > 0 => {
+                let low = (0..rank).map(|_| e(next(3) as i64)).collect();
+                let high = dims.iter().map(|&n| e(next(3) as i64 - i64::from(n > 1))).collect();
+                let interior = (0..rank).map(|_| i64::from(next(4) == 0)).collect();
+                let value = g.add(Op::Const { value: Literal::scalar(Scalar::from_i64(d, 2)) }, &[], Origin::default());
+                let Ok(value) = value else { continue };
+                (Op::Pad { mode: PadMode::Constant, low, high, interior }, vec![v, g.result(value)])
+            }
+            8 if rank > 0 => (Op::Concat { axis }, vec![v, if next(2) == 0 { v } else { other }]),
+            9 | 10 if rank > 0 => {
+                let axes: Vec<u32> = (0..rank as u32).filter(|a| *a == axis || next(3) == 0).collect();
+                let op = [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min, ReduceOp::Mean][next(4)];
+                (Op::Reduce { op, axes, keep: next(2) == 0 }, vec![v])
+            }
+            11 if rank > 0 && d.is_float() => (Op::Softmax { axis }, vec![v]),
+            12 if rank == 2 => (Op::Contract { spec: "mk,nk->mn".into(), acc: d, out: d }, vec![v, if next(2) == 0 { v } else { other }]),
+            13 if rank > 0 => {
+                let rows: Vec<i64> = (0..1 + next(5)).map(|_| next(dims[axis as usize] as usize) as i64).collect();
+                let rows = g.add(Op::Const { value: Literal::vector(DType::I64, &rows) }, &[], Origin::default());
+                let Ok(rows) = rows else { continue };
+                (Op::Gather { axis }, vec![v, g.result(rows)])
+            }
+            _ => continue,
+        };
+        if let Ok(n) = g.add(op, &operands, Origin::path(format!("n{step}"))) {
+            let r = g.result(n);
+            if g.ty(r).elems().as_const().is_some_and(|n| n <= 20_000) {
+                values.push(r);
+                made += 1;
+            }
+        }
+    }
+    let last = values.len() - 1;
+    g.add_output("last", values[last]);
+    g.add_output("some", values[next(values.len())]);
+    g.remove_dead();
+    g
+}
+
+/// `FUZZ=FIRST-LAST` runs other seeds.
+#[test]
+fn random_programs_compute_what_their_graphs_mean() {
+    let range = std::env::var("FUZZ").unwrap_or_else(|_| "0-60".into());
+    let (first, end) = range.split_once('-').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?))).unwrap_or((0u64, 60u64));
+    let mut failures = Vec::new();
+    for seed in first..end {
+        let graph = random_graph(seed);
+        let (name, sizes) = (graph.name.clone(), vec![0]);
+        let c = Case { name, graph, sizes, dims: Vec::new(), ints: (-9, 9), floats: (-2.0, 2.0), special: false, fails: None, loose: 1e-5 };
+        let (name, machine) = machines().swap_remove((seed % 4) as usize);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&c, &machine, false)));
+        let message = match result {
+            Ok(Ok(())) => continue,
+            Ok(Err(e)) => e,
+            Err(_) => "panics".into(),
+        };
+        failures.push(format!("== {seed} on {name}: {message}\n{}", text::print(&c.graph)));
+    }
+    assert!(failures.is_empty(), "{} random programs fail:\n{}", failures.len(), failures.join("\n"));
+}
+
 #[test]
 fn programs_compute_what_their_graphs_mean() {
     let only = std::env::var("PROGRAM").ok();
