@@ -140,7 +140,7 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let depth = k_total.as_const().unwrap_or(512).max(1);
     let nc = nr * (TASK_PRODUCTS / rows_of_task.saturating_mul(nr).saturating_mul(depth)).clamp(1, 8);
     let outer_run = match n_last.as_const() {
-        Some(n) => (nc / n.max(1)).max(1),
+        Some(n) => (TASK_PRODUCTS / rows_of_task.saturating_mul(n.max(1)).saturating_mul(depth)).clamp(1, 256),
         None => 1,
     };
     let col_tasks = n_last.ceil_div(&nc.into());
@@ -211,8 +211,11 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         });
     }
     stop?;
-    let flops = 2 * mc * nc * k_total.as_const().unwrap_or(256);
-    let cost = (flops / 50).clamp(1, i64::from(u32::MAX)) as u32;
+    // Some 25 products a nanosecond.
+    let columns =
+        n_last.as_const().map_or(nc, |n| n.min(nc)).saturating_mul(outer_total.as_const().map_or(outer_run, |n| n.min(outer_run)));
+    let products = rows_of_task.saturating_mul(columns).saturating_mul(depth);
+    let cost = (products / 25).clamp(1, i64::from(u32::MAX)) as u32;
     Ok(finish(b, grid, cost))
 }
 
