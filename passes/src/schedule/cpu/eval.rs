@@ -45,6 +45,17 @@ enum CondEx {
     Mask(Ex),
 }
 
+/// How the elements of a vector lie in memory.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Reach {
+    /// One element for all lanes.
+    One,
+    /// Neighbors along the innermost dim.
+    Block,
+    /// Anywhere.
+    Scattered,
+}
+
 /// Values computed in one block of the kernel.
 #[derive(Default)]
 struct Scope {
@@ -215,7 +226,11 @@ impl<'a> Eval<'a> {
         } else if let Some(&buf) = self.bufs.get(&v) {
             let name = self.graph.value(v).name.clone().unwrap_or_else(|| "x".into());
             let dtype = self.dtype(v);
-            let ex = if dtype.is_packed() { self.load_packed(k, dtype, &self.dims(v), buf, coords, &guard)? } else { self.load(k, &name, buf, coords, &guard)? };
+            let ex = if dtype.is_packed() {
+                self.load_packed(k, dtype, &self.dims(v), buf, coords, &guard)?
+            } else {
+                self.load(k, &name, buf, coords, &guard)?
+            };
             (ex, true)
         } else {
             let Some(n) = self.graph.producer_id(v) else { return Stop::no("an input without a buffer") };
@@ -230,32 +245,49 @@ impl<'a> Eval<'a> {
         Ok(ex)
     }
 
-    /// Elements of a buffer at coordinates.
-    pub(crate) fn load(&mut self, k: &mut Kb<'_>, name: &str, buf: Buf, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
-        let mut parts = Vec::with_capacity(coords.len());
-        for c in coords {
-            parts.push(Indices::linear(c).ok_or(Stop::NeedScalar)?);
-        }
+    /// Where elements lie: one block along the innermost dim, or indices of their own.
+    fn place(&mut self, k: &mut Kb<'_>, buf: Buf, coords: &[SymExpr], guard: &Guard, other: Option<Ex>) -> Result<(Mem, Reach), Stop> {
+        let parts: Vec<(SymExpr, i64)> = coords.iter().map(|c| Indices::linear(c).ok_or(Stop::NeedScalar)).collect::<Result<_, _>>()?;
         let cond = self.cond(k, guard)?;
-        let vector = self.width > 1 && parts.iter().any(|p| p.1 != 0);
         let last = parts.len().saturating_sub(1);
-        let contiguous = vector && parts.iter().enumerate().all(|(i, p)| p.1 == i64::from(i == last));
-        let mut idx = Vec::with_capacity(parts.len());
-        for (i, (base, step)) in parts.iter().enumerate() {
-            let x = if vector && !contiguous && *step != 0 { self.lanes(k, base, *step) } else { self.ix.emit(k, base) };
-            idx.push((x, if contiguous && i == last { self.width } else { 1 }));
-        }
-        let zero = || if buf.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) };
-        let mem = match cond {
-            CondEx::Always => Mem::new(buf, idx),
-            CondEx::When(c) => Mem::new(buf, idx).when(c).or(zero()),
-            CondEx::Mask(m) => Mem::new(buf, idx).mask(m).or(zero()),
+        let reach = if self.width == 1 || parts.iter().all(|p| p.1 == 0) {
+            Reach::One
+        } else if parts.iter().enumerate().all(|(i, p)| p.1 == i64::from(i == last)) {
+            Reach::Block
+        } else {
+            Reach::Scattered
         };
-        Ok(if vector && !contiguous { k.gather(name, mem) } else { k.load(name, mem) })
+        let index = |(i, (base, step)): (usize, &(SymExpr, i64))| match reach {
+            Reach::Scattered if *step != 0 => (self.lanes(k, base, *step), 1),
+            Reach::Block if i == last => (self.ix.emit(k, base), self.width),
+            _ => (self.ix.emit(k, base), 1),
+        };
+        let mem = Mem::new(buf, parts.iter().enumerate().map(index).collect());
+        let mem = match cond {
+            CondEx::Always => return Ok((mem, reach)),
+            CondEx::When(c) => mem.when(c),
+            CondEx::Mask(m) => mem.mask(m),
+        };
+        Ok((if let Some(o) = other { mem.or(o) } else { mem }, reach))
+    }
+
+    /// Elements of a buffer at coordinates; those that the guard switches off are 0.
+    pub(crate) fn load(&mut self, k: &mut Kb<'_>, name: &str, buf: Buf, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+        let zero = if buf.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) };
+        let (mem, reach) = self.place(k, buf, coords, guard, Some(zero))?;
+        Ok(if reach == Reach::Scattered { k.gather(name, mem) } else { k.load(name, mem) })
     }
 
     /// An element of a dtype that shares bytes, as an 8-bit integer; the buffer holds bytes.
-    fn load_packed(&mut self, k: &mut Kb<'_>, dtype: DType, dims: &[SymExpr], buf: Buf, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
+    fn load_packed(
+        &mut self,
+        k: &mut Kb<'_>,
+        dtype: DType,
+        dims: &[SymExpr],
+        buf: Buf,
+        coords: &[SymExpr],
+        guard: &Guard,
+    ) -> Result<Ex, Stop> {
         if self.width > 1 {
             return Err(Stop::NeedScalar);
         }
@@ -278,29 +310,11 @@ impl<'a> Eval<'a> {
 
     /// Stores a value at coordinates.
     pub(crate) fn store(&mut self, k: &mut Kb<'_>, buf: Buf, coords: &[SymExpr], guard: &Guard, ex: &Ex) -> Result<(), Stop> {
-        let mut parts = Vec::with_capacity(coords.len());
-        for c in coords {
-            parts.push(Indices::linear(c).ok_or(Stop::NeedScalar)?);
-        }
-        let cond = self.cond(k, guard)?;
-        let vector = self.width > 1 && parts.iter().any(|p| p.1 != 0);
-        let last = parts.len().saturating_sub(1);
-        let contiguous = vector && parts.iter().enumerate().all(|(i, p)| p.1 == i64::from(i == last));
-        let mut idx = Vec::with_capacity(parts.len());
-        for (i, (base, step)) in parts.iter().enumerate() {
-            let x = if vector && !contiguous && *step != 0 { self.lanes(k, base, *step) } else { self.ix.emit(k, base) };
-            idx.push((x, if contiguous && i == last { self.width } else { 1 }));
-        }
-        let mem = match cond {
-            CondEx::Always => Mem::new(buf, idx),
-            CondEx::When(c) => Mem::new(buf, idx).when(c),
-            CondEx::Mask(m) => Mem::new(buf, idx).mask(m),
-        };
-        let ex = if vector { self.widen(ex) } else { ex.clone() };
-        if vector && !contiguous {
-            k.scatter(mem, ex)
-        } else {
-            k.store(mem, ex)
+        let (mem, reach) = self.place(k, buf, coords, guard, None)?;
+        match reach {
+            Reach::One => k.store(mem, ex.clone()),
+            Reach::Block => k.store(mem, self.widen(ex)),
+            Reach::Scattered => k.scatter(mem, self.widen(ex)),
         }
         Ok(())
     }
