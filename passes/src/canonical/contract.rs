@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use portwright_ir::graph::infer::Labels;
-use portwright_ir::graph::{Graph, NodeId, Op, PadMode, Patch, ValueId};
+use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, PadMode, Patch, ValueId};
 
-use crate::rules::{Edit, Rule, RuleCx};
+use crate::rules::{Edit, Rule, RuleCx, Tap};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -82,12 +82,41 @@ pub fn spec(labels: &[Vec<char>; 3]) -> Arc<str> {
     format!("{a},{b}->{out}").into()
 }
 
+/// For an operand that is a transpose with dims of 1 inserted or removed: what is transposed, the dims that it needs, and their labels.
+fn under_ones(g: &Graph, v: ValueId, reshape: &Node, names: &[char]) -> Option<(ValueId, Dims, Vec<char>)> {
+    let (Op::Reshape { dims }, &[turned]) = (&reshape.op, reshape.operands.as_slice()) else { return None };
+    let inner = g.producer(turned)?;
+    let (Op::Transpose { perm }, &[x]) = (&inner.op, inner.operands.as_slice()) else { return None };
+    let from = &g.ty(turned).dims;
+    let long = |d: &Dims| d.iter().enumerate().filter(|(_, d)| !d.is(1)).map(|(i, _)| i).collect::<Vec<_>>();
+    let (before, after) = (long(from), long(dims));
+    if g.ty(v).rank() != names.len() || before.len() != after.len() || !before.iter().zip(&after).all(|(&i, &j)| from[i] == dims[j]) {
+        return None;
+    }
+    // Dims of 1 go first; the others follow in the order in which they lie in memory.
+    let mut order: Vec<(u32, usize)> = before.iter().zip(&after).map(|(&i, &j)| Some((*perm.get(i)?, j))).collect::<Option<_>>()?;
+    order.sort_unstable();
+    let places = (0..dims.len()).filter(|i| dims[*i].is(1)).chain(order.into_iter().map(|(_, j)| j));
+    let (dims, names) = places.map(|i| (dims[i].clone(), names[i])).unzip();
+    Some((x, dims, names))
+}
+
 fn transposed_operand(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
     let node = g.node(n);
     let Op::Contract { spec: text, acc, out } = &node.op else { return None };
     let mut l = labels(text)?;
     let mut operands: Vec<ValueId> = node.operands.clone();
     let mut changed = false;
+    for (at, &v) in node.operands.iter().enumerate() {
+        if let Some((x, dims, moved)) = g.producer(v).and_then(|p| under_ones(g, v, p, &l[at])) {
+            l[at] = moved;
+            let mut e = Edit::new(g, "transpose-into-contract", &[n]);
+            let mut taps: Vec<Tap> = node.operands.iter().map(|&o| o.into()).collect();
+            taps[at] = e.reshape(x, dims)?;
+            let new = e.contract(&spec(&l), taps[0], taps[1], *acc, *out)?;
+            return e.finish(g.result(n), new);
+        }
+    }
     for (v, names) in operands.iter_mut().zip(&mut l) {
         let Some((Op::Transpose { perm }, Some(&x))) = g.producer(*v).map(|p| (&p.op, p.operands.first())) else { continue };
         if perm.len() != names.len() {

@@ -11,6 +11,7 @@ mod arith;
 pub mod contract;
 mod movement;
 mod select;
+pub mod views;
 
 /// All rules of the canonical form.
 pub fn rules() -> Vec<&'static Rule> {

@@ -69,6 +69,7 @@ fn names_and_docs_are_there_and_unique() {
     let all = [
         crate::canonical::rules(),
         crate::canonical::affine::rules(),
+        crate::canonical::views::rules(),
         crate::raise::rules(),
         crate::decompose::rules(),
         crate::legalize::rules(),
