@@ -65,7 +65,11 @@ pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: 
 /// Who runs LLVM: processes of this program, so that an abort is a diagnostic.
 pub fn workers() -> Workers {
     match std::env::current_exe() {
-        Ok(exe) => Workers::Processes { program: exe, args: vec!["codegen".into()], count: std::thread::available_parallelism().map_or(1, usize::from) },
+        Ok(exe) => Workers::Processes {
+            program: exe,
+            args: vec!["codegen".into()],
+            count: std::thread::available_parallelism().map_or(1, usize::from),
+        },
         Err(_) => Workers::InProcess,
     }
 }
@@ -270,7 +274,13 @@ pub fn pack(p: &Program, packer: &Machine, workers: &Workers, work: &Path, cx: &
 ///
 /// # Errors
 /// `E0702`, or a weight without data.
-pub fn write_store(p: &Program, packed: Option<&Packed>, layout: &portwright_runtime::store::Layout, path: &Path, cx: &mut Cx) -> Lowered<[u8; 32]> {
+pub fn write_store(
+    p: &Program,
+    packed: Option<&Packed>,
+    layout: &portwright_runtime::store::Layout,
+    path: &Path,
+    cx: &mut Cx,
+) -> Lowered<[u8; 32]> {
     let put = || -> Result<[u8; 32], Diagnostic> {
         let writer = StoreWriter::create(path, layout).map_err(|e| file_error(path, e))?;
         let results: Vec<View<'_>> = packed.map_or_else(Vec::new, |p| p.session.results());
@@ -278,7 +288,10 @@ pub fn write_store(p: &Program, packed: Option<&Packed>, layout: &portwright_run
             let from_pack = match w {
                 WeightInit::Weight(w) if matches!(w.source, WeightSource::Packed) => {
                     let at = packed.and_then(|p| p.names.iter().position(|n| *n == w.name));
-                    Some(at.and_then(|at| results.get(at)).ok_or_else(|| Diagnostic::error(Code::INTERNAL, format!("`{}` was not packed", w.name)))?)
+                    Some(
+                        at.and_then(|at| results.get(at))
+                            .ok_or_else(|| Diagnostic::error(Code::INTERNAL, format!("`{}` was not packed", w.name)))?,
+                    )
                 }
                 _ => None,
             };

@@ -60,7 +60,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     if let Some(message) = internal {
         let d = Diagnostic::error(Code::INTERNAL, format!("Portwright itself failed: {message}"));
-        cx.diags.report(d.help("please report this with the command line and `portwright inspect MODEL` (it prints shapes, never weights)"));
+        cx.diags
+            .report(d.help("please report this with the command line and `portwright inspect MODEL` (it prints shapes, never weights)"));
     }
     let list = cx.diags.take();
     render::print(&list, format);

@@ -70,12 +70,8 @@ pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) 
     }
     let options = ImportOptions { dims, weightless, ..Default::default() };
     let imported = portwright_frontend::import(path, &options, &mut cx.diags)?;
-    let source = Source {
-        sha256,
-        ir_version: imported.ir_version,
-        opsets: imported.opsets.into_iter().collect(),
-        producer: imported.producer,
-    };
+    let source =
+        Source { sha256, ir_version: imported.ir_version, opsets: imported.opsets.into_iter().collect(), producer: imported.producer };
     Ok(Model { graph: imported.graph, name, source })
 }
 

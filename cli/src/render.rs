@@ -21,7 +21,11 @@ fn groups(list: &[Diagnostic]) -> Vec<Group<'_>> {
     let mut out: Vec<Group<'_>> = Vec::new();
     for d in list {
         let same = |g: &&mut Group<'_>| {
-            g.first.code == d.code && g.first.message == d.message && g.first.op == d.op && g.first.severity == d.severity && g.first.path.is_some()
+            g.first.code == d.code
+                && g.first.message == d.message
+                && g.first.op == d.op
+                && g.first.severity == d.severity
+                && g.first.path.is_some()
         };
         let path = d.path.as_deref();
         match out.iter_mut().find(same) {

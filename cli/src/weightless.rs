@@ -152,7 +152,9 @@ impl Given<'_> {
         for (s, w) in sources.iter().zip(&plan.weights) {
             let source = match s {
                 Source::Packed { name } => (name.as_str(), WeightSource::Packed),
-                Source::Inline { offset, bytes } => (&*w.name, WeightSource::Bytes { owner: self.inline.clone(), offset: *offset, len: *bytes }),
+                Source::Inline { offset, bytes } => {
+                    (&*w.name, WeightSource::Bytes { owner: self.inline.clone(), offset: *offset, len: *bytes })
+                }
                 Source::Weight { name } => match self.file_range(name) {
                     Ok(source) => (name.as_str(), source),
                     Err(d) => {
@@ -163,7 +165,8 @@ impl Given<'_> {
             };
             let made = Weight::new(source.0, w.dtype, w.dims.clone(), source.1);
             if !matches!(made.source, WeightSource::Packed) && made.bytes().is_none_or(|b| b.len() as u64 != w.bytes) {
-                cx.diags.report(Diagnostic::error(Code::BAD_BUNDLE, format!("`{}` has not the {} bytes that it takes", made.name, w.bytes)));
+                cx.diags
+                    .report(Diagnostic::error(Code::BAD_BUNDLE, format!("`{}` has not the {} bytes that it takes", made.name, w.bytes)));
             }
             weights.push(WeightInit::Weight(made));
         }
@@ -172,7 +175,8 @@ impl Given<'_> {
     }
     /// The bytes of one of the model's weights.
     fn file_range(&self, name: &str) -> Result<WeightSource, Diagnostic> {
-        let fail = |m: String| Diagnostic::error(Code::EXTERNAL_DATA, m).help("give the folder that holds the model's data files with --weights");
+        let fail =
+            |m: String| Diagnostic::error(Code::EXTERNAL_DATA, m).help("give the folder that holds the model's data files with --weights");
         let Some(w) = self.manifest.weights.iter().find(|w| w.name == name) else {
             return Err(fail(format!("the bundle does not say where weight `{name}` lies")));
         };

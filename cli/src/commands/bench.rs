@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_runtime::tensor::{Tensor, View};
 
+use crate::Cx;
 use crate::args::BenchArgs;
 use crate::compile::Scratch;
 use crate::progress::Progress;
-use crate::{Cx, compile, model};
 
 /// Runs before anything is timed.
 const WARM_UP: Duration = Duration::from_millis(100);
@@ -25,14 +25,7 @@ pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
     }
     let mut progress = Progress::new(cx.quiet);
     let scratch = Scratch::new(cx)?;
-    let bundle = if model::is_bundle(&a.model) {
-        a.model.clone()
-    } else {
-        let options = compile::options(&a.target, cx)?;
-        progress.stage("import");
-        let m = model::load(&a.model, &a.target.dims, false, cx)?;
-        compile::bundle(m, &options, &scratch.path().join("model.pw"), false, &mut progress, cx)?
-    };
+    let bundle = super::run::bundle(&a.model, &a.target, &scratch, &mut progress, cx)?;
     let loaded = super::run::load(&bundle, a.threads, a.profile, cx)?;
     let seed = a.inputs.is_none().then_some(1);
     let inputs = super::run::inputs(a.inputs.as_deref(), seed, &loaded, cx)?;

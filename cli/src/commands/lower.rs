@@ -50,16 +50,13 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
     if let Some(n) = &a.node
         && !program.module.kernels.values().any(|k| wanted(&k.origin))
     {
-        return cx.fail(Diagnostic::error(Code::UNKNOWN_NODE, format!("no kernel computes `{n}`")).help("`lower --stage plan` shows node paths"));
+        return cx.fail(
+            Diagnostic::error(Code::UNKNOWN_NODE, format!("no kernel computes `{n}`")).help("`lower --stage plan` shows node paths"),
+        );
     }
     if stage == "kernel" {
-        let texts: Vec<String> = program
-            .module
-            .kernels
-            .values()
-            .filter(|k| wanted(&k.origin))
-            .map(|k| print_kernel(&program.module, k).text)
-            .collect();
+        let texts: Vec<String> =
+            program.module.kernels.values().filter(|k| wanted(&k.origin)).map(|k| print_kernel(&program.module, k).text).collect();
         print!("{}", texts.join("\n"));
         return Ok(());
     }

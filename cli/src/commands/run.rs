@@ -8,7 +8,7 @@ use portwright_runtime::bundle::Bundle;
 use portwright_runtime::load::{self, LoadError, Model, Status};
 use portwright_runtime::tensor::{Tensor, View};
 
-use crate::args::{On, RunArgs};
+use crate::args::{On, RunArgs, TargetArgs};
 use crate::compile::Scratch;
 use crate::progress::Progress;
 use crate::{Cx, compile, model, values};
@@ -23,14 +23,7 @@ pub fn run(a: RunArgs, cx: &mut Cx) -> Lowered<()> {
     }
     let mut progress = Progress::new(cx.quiet);
     let scratch = Scratch::new(cx)?;
-    let bundle = if model::is_bundle(&a.model) {
-        a.model.clone()
-    } else {
-        let options = compile::options(&a.target, cx)?;
-        progress.stage("import");
-        let m = model::load(&a.model, &a.target.dims, false, cx)?;
-        compile::bundle(m, &options, &scratch.path().join("model.pw"), false, &mut progress, cx)?
-    };
+    let bundle = bundle(&a.model, &a.target, &scratch, &mut progress, cx)?;
     progress.stage("run");
     let loaded = load(&bundle, a.threads, false, cx)?;
     let inputs = inputs(a.inputs.as_deref(), a.random, &loaded, cx)?;
@@ -40,6 +33,20 @@ pub fn run(a: RunArgs, cx: &mut Cx) -> Lowered<()> {
     progress.end();
     let names: Vec<&str> = loaded.outputs().iter().map(|o| o.name.as_str()).collect();
     show(&names, &results, a.outputs.as_deref(), a.json, cx)
+}
+
+/// The bundle itself, or the one that the model is compiled to.
+///
+/// # Errors
+/// Anything on the way of compiling.
+pub fn bundle(subject: &Path, target: &TargetArgs, scratch: &Scratch, progress: &mut Progress, cx: &mut Cx) -> Lowered<PathBuf> {
+    if model::is_bundle(subject) {
+        return Ok(subject.to_path_buf());
+    }
+    let options = compile::options(target, cx)?;
+    progress.stage("import");
+    let m = model::load(subject, &target.dims, false, cx)?;
+    compile::bundle(m, &options, &scratch.path().join("model.pw"), false, progress, cx)
 }
 
 /// Writes or prints results.
@@ -73,7 +80,8 @@ pub fn load(bundle: &Path, threads: u32, profile: bool, cx: &mut Cx) -> Lowered<
     let manifest = Bundle::read(bundle).map_err(|e| cx.diags.report(Diagnostic::error(Code::BAD_BUNDLE, e.to_string())))?.manifest;
     let machine = manifest.target.triple.split('-').next().unwrap_or_default();
     if machine != std::env::consts::ARCH {
-        let m = format!("the bundle is for {} ({}), this machine is {}", manifest.target.id, manifest.target.triple, std::env::consts::ARCH);
+        let m =
+            format!("the bundle is for {} ({}), this machine is {}", manifest.target.id, manifest.target.triple, std::env::consts::ARCH);
         return cx.fail(Diagnostic::error(Code::BUNDLE_FOREIGN, m).help("compile for this machine: --target host"));
     }
     let options = load::Options { threads, profile, ..Default::default() };

@@ -102,7 +102,8 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
         cases.retain(|c| matches_glob(glob.as_bytes(), name_of(c).as_bytes()));
     }
     if cases.is_empty() {
-        return cx.fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx or a bundle model.pw"));
+        return cx
+            .fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx or a bundle model.pw"));
     }
     let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64).min(cases.len());
     let mut progress = Progress::new(cx.quiet);
@@ -139,7 +140,8 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
     progress.end();
     let list: Vec<Outcome> = outcomes.into_iter().flatten().collect();
     let count = |s| list.iter().filter(|o| o.status == s).count();
-    let (passed, failed, unsupported, skipped) = (count(Status::Passed), count(Status::Failed), count(Status::Unsupported), count(Status::Skipped));
+    let (passed, failed, unsupported, skipped) =
+        (count(Status::Passed), count(Status::Failed), count(Status::Unsupported), count(Status::Skipped));
     if let Some(path) = &a.json {
         let text = serde_json::to_string_pretty(&list).unwrap_or_default();
         std::fs::write(path, text).or_else(|e| cx.fail(Diagnostic::error(Code::FILE_WRITE, format!("`{}`: {e}", path.display()))))?;

@@ -56,7 +56,12 @@ fn case_outcome(case: &Path, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> 
             let d = first.unwrap_or_else(|| Diagnostic::error(Code::INTERNAL, "no reason"));
             let unsupported = d.code.exit_code() == 4 || matches!(d.code, Code::UNKNOWN_OP | Code::UNSUPPORTED_FORM | Code::IR_VERSION);
             let path = d.path.as_ref().map_or_else(String::new, |p| format!("{p}: "));
-            Outcome::bad(&name, if unsupported { Status::Unsupported } else { Status::Failed }, Some(d.code.to_string()), format!("{path}{}", d.message))
+            Outcome::bad(
+                &name,
+                if unsupported { Status::Unsupported } else { Status::Failed },
+                Some(d.code.to_string()),
+                format!("{path}{}", d.message),
+            )
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
