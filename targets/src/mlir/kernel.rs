@@ -328,7 +328,7 @@ impl Emit<'_> {
         let (t, wide) = (reg_type(&ty), Ty::Scalar(DType::I64));
         let (v, lo, hi) = (self.expr(v)?, self.expr(lo)?, self.expr(hi)?);
         let below = self.compare(CmpOp::Lt, &v, &lo, &ty);
-        let above = self.compare(CmpOp::Gt, &v, &hi, &ty);
+        let above = self.compare(CmpOp::Ge, &v, &hi, &ty);
         let bad = self.c.def(format_args!("arith.ori {below}, {above} : i1"));
         self.c.open(format_args!("scf.if {bad} {{"));
         let at = self.expr(at)?;
@@ -338,8 +338,11 @@ impl Emit<'_> {
         self.c.close();
         let signed = ty.elem().is_some_and(DType::is_signed_int);
         let (max, min) = if signed { ("maxsi", "minsi") } else { ("maxui", "minui") };
-        let x = self.c.def(format_args!("arith.{max} {v}, {lo} : {t}"));
-        Ok(self.c.def(format_args!("arith.{min} {x}, {hi} : {t}")))
+        let one = self.c.constant(&t, "1");
+        let last = self.c.def(format_args!("arith.subi {hi}, {one} : {t}"));
+        // Where no value is legal the lower bound stands; the run has failed by then.
+        let x = self.c.def(format_args!("arith.{min} {v}, {last} : {t}"));
+        Ok(self.c.def(format_args!("arith.{max} {x}, {lo} : {t}")))
     }
 
     /// Variables that a block assigns and that are defined before it.
