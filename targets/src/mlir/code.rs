@@ -86,6 +86,10 @@ impl Code {
         self.consts.insert(text.into(), v.clone());
         v
     }
+    /// Whether a value is a constant of this function.
+    pub fn is_constant(&self, v: &str) -> bool {
+        self.consts.values().any(|c| c == v)
+    }
     /// Adds what `f` adds at the top of the function instead of here; its operands must be defined there.
     pub fn at_top<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.in_pre, true);

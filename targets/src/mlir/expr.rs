@@ -185,6 +185,11 @@ impl<'a> Emit<'a> {
             Op::Id(i) => return self.position(*i, &ty),
             Op::Var(v) => return self.read(s, *v, &e.args),
             Op::Splat => {
+                match &self.arena(s)[e.args[0]].op {
+                    Op::Lit(Lit::Int(v)) => return Ok(self.int_const(&ty, *v)),
+                    Op::Lit(Lit::Float(b)) => return Ok(self.float_const(&ty, f64::from_bits(*b))),
+                    _ => {}
+                }
                 let x = self.expr_in(s, e.args[0])?;
                 return Ok(self.splat(&x, &ty));
             }
@@ -544,6 +549,7 @@ impl<'a> Emit<'a> {
             BinOp::Xor => op(self, "xori"),
             BinOp::Shl => op(self, "shli"),
             BinOp::Shr => op(self, if signed { "shrsi" } else { "shrui" }),
+            BinOp::Min | BinOp::Max if float && !self.c.is_constant(x) && !self.c.is_constant(y) => self.extreme(b, x, y, ty),
             BinOp::Min | BinOp::Max if float => {
                 let name = if b == BinOp::Min { "minimum" } else { "maximum" };
                 self.c.def(format_args!("llvm.intr.{name}({x}, {y}) : ({t}, {t}) -> {t}"))
@@ -559,6 +565,24 @@ impl<'a> Emit<'a> {
             }
             BinOp::Pow | BinOp::Atan2 => return Err(format!("`{}` was not expanded", b.name())),
         })
+    }
+    /// The smaller or larger of two floats, NaN if either is, -0 below +0. Both orders of the comparison differ only in which
+    /// zero they give, and the bits of both together are the right one: a shorter chain than ordering the zeros first.
+    fn extreme(&mut self, b: BinOp, x: &str, y: &str, ty: &Ty) -> String {
+        let (t, bits) = (reg_type(ty), ty.with_elem(if ty.elem() == Some(DType::F64) { DType::I64 } else { DType::I32 }));
+        let tb = reg_type(&bits);
+        let (p, op) = if b == BinOp::Min { ("olt", "ori") } else { ("ogt", "andi") };
+        let one = |this: &mut Self, x: &str, y: &str| {
+            let c = this.c.def(format_args!("arith.cmpf {p}, {x}, {y} : {t}"));
+            let m = this.choose(&c, x, y, ty);
+            this.c.def(format_args!("llvm.bitcast {m} : {t} to {tb}"))
+        };
+        let (m, n) = (one(self, x, y), one(self, y, x));
+        let v = self.c.def(format_args!("arith.{op} {m}, {n} : {tb}"));
+        let v = self.c.def(format_args!("llvm.bitcast {v} : {tb} to {t}"));
+        let either = self.c.def(format_args!("arith.cmpf uno, {x}, {y} : {t}"));
+        let nan = self.float_const(ty, f64::NAN);
+        self.choose(&either, &nan, &v, ty)
     }
     /// Division toward zero with the stated results where the machine would trap.
     fn signed_division(&mut self, b: BinOp, x: &str, y: &str, ty: &Ty) -> String {
