@@ -303,38 +303,42 @@ pub(super) fn pool(x: &Tensor, p: Pool<'_>) -> Run {
     let dims = [&x.dims[..2], &w.out[..]].concat();
     let mut out = vec![0u64; count(&dims).ok_or_else(bad)?];
     let plane_out = count(&w.out).ok_or_else(bad)?;
-    // Which elements a window covers is the same in every plane.
-    let mut covered: Vec<(Vec<usize>, usize)> = Vec::with_capacity(plane_out);
-    each_index(&w.out, |o, _| {
-        let (mut at, mut padded) = (Vec::new(), 0);
-        each_index(&w.kernel, |k, _| {
-            let in_padded = (0..n).all(|d| (-p.pads[d]..w.input[d] as i64 + p.pads[n + d]).contains(&w.at(d, o[d], k[d])));
-            padded += usize::from(in_padded);
-            let inside: Option<usize> = (0..n).map(|d| Some(w.inside(d, o[d], k[d])? * own[d] as usize)).sum();
-            at.extend(inside);
-        });
-        let divisor = if p.count_pad { padded } else { at.len() };
-        covered.push((at, divisor));
-    });
+    // Along each dim, and for each window: offsets of the taps inside the tensor, and how many lie in the padded tensor.
+    let taps = |d: usize| -> Vec<(Vec<usize>, usize)> {
+        let padded = -p.pads[d]..w.input[d] as i64 + p.pads[n + d];
+        let one = |o: usize| {
+            let inside = (0..w.kernel[d]).filter_map(|k| Some(w.inside(d, o, k)? * own[d] as usize)).collect();
+            (inside, (0..w.kernel[d]).filter(|&k| padded.contains(&w.at(d, o, k))).count())
+        };
+        (0..w.out[d]).map(one).collect()
+    };
+    let taps: Vec<Vec<(Vec<usize>, usize)>> = (0..n).map(taps).collect();
     let f32s = if x.dtype == DType::F32 { x.to_f32() } else { Vec::new() };
-    for plane in 0..planes {
-        for (o, (at, divisor)) in covered.iter().enumerate() {
+    let mut at = Vec::new();
+    each_index(&w.out, |o, window| {
+        // What a window covers is the same in every plane.
+        at.clear();
+        at.push(0);
+        for (d, taps) in taps.iter().enumerate() {
+            at = at.iter().flat_map(|&a| taps[o[d]].0.iter().map(move |&b| a + b)).collect();
+        }
+        let padded: usize = (0..n).map(|d| taps[d][o[d]].1).product();
+        let divisor = if p.count_pad { padded } else { at.len() };
+        for plane in 0..planes {
             let base = plane * plane_in;
-            out[plane * plane_out + o] = match p.op {
+            out[plane * plane_out + window] = match p.op {
                 ReduceOp::Max if x.dtype == DType::F32 => {
-                    let max = |m: f32, &i: &usize| match f32s[base + i] {
-                        v if v.is_nan() || v > m => v,
-                        _ => m,
-                    };
-                    u64::from(at.iter().fold(f32::NEG_INFINITY, |m, i| if m.is_nan() { m } else { max(m, i) }).to_bits())
+                    let larger = |m: f32, v: f32| if v.is_nan() || v > m { v } else { m };
+                    let max = at.iter().fold(f32::NEG_INFINITY, |m, &i| if m.is_nan() { m } else { larger(m, f32s[base + i]) });
+                    u64::from(max.to_bits())
                 }
                 _ => {
                     let mut acc = Acc::new(p.op, x.dtype);
                     at.iter().for_each(|&i| acc.take(x.bits(base + i)));
-                    acc.finish(*divisor)
+                    acc.finish(divisor)
                 }
             };
         }
-    }
+    });
     Ok(Tensor::from_bits(x.dtype, dims, out))
 }

@@ -185,7 +185,7 @@ impl Machine<'_> {
                 bound.result(g, g.ty(v), t).map_err(|f| f.at(path()))?;
                 self.live = self.live.saturating_add(t.bytes().len() as u64);
             }
-            if !defined(&node.op).is_empty() {
+            if defines(&node.op) {
                 bound.constraints(g)?;
             }
             see(n, &results);
@@ -242,7 +242,13 @@ impl Machine<'_> {
             Op::If {} => self.if_(&node.regions, x, bound),
             Op::Loop { carried, .. } => self.loop_(g, n, *carried as usize, x, bound),
             Op::Fusion { .. } => match node.regions.first() {
-                Some(body) => Ok(self.graph(body, x, &mut bound.clone(), &mut |_, _| {})?),
+                Some(body) => {
+                    // What its body finds, a fusion finds.
+                    let mut inner = bound.clone();
+                    let out = self.graph(body, x, &mut inner, &mut |_, _| {})?;
+                    bound.take_defined(body, &inner);
+                    Ok(out)
+                }
                 None => Err(Fault::new(Code::INTERNAL, "a fusion without a body").into()),
             },
             Op::Contract { .. } | Op::Conv { .. } => {
@@ -336,14 +342,9 @@ impl From<RunError> for Failure {
     }
 }
 
-/// Symbols that an op defines while it runs.
-fn defined(op: &Op) -> &[SymName] {
-    match op {
-        Op::Bind { symbols } => symbols,
-        Op::NonZero { count } => std::slice::from_ref(count),
-        Op::Loop { trips, .. } => std::slice::from_ref(trips),
-        _ => &[],
-    }
+/// Whether an op may define symbols while it runs.
+fn defines(op: &Op) -> bool {
+    matches!(op, Op::Bind { .. } | Op::NonZero { .. } | Op::Loop { .. } | Op::Fusion { .. })
 }
 
 fn weight(w: &Weight, opts: &Options) -> Run {

@@ -61,6 +61,12 @@ impl Bindings {
         self.values.retain(|name, _| g.symbol_definer(name).is_none());
     }
 
+    /// Takes over the symbols that the nodes of a fused body have found.
+    pub(super) fn take_defined(&mut self, body: &Graph, inner: &Bindings) {
+        let found = inner.values.iter().filter(|(name, _)| body.symbol_definer(name).is_some());
+        self.values.extend(found.map(|(name, &v)| (name.clone(), v)));
+    }
+
     /// Tests a symbol against what the graph says of it.
     pub(super) fn check_range(&self, g: &Graph, name: &str) -> Result<(), Fault> {
         let (Some(v), Some(s)) = (self.get(name), g.symbol(name)) else { return Ok(()) };

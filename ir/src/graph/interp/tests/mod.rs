@@ -33,8 +33,8 @@ fn dims(d: &[i64]) -> Dims {
 fn one_node(op: Op, inputs: &[Tensor], regions: Vec<Graph>) -> Graph {
     let mut g = Graph::new("main");
     let vs: Vec<ValueId> = inputs.iter().enumerate().map(|(i, t)| g.add_input(format!("x{i}"), type_of(t))).collect();
-    for s in defined(&op).to_vec() {
-        g.add_symbol(Symbol { name: s, lo: 0, hi: 1 << 20, div: 1, source: SymSource::Result });
+    if let Op::NonZero { count: name } | Op::Loop { trips: name, .. } = &op {
+        g.add_symbol(Symbol { name: name.clone(), lo: 0, hi: 1 << 20, div: 1, source: SymSource::Result });
     }
     let n = g.add_with_regions(op, &vs, regions, Origin::path("main/node")).unwrap_or_else(|f| panic!("{}", f.message));
     for (i, v) in g.node(n).results.clone().into_iter().enumerate() {
