@@ -6,22 +6,22 @@
 //! **Must never know:** ONNX, any chip by name.
 #![deny(missing_docs)]
 
-pub mod pipeline;
-pub mod plan;
-pub mod schedule;
-pub mod kernel_rules;
-pub mod spec;
 pub mod canonical;
-pub mod raise;
-pub mod rules;
 pub mod decompose;
 pub mod fold;
-pub mod hoist;
 pub mod fuse;
+pub mod hoist;
+pub mod kernel_rules;
 pub mod layout;
 pub mod legalize;
+pub mod pipeline;
+pub mod plan;
 pub mod prepare;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod prepare_tests;
+pub mod raise;
+pub mod rules;
+pub mod schedule;
+pub mod spec;
+#[cfg(test)]
+mod testing;

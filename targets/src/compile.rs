@@ -91,7 +91,14 @@ pub fn emit(module: &Module, plan: &HostPlan, machine: &Machine, options: &Optio
 ///
 /// # Errors
 /// As [`emit`].
-pub fn text(module: &Module, plan: &HostPlan, machine: &Machine, options: &Options, form: Option<Form>, sink: &mut Diags) -> Lowered<String> {
+pub fn text(
+    module: &Module,
+    plan: &HostPlan,
+    machine: &Machine,
+    options: &Options,
+    form: Option<Form>,
+    sink: &mut Diags,
+) -> Lowered<String> {
     let units = units(module);
     let texts = texts(module, plan, &[], machine, &units, sink)?;
     let Some(form) = form else { return Ok(texts.join("\n")) };
@@ -142,7 +149,14 @@ fn units(module: &Module) -> Vec<Vec<KernelId>> {
 }
 
 /// MLIR text of every unit, and last of the plan.
-fn texts(module: &Module, plan: &HostPlan, blob: &[u8], machine: &Machine, units: &[Vec<KernelId>], sink: &mut Diags) -> Lowered<Vec<String>> {
+fn texts(
+    module: &Module,
+    plan: &HostPlan,
+    blob: &[u8],
+    machine: &Machine,
+    units: &[Vec<KernelId>],
+    sink: &mut Diags,
+) -> Lowered<Vec<String>> {
     let shared = mlir::overlapping(module, plan);
     let mut out = Vec::with_capacity(units.len() + 1);
     for ids in units {

@@ -124,8 +124,7 @@ pub fn all() -> &'static [&'static dyn Target] {
 }
 
 /// Targets that exist, with the cargo feature that they need.
-const EXIST: &[(&str, &str)] = 
-    &[("host", "mlir"), ("x86-64", "mlir"), ("aarch64", "mlir"), ("riscv64", "mlir"), ("loongarch64", "mlir")];
+const EXIST: &[(&str, &str)] = &[("host", "mlir"), ("x86-64", "mlir"), ("aarch64", "mlir"), ("riscv64", "mlir"), ("loongarch64", "mlir")];
 
 /// Why a name is no target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +212,12 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Report on a CPU name or feature that does not exist.
-pub(crate) fn unknown_cpu<'n>(what: &str, name: &str, names: impl Iterator<Item = &'n str> + Clone, sink: &mut Diags) -> portwright_ir::diag::Reported {
+pub(crate) fn unknown_cpu<'n>(
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'n str> + Clone,
+    sink: &mut Diags,
+) -> portwright_ir::diag::Reported {
     let d = Diagnostic::error(Code::UNKNOWN_CPU, format!("`{name}` is no {what} that Portwright knows"));
     let known = names.clone().collect::<Vec<_>>().join(", ");
     let d = match nearest(name, names) {

@@ -42,7 +42,12 @@ pub(crate) fn plan_of(m: &Module, id: KernelId) -> HostPlan {
             p.outputs.push(port);
             Storage::Output(output)
         };
-        buffers.push(p.buffers.push(Buffer { name: b.name.as_str().into(), dtype: b.dtype, dims: b.dims.iter().cloned().collect(), storage }));
+        buffers.push(p.buffers.push(Buffer {
+            name: b.name.as_str().into(),
+            dtype: b.dtype,
+            dims: b.dims.iter().cloned().collect(),
+            storage,
+        }));
     }
     for s in &k.syms {
         let bind = p.inputs.iter().enumerate().find_map(|(i, port)| {
@@ -155,7 +160,8 @@ pub(crate) fn check(text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u6
             .filter(|i| bufs[*i].mode == Mode::Ro)
             .map(|i| View { dtype: onnx_dtype(bufs[i].dtype), dims: dims[i].clone(), data: &data[i] })
             .collect();
-        let got: Vec<Vec<u8>> = session.run(&inputs).unwrap_or_else(|e| panic!("{kernel} {size:?}: {e}")).iter().map(|v| v.data.to_vec()).collect();
+        let got: Vec<Vec<u8>> =
+            session.run(&inputs).unwrap_or_else(|e| panic!("{kernel} {size:?}: {e}")).iter().map(|v| v.data.to_vec()).collect();
         let mut memory: Vec<Memory<'_>> = data.iter_mut().map(|b| Memory::Rw(b)).collect();
         let args = Args { bufs: (0..bufs.len()).map(|i| (i, 0)).collect(), syms: syms.clone(), scalars: vec![] };
         run(&m, id, &mut memory, &args, &RunOptions::default()).unwrap_or_else(|e| panic!("{kernel} {size:?}: {e}"));

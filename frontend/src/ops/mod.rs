@@ -19,6 +19,7 @@ mod control;
 mod conv;
 mod detect;
 mod elementwise;
+mod encoder;
 mod gather;
 mod loss;
 mod matmul;
@@ -26,6 +27,7 @@ mod ml;
 mod movement;
 mod norm;
 mod pool;
+mod qlinear;
 mod quant;
 mod random;
 mod recurrent;
@@ -108,8 +110,9 @@ fn table() -> &'static Table {
         let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
-        let domains = [("com.microsoft", contrib::TABLE), ("ai.onnx.ml", ml::TABLE), ("ai.onnx.preview.training", loss::TRAINING)];
-        let named = domains.into_iter().flat_map(|(d, t)| t.iter().map(move |e| ((d, e.op), e)));
+        let vendor = [contrib::TABLE, encoder::TABLE, qlinear::TABLE].map(|t| ("com.microsoft", t));
+        let domains = vendor.into_iter().chain([("ai.onnx.ml", ml::TABLE), ("ai.onnx.preview.training", loss::TRAINING)]);
+        let named = domains.flat_map(|(d, t)| t.iter().map(move |e| ((d, e.op), e)));
         default.chain(named).chain(stray).collect()
     })
 }

@@ -24,7 +24,8 @@ pub const TABLE: &[Entry] = &[
 /// Most positions of a kernel whose indices are computed.
 const MAX_POSITIONS: i64 = 1024;
 
-fn pool(cx: &mut Cx<'_, '_>, op: ReduceOp, x: ValueId, count_pad: bool) -> Res<ValueId> {
+/// Reduces windows as the node's attributes say.
+pub fn pool(cx: &mut Cx<'_, '_>, op: ReduceOp, x: ValueId, count_pad: bool) -> Res<ValueId> {
     let spatial = cx.want_rank(x, 3..=usize::MAX)? - 2;
     let w = Window::read(cx, spatial, None)?;
     let ceil = cx.flag("ceil_mode", false)?;

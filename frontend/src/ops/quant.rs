@@ -66,8 +66,9 @@ pub fn quantize(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(quantize_of(cx, x, scale, zero, to, axis, block, saturate)?)
 }
 
+/// `round(x / scale) + zero` as `to`.
 #[allow(clippy::too_many_arguments)]
-fn quantize_of(
+pub fn quantize_of(
     cx: &mut Cx<'_, '_>,
     x: ValueId,
     scale: ValueId,

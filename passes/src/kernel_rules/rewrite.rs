@@ -49,7 +49,8 @@ pub(super) fn import(module: &mut Module, library: &Module, wanted: &BTreeSet<St
     let mut todo: Vec<usize> = wanted.iter().filter_map(|n| library.fn_named(n)).map(EntityId::index).collect();
     while let Some(i) = todo.pop() {
         if need.insert(i) {
-            let calls = library.fns[FnId::new(i)].exprs.values().filter_map(|e| if let Op::Call(f) = e.op { Some(f.index()) } else { None });
+            let calls =
+                library.fns[FnId::new(i)].exprs.values().filter_map(|e| if let Op::Call(f) = e.op { Some(f.index()) } else { None });
             todo.extend(calls);
         }
     }

@@ -11,9 +11,7 @@ use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::graph::op::WeightId;
-use portwright_ir::graph::{
-    BinaryOp, FusionKind, Graph, Literal, Node, Op, Origin, ReduceOp, Scalar, SymSource, TensorType, ValueId,
-};
+use portwright_ir::graph::{BinaryOp, FusionKind, Graph, Literal, Node, Op, Origin, ReduceOp, Scalar, SymSource, TensorType, ValueId};
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage};
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};

@@ -30,10 +30,8 @@ const BASE: &[&str] = &["fp-armv8", "neon"];
 const V82: &[&str] = &["fp-armv8", "neon", "crc", "lse", "fullfp16", "rdm", "rcpc", "dotprod"];
 const V1: &[&str] = &["fp-armv8", "neon", "crc", "lse", "fullfp16", "rdm", "jsconv", "complxnum", "rcpc", "dotprod", "i8mm", "bf16"];
 
-const DOT_FORMS: &[DotForm] = &[
-    DotForm { a: DType::I8, b: DType::I8, acc: DType::I32, depth: 4 },
-    DotForm { a: DType::U8, b: DType::U8, acc: DType::I32, depth: 4 },
-];
+const DOT_FORMS: &[DotForm] =
+    &[DotForm { a: DType::I8, b: DType::I8, acc: DType::I32, depth: 4 }, DotForm { a: DType::U8, b: DType::U8, acc: DType::I32, depth: 4 }];
 const MIXED_FORMS: &[DotForm] = &[DOT_FORMS[0], DOT_FORMS[1], DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 }];
 const DOTS: &[DotSpelling] = &[
     DotSpelling { a: DType::I8, b: DType::I8, lanes: 4, intrinsic: "llvm.aarch64.neon.sdot.v4i32.v16i8" },

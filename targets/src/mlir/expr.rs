@@ -8,8 +8,8 @@ use std::cmp::Ordering;
 
 use portwright_ir::dtype::{DType, Kind, NanCode};
 use portwright_ir::entity::PrimaryMap;
-use portwright_ir::numerics::encode_f64;
 use portwright_ir::kernel::{BinOp, CmpOp, Expr, ExprId, FnId, HOp, Id, Lit, Op, Ty, UnOp, VarId};
+use portwright_ir::numerics::encode_f64;
 
 use super::kernel::{Emit, Fault};
 
@@ -339,7 +339,13 @@ impl<'a> Emit<'a> {
         let none = self.c.def(format_args!("arith.cmpi {p}, {end}, {base} : {t}"));
         let clipped = self.c.def(format_args!("arith.minui {left}, {top} : {t}"));
         let count = self.c.def(format_args!("arith.select {none}, {zero}, {clipped} : {t}"));
-        let d = if n <= 16 { DType::I32 } else if n <= 32 { DType::I16 } else { DType::I8 };
+        let d = if n <= 16 {
+            DType::I32
+        } else if n <= 32 {
+            DType::I16
+        } else {
+            DType::I8
+        };
         let (small, e) = (Ty::Vec(d, n), elem_type(d));
         let wide = from.elem().unwrap_or(DType::I64);
         let count = match reg_bits(wide).cmp(&reg_bits(d)) {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{
-    Block, BufId, Class, CmpOp, Code as GuardCode, ExprId, Kernel, LoopKind, Module, Param, Place, Rhs, Space, Stmt, StmtId, Ty,
-    VarId, VarKind,
+    Block, BufId, Class, CmpOp, Code as GuardCode, ExprId, Kernel, LoopKind, Module, Param, Place, Rhs, Space, Stmt, StmtId, Ty, VarId,
+    VarKind,
 };
 use portwright_ir::sym::{Atom, SymExpr, View};
 
@@ -109,7 +109,11 @@ fn entry(k: &Kernel, sym: &str, bufs: usize, scalars: usize, loc: &str, out: &mu
     let mut types = Vec::new();
     let mut unpack = |c: &mut Code, from: &str, ty: &'static str, count: usize| {
         for i in 0..count {
-            let p = if i == 0 { from.to_string() } else { c.def(format_args!("llvm.getelementptr {from}[{i}] : (!llvm.ptr) -> !llvm.ptr, {ty}")) };
+            let p = if i == 0 {
+                from.to_string()
+            } else {
+                c.def(format_args!("llvm.getelementptr {from}[{i}] : (!llvm.ptr) -> !llvm.ptr, {ty}"))
+            };
             args.push(c.def(format_args!("llvm.load {p} {{alignment = 8 : i64}} : !llvm.ptr -> {ty}")));
             types.push(ty);
         }
@@ -466,8 +470,7 @@ impl Emit<'_> {
         let c = self.expr(cond)?;
         let vars = self.assigned(&[then, els]);
         let carried = self.carried(&vars)?;
-        let before: BTreeMap<VarId, Vec<Option<String>>> =
-            vars.iter().filter_map(|v| self.regs.get(v).map(|r| (*v, r.clone()))).collect();
+        let before: BTreeMap<VarId, Vec<Option<String>>> = vars.iter().filter_map(|v| self.regs.get(v).map(|r| (*v, r.clone()))).collect();
         let base = self.c.fresh();
         if carried.is_empty() {
             self.c.open(format_args!("scf.if {c} {{"));
@@ -526,7 +529,5 @@ pub(super) fn division(c: &mut Code, op: &str, natural: bool, positive: bool, x:
 /// Whether a kernel can report through its status word.
 pub(super) fn reports(k: &Kernel) -> bool {
     k.params.iter().any(|p| matches!(p, Param::Status(_)))
-        || k.stmts.values().any(|s| {
-            matches!(s, Stmt::Def { init: Some(Rhs::Guard { .. }), .. } | Stmt::Set { val: Rhs::Guard { .. }, .. })
-        })
+        || k.stmts.values().any(|s| matches!(s, Stmt::Def { init: Some(Rhs::Guard { .. }), .. } | Stmt::Set { val: Rhs::Guard { .. }, .. }))
 }

@@ -149,12 +149,7 @@ unsafe fn emit(module: LLVMModuleRef, request: &Request) -> Result<Output, Failu
 
 /// # Safety
 /// Both handles are live and used by nobody else.
-unsafe fn emit_with(
-    module: LLVMModuleRef,
-    machine: LLVMTargetMachineRef,
-    triple: &CStr,
-    request: &Request,
-) -> Result<Output, Failure> {
+unsafe fn emit_with(module: LLVMModuleRef, machine: LLVMTargetMachineRef, triple: &CStr, request: &Request) -> Result<Output, Failure> {
     // SAFETY: by contract; every handle made here is released here.
     unsafe {
         let layout = LLVMCreateTargetDataLayout(machine);

@@ -2,7 +2,7 @@
 //! Memory of Kernel IR: addresses, loads, stores, gathers, scatters, tile registers.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::kernel::{Access, AtomicOp, BufId, CmpOp, Cond, ExprId, Fence, Layout, Order, Place2, Place, Rhs, Stmt, Ty, Via};
+use portwright_ir::kernel::{Access, AtomicOp, BufId, CmpOp, Cond, ExprId, Fence, Layout, Order, Place, Place2, Rhs, Stmt, Ty, Via};
 
 use super::expr::{elem_type, mem_type, reg_type, shaped};
 use super::kernel::{Emit, Fault};
@@ -221,7 +221,14 @@ impl Emit<'_> {
     fn full_mask(&mut self, mask: Option<String>, n: u16) -> String {
         mask.unwrap_or_else(|| self.int_const(&Ty::Vec(DType::Bool, n), 1))
     }
-    pub(super) fn gather_from(&mut self, ptrs: &str, mask: Option<String>, other: Option<String>, ty: &Ty, align: u32) -> Result<String, Fault> {
+    pub(super) fn gather_from(
+        &mut self,
+        ptrs: &str,
+        mask: Option<String>,
+        other: Option<String>,
+        ty: &Ty,
+        align: u32,
+    ) -> Result<String, Fault> {
         let n = ty.lanes().unwrap_or(1);
         let t = shaped(mem_type(ty.elem().unwrap_or(DType::I8)), ty);
         let pass = self.pass_through(other, ty);
@@ -331,7 +338,9 @@ impl Emit<'_> {
                 Some(m) => {
                     let mt = reg_type(&ty.with_elem(DType::Bool));
                     let ptr = &b.ptr;
-                    this.c.op(format_args!("llvm.intr.masked.store {v}, {ptr}, {m} {{alignment = {align} : i32}} : {t}, {mt} into !llvm.ptr"));
+                    this.c.op(format_args!(
+                        "llvm.intr.masked.store {v}, {ptr}, {m} {{alignment = {align} : i32}} : {t}, {mt} into !llvm.ptr"
+                    ));
                 }
             }
             Ok(())

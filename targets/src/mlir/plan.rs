@@ -7,11 +7,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use portwright_ir::dtype::DType;
+use portwright_ir::entity::EntityId;
 use portwright_ir::graph::types::Dims;
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{BufferId, Fault as DataFault, HostPlan, Launch, OriginId, Pred, Stmt, Storage, interp as plan_interp};
 use portwright_ir::sym::{Atom, SymExpr, View};
-use portwright_ir::entity::EntityId;
 
 use super::code::Code;
 use super::kernel::{Fault, division, symbol};
@@ -187,7 +187,8 @@ impl Emit<'_> {
     /// Records an error and leaves.
     fn fail(&mut self, code: i32, origin: i32, a: &str, b: &str) {
         let (code, origin) = (self.c.i32(code), self.c.i32(origin));
-        let s = self.c.def(format_args!("llvm.call @pw_rt_fail(%ctx, {code}, {origin}, {a}, {b}) : (!llvm.ptr, i32, i32, i64, i64) -> i32"));
+        let s =
+            self.c.def(format_args!("llvm.call @pw_rt_fail(%ctx, {code}, {origin}, {a}, {b}) : (!llvm.ptr, i32, i32, i64, i64) -> i32"));
         self.c.op(format_args!("llvm.return {s} : i32"));
     }
     fn checked(&mut self, op: &str, a: &str, b: &str) -> String {
@@ -349,7 +350,11 @@ impl Emit<'_> {
         Ok((self.c.def(format_args!("llvm.getelementptr {p}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, {t}")), t))
     }
     fn store(&mut self, array: &str, i: usize, v: &str, ty: &str) {
-        let p = if i == 0 { array.to_string() } else { self.c.def(format_args!("llvm.getelementptr {array}[{i}] : (!llvm.ptr) -> !llvm.ptr, {ty}")) };
+        let p = if i == 0 {
+            array.to_string()
+        } else {
+            self.c.def(format_args!("llvm.getelementptr {array}[{i}] : (!llvm.ptr) -> !llvm.ptr, {ty}"))
+        };
         self.c.op(format_args!("llvm.store {v}, {p} : {ty}, !llvm.ptr"));
     }
 
@@ -389,7 +394,11 @@ impl Emit<'_> {
                 let i = self.value(index)?;
                 let (p, t) = self.element(*buffer, &i)?;
                 let v = self.c.def(format_args!("llvm.load {p} : !llvm.ptr -> {t}"));
-                let v = if t == "i64" { v } else { self.c.def(format_args!("arith.{} {v} : {t} to i64", if t == "i8" { "extui" } else { "extsi" })) };
+                let v = if t == "i64" {
+                    v
+                } else {
+                    self.c.def(format_args!("arith.{} {v} : {t} to i64", if t == "i8" { "extui" } else { "extsi" }))
+                };
                 self.bind(symbol, v);
             }
             Stmt::Check { pred, fault, origin } => {
@@ -410,7 +419,9 @@ impl Emit<'_> {
                 self.dims(dims, &slots[3])?;
                 let (o, rank) = (self.c.i32(*output as i32), self.c.i32(dims.len() as i32));
                 let d = &slots[3];
-                let p = self.c.def(format_args!("llvm.call @pw_rt_output(%ctx, {o}, {d}, {rank}) : (!llvm.ptr, i32, !llvm.ptr, i32) -> !llvm.ptr"));
+                let p = self
+                    .c
+                    .def(format_args!("llvm.call @pw_rt_output(%ctx, {o}, {d}, {rank}) : (!llvm.ptr, i32, !llvm.ptr, i32) -> !llvm.ptr"));
                 self.pointer(&p, self.outputs.get(*output as usize).cloned())?;
             }
             Stmt::Launch(l) => self.launch(l, slots)?,
@@ -431,7 +442,9 @@ impl Emit<'_> {
                 let (copy, next) = (self.block(), self.block());
                 self.c.op(format_args!("llvm.cond_br {same}, {copy}, {next}"));
                 self.c.label(&copy);
-                self.c.op(format_args!("\"llvm.intr.memcpy\"({to}, {from}, {n}) <{{isVolatile = false}}> : (!llvm.ptr, !llvm.ptr, i64) -> ()"));
+                self.c.op(format_args!(
+                    "\"llvm.intr.memcpy\"({to}, {from}, {n}) <{{isVolatile = false}}> : (!llvm.ptr, !llvm.ptr, i64) -> ()"
+                ));
                 self.c.op(format_args!("llvm.br {next}"));
                 self.c.label(&next);
             }

@@ -72,7 +72,8 @@ pub(super) fn detect() -> Option<(Vec<String>, u32, u32)> {
     for i in 0..16 {
         let [a, b, c, _] = leaf(list, i);
         let (kind, level) = (a & 0x1f, a >> 5 & 7);
-        let bytes = ((b >> 22) + 1).saturating_mul((b >> 12 & 0x3ff) + 1).saturating_mul((b & 0xfff) + 1).saturating_mul(c.saturating_add(1));
+        let bytes =
+            ((b >> 22) + 1).saturating_mul((b >> 12 & 0x3ff) + 1).saturating_mul((b & 0xfff) + 1).saturating_mul(c.saturating_add(1));
         match (kind, level) {
             (0, _) => break,
             (1 | 3, 1) => l1 = bytes,

@@ -32,7 +32,8 @@ static SPEC: TargetSpec = TargetSpec {
 const V2: &[&str] = &["sse3", "ssse3", "cx16", "sse4.1", "sse4.2", "popcnt", "sahf"];
 const V3: &[&str] = &["fma", "movbe", "xsave", "avx", "f16c", "bmi", "avx2", "bmi2", "lzcnt"];
 const V4: &[&str] = &["avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"];
-const ICELAKE: &[&str] = &["avx512ifma", "avx512vbmi", "avx512vbmi2", "gfni", "vaes", "vpclmulqdq", "avx512vnni", "avx512bitalg", "avx512vpopcntdq"];
+const ICELAKE: &[&str] =
+    &["avx512ifma", "avx512vbmi", "avx512vbmi2", "gfni", "vaes", "vpclmulqdq", "avx512vnni", "avx512bitalg", "avx512vpopcntdq"];
 const SAPPHIRE: &[&str] = &["amx-bf16", "avx512fp16", "amx-tile", "amx-int8", "avxvnni", "avx512bf16"];
 
 /// Name, features above v2, bytes of a core's first- and second-level cache.
@@ -70,8 +71,7 @@ const AMX: &[([DType; 3], &str)] = &[
     ([DType::U8, DType::I8, DType::I32], "llvm.x86.tdpbusd.internal"),
     ([DType::U8, DType::U8, DType::I32], "llvm.x86.tdpbuud.internal"),
 ];
-const TILE_BF16: TileForm =
-    TileForm { atom: "amx_bf16", operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 };
+const TILE_BF16: TileForm = TileForm { atom: "amx_bf16", operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 };
 const TILE_I8: TileForm = TileForm { atom: "amx_int8", operand: DType::I8, acc: DType::I32, shape: [16, 16, 64], registers: 8 };
 const TILES: &[TileForm] = &[TILE_BF16, TILE_I8];
 
@@ -99,7 +99,13 @@ fn machine(cpu: String, has: &dyn Fn(&str) -> bool, l1_bytes: u32, l2_bytes: u32
         },
         abi: "",
         class: MachineClass::Cpu(CpuSpec {
-            vec_bytes: if v4 { 64 } else if v3 { 32 } else { 16 },
+            vec_bytes: if v4 {
+                64
+            } else if v3 {
+                32
+            } else {
+                16
+            },
             vec_regs: if v4 { 32 } else { 16 },
             masked_mem: v3,
             fma: on("fma"),
@@ -109,7 +115,13 @@ fn machine(cpu: String, has: &dyn Fn(&str) -> bool, l1_bytes: u32, l2_bytes: u32
             tiles: if tiles { TILES } else { &[] },
         }),
         caps: KernelCaps {
-            masked_bits: if v4 { &[8, 16, 32, 64] } else if v3 { &[32, 64] } else { &[] },
+            masked_bits: if v4 {
+                &[8, 16, 32, 64]
+            } else if v3 {
+                &[32, 64]
+            } else {
+                &[]
+            },
             fma: on("fma"),
             f16_convert: on("f16c"),
         },

@@ -147,7 +147,12 @@ pub(crate) fn collapse(region: &Graph) -> Option<Graph> {
 }
 
 /// Whether a dim of 1 may join the dim before it: both are reduced, or neither.
-fn reduced_ones(j: usize, reduced_at: &dyn Fn(&portwright_ir::graph::Node) -> Vec<usize>, order: &[portwright_ir::graph::NodeId], region: &Graph) -> bool {
+fn reduced_ones(
+    j: usize,
+    reduced_at: &dyn Fn(&portwright_ir::graph::Node) -> Vec<usize>,
+    order: &[portwright_ir::graph::NodeId],
+    region: &Graph,
+) -> bool {
     order.iter().all(|&n| {
         let r = reduced_at(region.node(n));
         r.is_empty() || r.contains(&(j - 1)) == r.contains(&j)
