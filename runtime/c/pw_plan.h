@@ -57,6 +57,8 @@ enum pw_code {
   PW_CODE_RANK = 14,         /* a = rank as computed, b = rank that is required           -> PW_E_SHAPE */
   PW_CODE_DUPLICATE = 15,    /* a = position, b = a value that may occur only once        -> PW_E_INDEX */
   PW_CODE_INTERNAL = 16,     /* a, b = what the plan says; a fault of Portwright          -> PW_E_INTERNAL */
+  PW_CODE_TOO_LARGE = 17,    /* a = the size, b = the largest that is allowed             -> PW_E_SHAPE */
+  PW_CODE_TOO_SMALL = 18,    /* a = the smallest that is allowed, b = the size            -> PW_E_SHAPE */
   PW_CODE_COUNT
 };
 

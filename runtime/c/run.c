@@ -26,6 +26,8 @@ static const struct {
     [PW_CODE_EMPTY] = {PW_E_SHAPE, "a reduction over ", " elements on axis ", ""},
     [PW_CODE_RANK] = {PW_E_SHAPE, "the rank must be ", ", but is ", ""},
     [PW_CODE_DUPLICATE] = {PW_E_INDEX, "the value ", " at position ", " occurs twice"},
+    [PW_CODE_TOO_LARGE] = {PW_E_SHAPE, "the largest size is ", ", but this one is ", ""},
+    [PW_CODE_TOO_SMALL] = {PW_E_SHAPE, "the size ", " is below the smallest, which is ", ""},
     [PW_CODE_INTERNAL] = {PW_E_INTERNAL, "a fault of Portwright in the compiled plan (", ", ", ")"},
 };
 

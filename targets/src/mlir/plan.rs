@@ -35,6 +35,15 @@ pub fn fault_code(f: DataFault) -> i32 {
     }
 }
 
+/// Number of what a check found: of a range, which of its ends.
+fn check_code(pred: &Pred, fault: DataFault) -> i32 {
+    match (fault, pred) {
+        (DataFault::Range, Pred::Le(low, _)) if low.as_const().is_some() => 18,
+        (DataFault::Range, Pred::Le(..)) => 17,
+        _ => fault_code(fault),
+    }
+}
+
 struct Emit<'a> {
     module: &'a Module,
     plan: &'a HostPlan,
@@ -407,7 +416,7 @@ impl Emit<'_> {
                 let (bad, next) = (self.block(), self.block());
                 self.c.op(format_args!("llvm.cond_br {ok}, {next}, {bad}"));
                 self.c.label(&bad);
-                self.fail(fault_code(*fault), origin_number(*origin), &a, &b);
+                self.fail(check_code(pred, *fault), origin_number(*origin), &a, &b);
                 self.c.label(&next);
             }
             Stmt::Epoch { epoch, bytes } => {
