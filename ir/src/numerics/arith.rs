@@ -121,6 +121,8 @@ pub fn unary_f64(op: UnaryOp, x: f64) -> f64 {
         Cosh => libm::cosh(x),
         Tanh => libm::tanh(x),
         Asinh => libm::asinh(x),
+        // Below 1 there is none; the library computes on.
+        Acosh if x < 1.0 => f64::NAN,
         Acosh => libm::acosh(x),
         Atanh => libm::atanh(x),
         Erf => libm::erf(x),

@@ -37,6 +37,8 @@ fn un_f64(op: UnOp, x: f64) -> f64 {
         UnOp::Cosh => libm::cosh(x),
         UnOp::Tanh => libm::tanh(x),
         UnOp::Asinh => libm::asinh(x),
+        // Below 1 there is none; the library computes on.
+        UnOp::Acosh if x < 1.0 => f64::NAN,
         UnOp::Acosh => libm::acosh(x),
         UnOp::Atanh => libm::atanh(x),
         UnOp::Erf => libm::erf(x),
