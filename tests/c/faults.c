@@ -18,7 +18,7 @@ void KERNEL(void *const *bufs, const int64_t *syms, const int64_t *grid, int64_t
 #if FAULT == 0
   zero = *(volatile int64_t *)(uintptr_t)zero;
 #elif FAULT == 1
-  zero = 1 / zero;
+  zero = 1000 / zero;
 #elif FAULT == 2
   while (!zero) {
   }

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "silero_vad.h"
+#include "model.h"
 
 enum { ROW = 576, MOST = 8192 };
 
@@ -13,19 +13,19 @@ int main(int argc, char **argv) {
   float *sound = malloc(sizeof(float) * ROW * MOST), *speech = malloc(sizeof(float) * MOST);
   FILE *file = argc == 3 ? fopen(argv[2], "rb") : NULL;
   int64_t i, rows = file && sound && speech ? (int64_t)fread(sound, sizeof(float) * ROW, MOST, file) : 0;
-  silero_vad_model vad;
+  model_model vad;
   if (rows == 0) {
     fprintf(stderr, "usage: speech BUNDLE SOUND\n");
     return 2;
   }
-  if (silero_vad_load(&vad, argv[1], NULL) != PW_OK ||
-      silero_vad_run(&vad, rows, sound, state, state, speech, sizeof(float) * MOST, NULL, NULL) != PW_OK) {
-    fprintf(stderr, "%s\n", silero_vad_error(&vad));
-    silero_vad_unload(&vad);
+  if (model_load(&vad, argv[1], NULL) != PW_OK ||
+      model_run(&vad, rows, sound, state, state, speech, sizeof(float) * MOST, NULL, NULL) != PW_OK) {
+    fprintf(stderr, "%s\n", model_error(&vad));
+    model_unload(&vad);
     return 1;
   }
   for (i = 0; i < rows; i++) printf("%5.2f s %.9g %.*s\n", (double)i * 0.032, (double)speech[i], (int)(speech[i] * 40), bar);
-  silero_vad_unload(&vad);
+  model_unload(&vad);
   fclose(file), free(sound), free(speech);
   return 0;
 }

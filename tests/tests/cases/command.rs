@@ -94,18 +94,30 @@ pub fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     out
 }
 
+/// A folder of this run under the build's own.
+pub fn scratch(name: &str) -> Result<PathBuf, String> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
+    Ok(path)
+}
+
 /// Root of the repository.
+#[cfg(feature = "mlir")]
 pub fn repository() -> PathBuf {
     crate::snap::root().parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Where `./setup` puts tools.
+#[cfg(feature = "mlir")]
 pub fn tools() -> PathBuf {
     std::env::var_os("PORTWRIGHT_TOOLS").map_or_else(|| repository().join("tools/.cache"), PathBuf::from)
 }
 
 /// The first of these programs that answers to `--version`.
+#[cfg(feature = "mlir")]
 pub fn program(names: &[&str]) -> Option<PathBuf> {
-    let works = |n: &&&str| Command::new(n).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    let works =
+        |n: &&&str| Command::new(n).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
     names.iter().find(works).map(PathBuf::from)
 }

@@ -134,7 +134,7 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
             let (c, trial) = (case.clone(), format!("{name}::{MACHINE}::{stage}"));
             match stage.as_str() {
                 "mlir" | "asm" => {
-                    kept.raw("core", &format!("{}.{stage}", case.name), if stage == "asm" { "s" } else { "mlir" });
+                    kept.raw("core", &case.name, if stage == "asm" { "s" } else { "mlir" });
                     #[cfg(feature = "mlir")]
                     out.push(always(trial, move || crate::native::emitted(&c, &stage)));
                 }
@@ -220,7 +220,8 @@ fn program_runs(case: &Case) -> Result<(), String> {
     let want = interpret(&g, &inputs)?;
     let c = lower(g, &mut |_, _, _| {})?;
     let packed = execute(&c.pack, &HashMap::new(), &[]).map_err(|m| format!("the pack program: {m}"))?;
-    let packed: HashMap<Arc<str>, Vec<u8>> = c.pack.plan.outputs.iter().zip(packed).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
+    let packed: HashMap<Arc<str>, Vec<u8>> =
+        c.pack.plan.outputs.iter().zip(packed).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
     e.agree(&want, &execute(&c.main, &packed, &inputs)?)
 }
 

@@ -14,12 +14,11 @@ use portwright_targets::compile::{self as codegen, onnx_dtype};
 use portwright_targets::{link, mlir};
 use protobuf::Message;
 
-use crate::command::{ended, portwright, program};
+use crate::command::{ended, portwright, program, scratch};
 use crate::core::{self, Case};
 use crate::native;
 use crate::skip::{Done, trial};
 use crate::snap;
-use crate::zoo::scratch;
 
 /// Faults in order of `FAULT` in faults.c, with words that the reason must have.
 const FAULTS: [(&str, &str); 4] = [
@@ -54,9 +53,11 @@ fn faults() -> Result<Done, String> {
     if e.code != 6 || last != "2 passed, 4 failed, 0 unsupported" {
         return Err(format!("exit code {}, `{last}`\n{}{}", e.code, e.stdout, e.stderr));
     }
-    let list: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    let list: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     for (name, reason) in FAULTS {
-        let one = list.as_array().into_iter().flatten().find(|o| o["case"] == name).ok_or_else(|| format!("{name} is not in the results"))?;
+        let one =
+            list.as_array().into_iter().flatten().find(|o| o["case"] == name).ok_or_else(|| format!("{name} is not in the results"))?;
         let message = one["message"].as_str().unwrap_or_default();
         if one["status"] != "failed" || !message.contains(reason) {
             return Err(format!("{name}: {one}, expected `failed` and a reason with `{reason}`"));

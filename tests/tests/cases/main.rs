@@ -14,7 +14,6 @@ mod core;
 mod expect;
 mod skip;
 mod snap;
-mod zoo;
 
 #[cfg(feature = "mlir")]
 mod faults;
@@ -22,6 +21,8 @@ mod faults;
 mod native;
 #[cfg(feature = "mlir")]
 mod speech;
+#[cfg(feature = "mlir")]
+mod zoo;
 
 /// Models built in code, as the importer's own tests build them.
 #[allow(dead_code)]

@@ -82,7 +82,7 @@ pub fn emitted(case: &Case, stage: &str) -> Result<(), String> {
     let (form, extension) = if stage == "asm" { (Some(Form::Assembly), "s") } else { (None, "mlir") };
     let settings = codegen::Options { workers: Workers::InProcess, ..Default::default() };
     let text = codegen::text(&c.main.module, &c.main.plan, &o.machine, &settings, form, &mut cx.diags).map_err(|_| show(cx.diags.all()))?;
-    snap::raw("core", &format!("{}.{stage}", case.name), extension, text.into_bytes())
+    snap::raw("core", &case.name, extension, text.into_bytes())
 }
 
 /// The machine of the snapshots is that of the target.

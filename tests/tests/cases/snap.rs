@@ -70,6 +70,7 @@ pub fn text(group: &str, name: &str, input: &str, text: &str) -> Result<(), Stri
 }
 
 /// Compares a raw file, which other tools read, with the snapshot `group/name.snap.EXTENSION`.
+#[cfg(feature = "mlir")]
 pub fn raw(group: &str, name: &str, extension: &str, bytes: Vec<u8>) -> Result<(), String> {
     let file = format!("{name}.{extension}");
     asserted(|| settings(group).bind(|| insta::assert_binary_snapshot!(file.as_str(), bytes)))

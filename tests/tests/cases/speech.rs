@@ -7,7 +7,7 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use portwright_runtime::tensor::Tensor;
 
-use crate::command::{Ended, ended, program, tools};
+use crate::command::{Ended, ended, program, scratch, tools};
 use crate::skip::{Done, trial};
 use crate::snap;
 use crate::zoo::{self, OWN};
@@ -33,7 +33,8 @@ fn run(program: &Path, args: &[&str]) -> Result<Ended, String> {
 /// The sound as raw floats, and what ONNX Runtime says of it.
 fn sound(folder: &Path) -> Result<(PathBuf, Tensor), String> {
     let m = zoo::model(OWN)?;
-    let find = |list: Vec<(String, Tensor)>, name: &str| list.into_iter().find(|(n, _)| n == name).map(|(_, t)| t).ok_or(format!("no {name}"));
+    let find =
+        |list: Vec<(String, Tensor)>, name: &str| list.into_iter().find(|(n, _)| n == name).map(|(_, t)| t).ok_or(format!("no {name}"));
     let raw = folder.join("sound.f32");
     std::fs::write(&raw, &find(zoo::read(&m.folder.join("speech.npz"))?, "input")?.data[..]).map_err(|e| e.to_string())?;
     Ok((raw, find(zoo::read(&m.folder.join("expected.npz"))?, "speech_probs")?))
@@ -54,7 +55,7 @@ fn check(printed: &str, want: &Tensor) -> Result<(), String> {
 fn on_host() -> Result<Done, String> {
     let Some(cc) = program(&["clang-22", "cc"]) else { return Ok(Done::Skipped("no C compiler".into())) };
     let bundle = zoo::bundle(&zoo::model(OWN)?, "host")?;
-    let folder = zoo::scratch("speech-host")?;
+    let folder = scratch("speech-host")?;
     let (raw, want) = sound(&folder)?;
     let (source, include, exe) = (text(&snap::root().join("c/speech.c")), text(&bundle.join("include")), folder.join("speech"));
     run(&cc, &[&STRICT[..], &["-O1", "-I", &include, &source, "-o", &text(&exe), "-ldl"]].concat())?;
@@ -63,7 +64,8 @@ fn on_host() -> Result<Done, String> {
     // The command gives the same numbers, to the last bit that nine digits show.
     let outputs = folder.join("outputs.npz");
     let input = zoo::model(OWN)?.folder.join("speech.npz");
-    crate::command::portwright(&folder, &["--quiet", "run", &text(&bundle), "--inputs", &text(&input), "--outputs", &text(&outputs)])?.well()?;
+    crate::command::portwright(&folder, &["--quiet", "run", &text(&bundle), "--inputs", &text(&input), "--outputs", &text(&outputs)])?
+        .well()?;
     let own = zoo::read(&outputs)?.into_iter().find(|(n, _)| n == "speech_probs").ok_or("no speech_probs")?.1;
     let shown = portwright_cli::values::elements(&own.view());
     let same = printed.lines().zip(&shown).all(|(l, v)| l.split_whitespace().nth(2).and_then(|t| t.parse::<f32>().ok()) == Some(*v as f32));
@@ -83,7 +85,7 @@ fn under_qemu() -> Result<Done, String> {
         return Ok(Done::Skipped("no qemu-loongarch64 or no loongarch64 C library (./setup installs both)".into()));
     };
     let bundle = zoo::bundle(&zoo::model(OWN)?, "loongarch64")?;
-    let folder = zoo::scratch("speech-loongarch64")?;
+    let folder = scratch("speech-loongarch64")?;
     let (raw, want) = sound(&folder)?;
     let (source, object, exe) = (text(&snap::root().join("c/speech.c")), text(&folder.join("speech.o")), folder.join("speech"));
     let (include, system, target) = (text(&bundle.join("include")), text(&libc.join("include")), format!("--target={triple}"));

@@ -10,7 +10,7 @@ use portwright_runtime::load;
 use portwright_runtime::npz::{self, Array};
 use portwright_runtime::tensor::{Tensor, View};
 
-use crate::command::{contents, portwright, repository};
+use crate::command::{contents, portwright, repository, scratch};
 use crate::skip::{Done, trial};
 
 /// Models of the folder that `PORTWRIGHT_ZOO` names.
@@ -64,14 +64,6 @@ impl Model {
         out.sort();
         out
     }
-}
-
-/// A folder of this run under the build's own.
-pub fn scratch(name: &str) -> Result<PathBuf, String> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
-    Ok(path)
 }
 
 type Shared = Arc<OnceLock<Result<PathBuf, String>>>;
@@ -158,9 +150,12 @@ pub fn near(want: &Path, got: &Path, tolerance: f64) -> Result<(), String> {
 fn run(b: &Path, inputs: &Path, outputs: &Path, threads: u32) -> Result<(), String> {
     let text = |p: &Path| p.display().to_string();
     let folder = b.parent().unwrap_or(b);
-    portwright(folder, &["--quiet", "run", &text(b), "--inputs", &text(inputs), "--outputs", &text(outputs), "--threads", &threads.to_string()])?
-        .well()
-        .map(|_| ())
+    portwright(
+        folder,
+        &["--quiet", "run", &text(b), "--inputs", &text(inputs), "--outputs", &text(outputs), "--threads", &threads.to_string()],
+    )?
+    .well()
+    .map(|_| ())
 }
 
 fn numbers(m: &Model) -> Result<(), String> {
@@ -230,7 +225,8 @@ fn two_bundles() -> Result<Done, String> {
         let (inputs, expected) = (read(&inputs)?, read(&expected)?);
         let mut session = l.open().map_err(|e| e.to_string())?;
         for _ in 0..3 {
-            let given: Option<Vec<View<'_>>> = l.inputs().iter().map(|i| inputs.iter().find(|(n, _)| *n == i.name).map(|(_, t)| t.view())).collect();
+            let given: Option<Vec<View<'_>>> =
+                l.inputs().iter().map(|i| inputs.iter().find(|(n, _)| *n == i.name).map(|(_, t)| t.view())).collect();
             let results = session.run(&given.ok_or("an input is missing")?).map_err(|e| e.to_string())?;
             for (info, r) in l.outputs().iter().zip(results) {
                 let (_, want) = expected.iter().find(|(n, _)| *n == info.name).ok_or("an output is missing")?;
