@@ -4,14 +4,14 @@
 //! Nodes are walked once in order. Fusions become launches, views become buffers over the same bytes, shape tensors are written by the
 //! plan, symbols are bound where their data is there. Then each epoch's arena is placed by lifetimes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::graph::op::WeightId;
-use portwright_ir::graph::{BinaryOp, FusionKind, Graph, Literal, Node, Op, Origin, ReduceOp, Scalar, SymSource, TensorType, ValueId};
+use portwright_ir::graph::{FusionKind, Graph, Literal, Node, Op, Origin, SymSource, TensorType, ValueId};
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage};
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};
@@ -22,8 +22,10 @@ use crate::spec::MachineClass;
 
 mod control;
 mod memory;
+mod region;
 
 use memory::Request;
+use region::{count_region, single, source_region};
 
 /// Where the bytes of a stored weight come from.
 #[derive(Clone, Debug)]
@@ -436,6 +438,7 @@ impl Builder<'_> {
         let ranges = |s: &str| graph.symbol(s).map_or((0, i64::MAX, 1), |s| (s.lo, s.hi, s.div));
         let scheduled = match schedule(self.machine, kind, region, &ranges, &node.origin, &mut self.pool) {
             Ok(s) => s,
+            Err(_) if self.apart(g, node, region, env, direct, body) => return,
             Err(why) => {
                 let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("no kernel: {}", why.reason));
                 self.diags.report(d.at(node.origin.first()));
@@ -466,6 +469,56 @@ impl Builder<'_> {
             origin,
         };
         self.push(body, Stmt::Launch(launch));
+    }
+
+    /// Plans a region that has no schedule as a whole one node at a time; `false` if it is one node already.
+    fn apart(
+        &mut self,
+        g: &Graph,
+        node: &Node,
+        region: &Graph,
+        outer: &mut Env,
+        direct: &HashMap<ValueId, u32>,
+        body: &mut Vec<Stmt>,
+    ) -> bool {
+        let order = region.order();
+        let nodes: Vec<&Node> = order.iter().map(|&n| region.node(n)).filter(|n| !n.op.is_source()).collect();
+        if nodes.len() < 2 {
+            return false;
+        }
+        let operands: Vec<BufferId> = node.operands.iter().filter_map(|v| outer.get(v).copied()).collect();
+        let mut env: Env = region.inputs().iter().copied().zip(operands).collect();
+        // What the region hands out is written where the fusion's result lies.
+        let mut inner: HashMap<ValueId, u32> = HashMap::new();
+        for (o, r) in region.outputs().iter().zip(&node.results) {
+            if let Some(&port) = direct.get(r) {
+                inner.entry(o.value).or_insert(port);
+            }
+        }
+        for n in nodes {
+            match single(region, n) {
+                Some((kind, wrapped, alone)) => self.fusion(region, &wrapped, kind, &alone, &mut env, &inner, body),
+                None => {
+                    let d = Diagnostic::error(Code::INTERNAL, format!("`{}` cannot be planned apart", n.op.mnemonic()));
+                    self.diags.report(d.at(n.origin.first()));
+                }
+            }
+        }
+        for (o, &r) in region.outputs().iter().zip(&node.results) {
+            let Some(&made) = env.get(&o.value) else { continue };
+            let mine = direct.get(&r).is_none_or(|p| self.plan.buffers[made].storage == Storage::Output(*p));
+            let to = if mine && !region.inputs().contains(&o.value) {
+                made
+            } else {
+                let to = self.result(g, r, &node.origin, direct, body);
+                self.touch(made);
+                self.touch(to);
+                self.push(body, Stmt::Copy { to, from: made });
+                to
+            };
+            outer.insert(r, to);
+        }
+        true
     }
 
     /// Before a kernel whose region finds how many results it has: a kernel that counts them, and the symbol read from it.
@@ -591,65 +644,4 @@ fn used(g: &Graph, name: &str) -> bool {
         }
     }
     set.iter().any(|s| &**s == name)
-}
-
-/// A region that counts the elements that `non_zero` of another region finds, and which of that region's inputs it takes.
-fn count_region(region: &Graph, root: &Node) -> Option<(Graph, Vec<usize>)> {
-    let mut g = Graph::new("count");
-    let mut map: HashMap<ValueId, ValueId> = HashMap::new();
-    let x = *root.operands.first()?;
-    let mut needed: HashSet<ValueId> = HashSet::from([x]);
-    let order = region.order();
-    for &n in order.iter().rev() {
-        let node = region.node(n);
-        if node.results.iter().any(|r| needed.contains(r)) {
-            needed.extend(&node.operands);
-        }
-    }
-    let mut inputs = Vec::new();
-    for (i, &v) in region.inputs().iter().enumerate().filter(|(_, v)| needed.contains(*v)) {
-        inputs.push(i);
-        map.insert(v, g.add_input(format!("i{i}"), region.ty(v).clone()));
-    }
-    for &n in &order {
-        let node = region.node(n);
-        if !node.results.iter().any(|r| needed.contains(r)) {
-            continue;
-        }
-        let operands = node.operands.iter().map(|v| map.get(v).copied()).collect::<Option<Vec<_>>>()?;
-        let made = g.add(node.op.clone(), &operands, node.origin.clone()).ok()?;
-        for (&old, &new) in node.results.iter().zip(&g.node(made).results.clone()) {
-            map.insert(old, new);
-        }
-    }
-    let from = &root.origin;
-    let add = |g: &mut Graph, op: Op, operands: &[ValueId]| g.add(op, operands, from.clone()).ok().map(|n| g.result(n));
-    let (mut v, ty) = (*map.get(&x)?, region.ty(x).clone());
-    if ty.dtype != DType::Bool {
-        let zero = add(&mut g, Op::Fill { value: Scalar::zero(ty.dtype), dims: Vec::new() }, &[])?;
-        v = add(&mut g, Op::Binary(BinaryOp::Ne), &[v, zero])?;
-    }
-    v = add(&mut g, Op::Cast { to: DType::I64, saturate: true }, &[v])?;
-    let axes: Vec<u32> = (0..ty.rank() as u32).collect();
-    if axes.is_empty() {
-        v = add(&mut g, Op::Reshape { dims: vec![1.into()] }, &[v])?;
-    }
-    let axes = if axes.is_empty() { vec![0] } else { axes };
-    v = add(&mut g, Op::Reduce { op: ReduceOp::Sum, axes, keep: false }, &[v])?;
-    g.add_output("count", v);
-    Some((g, inputs))
-}
-
-/// A region that is one source: the kernel that writes it.
-fn source_region(node: &Node, ty: &TensorType) -> Graph {
-    let mut g = Graph::new("source");
-    let mut op = node.op.clone();
-    if let Op::Fill { dims, .. } = &mut op {
-        *dims = ty.dims.clone();
-    }
-    if let Ok(n) = g.add(op, &[], node.origin.clone()) {
-        let v = g.result(n);
-        g.add_output("y", v);
-    }
-    g
 }
