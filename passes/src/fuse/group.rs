@@ -399,7 +399,10 @@ impl<'g> Build<'g> {
                     _ => false,
                 }
             }
-            Kind::Fused(FusionKind::Reduce) => !moves && matches!(c, Class::Elementwise | Class::UnitReshape) && self.row_like(group, dims),
+            Kind::Fused(FusionKind::Reduce) => {
+                let fits = !moves && matches!(c, Class::Elementwise | Class::UnitReshape) && self.row_like(group, dims);
+                fits && (c == Class::UnitReshape || self.rows_align(i, n, dims))
+            }
             Kind::Fused(FusionKind::Contract | FusionKind::Conv | FusionKind::Window) => {
                 !moves && c == Class::Elementwise && *dims == group.dims
             }
@@ -452,6 +455,13 @@ impl<'g> Build<'g> {
         let lead = group.dims.len() - group.inner;
         let outer = &group.dims[..lead];
         dims.as_slice() == outer || (dims.len() == group.dims.len() && dims[..lead] == *outer && dims[lead..].iter().all(|d| d.is(1)))
+    }
+
+    /// Whether a node meets the row results of a group row by row: one without the dims that were reduced would line up with the last dims
+    /// of a full row instead.
+    fn rows_align(&self, i: u32, n: NodeId, dims: &Dims) -> bool {
+        let mut own = self.g.node(n).operands.iter().filter(|&&v| self.group_of(v) == Some(i)).map(|&v| &self.g.ty(v).dims);
+        own.all(|d| d.len() == dims.len() || d.iter().all(|x| x.is(1)))
     }
 
     fn merge(&mut self, from: u32, into: u32) {
