@@ -11,6 +11,7 @@
 //! - `# fails INDEX`: every run ends with that fault, in both;
 //! - `# loose 0.001`: more tolerance, relative to the largest element.
 //!
+//! `RULES=1` also runs every kernel after the kernel rules; they are verified in any case.
 //! `PROGRAM=text` runs only cases whose name has that text and prints their kernels and plans.
 
 use std::collections::HashMap;
@@ -60,6 +61,8 @@ struct Case {
     special: bool,
     fails: Option<String>,
     loose: f64,
+    /// Size of the numbers that results are made of, at least.
+    floor: f64,
 }
 
 fn read_cases() -> Vec<Case> {
@@ -97,6 +100,7 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
         special: false,
         fails: None,
         loose: 0.0,
+        floor: 1e-3,
     };
     for line in part.lines().filter_map(|l| l.strip_prefix("# ")) {
         let mut words = line.split_whitespace();
@@ -227,7 +231,7 @@ fn compare(c: &Case, want: &[Tensor], got: &[Tensor]) -> Result<(), String> {
             continue;
         }
         let (a, b) = (w.to_f64(), g.to_f64());
-        let scale = a.iter().filter(|x| x.is_finite() && x.abs() < 1e20).fold(1e-3f64, |m, x| m.max(x.abs()));
+        let scale = a.iter().filter(|x| x.is_finite() && x.abs() < 1e20).fold(c.floor, |m, x| m.max(x.abs()));
         let inner = if w.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
         let relative = 2.0 * eps(w.dtype) + inner * (16.0 + length) + c.loose;
         for (k, (x, y)) in a.iter().zip(&b).enumerate() {
@@ -322,7 +326,6 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
     kernel_rules::legalize(&mut legal.module, &KernelCaps { masked_bits: &[], fma: true, f16_convert: false });
     check_program(&legal).map_err(|e| format!("after kernel rules: {e}"))?;
     for (sizes, inputs) in runs(c) {
-        let by_rules = execute(&legal, &main_plan, &packed, &inputs);
         let want = graph_interp::run(&c.graph, &inputs, &graph_interp::Options::default());
         let got = execute(&main, &main_plan, &packed, &inputs);
         let at = |m: String| format!("at {sizes}: {m}");
@@ -336,9 +339,15 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
             (Ok(_), Ok(_)) if c.fails.is_some() => return Err(at("a run does not fail".into())),
             (Err(w), _) => return Err(at(format!("the graph itself does not run: {w}"))),
             (Ok(_), Err(g)) => {
-                return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&&main) } else { String::new() })));
+                return Err(at(format!("{g}\n{}", if g.code == Code::INTERNAL && !verbose { show(&main) } else { String::new() })));
             }
-            (Ok(w), Ok(g)) => compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&&main) })))?,
+            (Ok(w), Ok(g)) => {
+                compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&main) })))?;
+                if std::env::var("RULES").is_ok() {
+                    let g = execute(&legal, &main_plan, &packed, &inputs).map_err(|e| at(format!("after kernel rules: {e}")))?;
+                    compare(c, &w, &g).map_err(|e| at(format!("after kernel rules: {e}")))?;
+                }
+            }
         }
     }
     Ok(())
@@ -456,7 +465,18 @@ fn random_programs_compute_what_their_graphs_mean() {
     for seed in first..end {
         let graph = random_graph(seed);
         let (name, sizes) = (graph.name.clone(), vec![0]);
-        let c = Case { name, graph, sizes, dims: Vec::new(), ints: (-9, 9), floats: (-2.0, 2.0), special: false, fails: None, loose: 1e-5 };
+        let c = Case {
+            name,
+            graph,
+            sizes,
+            dims: Vec::new(),
+            ints: (-9, 9),
+            floats: (-2.0, 2.0),
+            special: false,
+            fails: None,
+            loose: 1e-5,
+            floor: 1.0,
+        };
         let (name, machine) = machines().swap_remove((seed % 4) as usize);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&c, &machine, false)));
         let message = match result {
