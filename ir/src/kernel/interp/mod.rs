@@ -5,6 +5,10 @@
 //! a seeded order. Checked on the way: bounds of each dim, alignment, reads of bytes that nobody wrote, poison, collectives
 //! that not all lanes reach, integers that wrap, shift amounts, data races by happens-before, phases of signals,
 //! deadlock, and copies that nobody waits for.
+//!
+//! Not modeled: how rows are permuted in memory (a layout is a bijection, so it changes no value), memory orders beyond
+//! acquire-release of one address within a group, and the precision of a matrix unit (products are summed in the
+//! accumulator's type from k = 0 upwards, one rounding a step).
 
 use std::collections::BTreeMap;
 use std::fmt;
