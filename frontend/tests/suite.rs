@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Runs the ONNX backend suite through import and the graph interpreter: the oracle of every importer.
+//! Runs test cases through import and the graph interpreter: the oracle of every importer.
 //!
+//! The cases of `tests/vendor` (operators of `com.microsoft` with the results of ONNX Runtime, written by `gen.py` there) always run, the
+//! ONNX backend suite when it is at hand:
 //! `PORTWRIGHT_SUITE` names a folder of suites (`node/`, `simple/`, ...), each a folder of cases with `model.onnx` and `test_data_set_N`.
 //! Arguments filter cases by name; `--mutate=N` instead imports N damaged copies of each model, none of which may panic. The closing lines count passed, failed and unsupported cases and group what is missing by reason.
 
@@ -27,17 +29,19 @@ enum Outcome {
 }
 
 fn main() {
-    let Some(root) = std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from) else {
-        println!("suite: skipped: PORTWRIGHT_SUITE is not set");
-        return;
-    };
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let suite = std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from);
+    if suite.is_none() {
+        println!("suite: the ONNX backend suite is skipped: PORTWRIGHT_SUITE is not set");
+    }
+    let roots: Vec<PathBuf> = [own].into_iter().chain(suite).collect();
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     if let Some(n) = std::env::args().find_map(|a| a.strip_prefix("--mutate=")?.parse().ok()) {
-        return mutate(&root, &filter, n);
+        return mutate(&roots, &filter, n);
     }
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for case in cases(&root) {
+    for case in roots.iter().flat_map(|r| cases(r)) {
         let name = case.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if !filter.is_empty() && !filter.iter().any(|f| name.contains(f.as_str())) {
             continue;
@@ -61,12 +65,13 @@ fn main() {
         println!("unsupported {:4}  {why}  ({})", cases.len(), cases[0]);
     }
     println!("suite: {passed} passed, {failed} failed, {unsupported} unsupported");
+    assert_eq!(failed, 0, "cases failed, listed above");
 }
 
 /// Imports damaged copies of each model: a byte changed, cut, or doubled at seeded places.
-fn mutate(root: &Path, filter: &[String], n: u64) {
+fn mutate(roots: &[PathBuf], filter: &[String], n: u64) {
     let (mut count, mut panics) = (0u64, 0u64);
-    for case in cases(root) {
+    for case in roots.iter().flat_map(|r| cases(r)) {
         let name = case.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let Ok(good) = std::fs::read(case.join("model.onnx")) else { continue };
         if good.len() > 1 << 16 || !(filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()))) {
@@ -99,6 +104,7 @@ fn mutate(root: &Path, filter: &[String], n: u64) {
         }
     }
     println!("mutations: {count} imported, {panics} failed");
+    assert_eq!(panics, 0, "cases failed, listed above");
 }
 
 /// Folders with a model, two levels down. Whole networks are left to the native runner, which is fast enough for them.

@@ -86,6 +86,15 @@ fn attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let hidden = nonpad_mask(cx, n, &keys)?;
         mask = Some(both(cx, mask, hidden)?);
     }
+    let (left, right) = (cx.int("left_window_size", -1)?, cx.int("right_window_size", -1)?);
+    let mut heads = heads;
+    if left >= 0 || right >= 0 || (heads.causal && nonpad.is_some()) {
+        // Where the queries stand among the keys differs by batch element or is bounded on both sides: written as a mask.
+        let right = if heads.causal { 0 } else { right };
+        let keep = window_mask(cx, q, past.clone(), nonpad, &keys, left, right)?;
+        mask = Some(both(cx, mask, keep)?);
+        heads.causal = false;
+    }
     let offset = match past {
         Some(p) if heads.causal => Some(cx.dim_value(p)?),
         _ => None,
@@ -120,6 +129,52 @@ fn nonpad_mask(cx: &mut Cx<'_, '_>, n: ValueId, keys: &SymExpr) -> Res<ValueId> 
     let n = cx.reshape(n, vec![b, 1.into(), 1.into(), 1.into()])?;
     let j = cx.iota(DType::I64, 3, vec![1.into(), 1.into(), 1.into(), keys.clone()])?;
     cx.bin(BinaryOp::Lt, j, n)
+}
+
+/// Keeps key `j` for query `i` where `p - left <= j <= p + right`, as bool `[B|1,1,queries,keys]`; a negative bound is none.
+///
+/// `p`, where the query stands among the keys, is `i` behind the past keys; with `nonpad` the last query stands at the last key that
+/// is no padding.
+fn window_mask(
+    cx: &mut Cx<'_, '_>,
+    q: ValueId,
+    past: Option<SymExpr>,
+    nonpad: Option<ValueId>,
+    keys: &SymExpr,
+    left: i64,
+    right: i64,
+) -> Res<ValueId> {
+    let queries = cx.dim(q, 2)?;
+    let i = cx.iota(DType::I64, 2, vec![1.into(), 1.into(), queries.clone(), 1.into()])?;
+    let position = match (nonpad, past) {
+        (Some(n), _) => {
+            let b = cx.dim(n, 0)?;
+            let n = cx.cast(n, DType::I64)?;
+            let n = cx.reshape(n, vec![b, 1.into(), 1.into(), 1.into()])?;
+            let count = cx.dim_value(queries)?;
+            let first = cx.bin(BinaryOp::Sub, n, count)?;
+            cx.bin(BinaryOp::Add, i, first)?
+        }
+        (None, Some(p)) => {
+            let p = cx.dim_value(p)?;
+            cx.bin(BinaryOp::Add, i, p)?
+        }
+        (None, None) => i,
+    };
+    let j = cx.iota(DType::I64, 3, vec![1.into(), 1.into(), 1.into(), keys.clone()])?;
+    let mut keep = None;
+    for (bound, op, sign) in [(left, BinaryOp::Ge, -1.0), (right, BinaryOp::Le, 1.0)] {
+        if bound >= 0 {
+            let distance = cx.scalar(DType::I64, sign * bound as f64)?;
+            let edge = cx.bin(BinaryOp::Add, position, distance)?;
+            let side = cx.bin(op, j, edge)?;
+            keep = Some(match keep {
+                None => side,
+                Some(k) => cx.bin(BinaryOp::And, k, side)?,
+            });
+        }
+    }
+    keep.ok_or_else(|| Fault::form("a window without bounds"))
 }
 
 /// A mask that hides what either hides; `keep` is bool.
