@@ -253,7 +253,7 @@ fn compile(name: &str, files: &[(&str, Vec<u8>)], code: &str) -> Result<(), Stri
     let model = files.iter().map(|f| f.0).find(|f| f.starts_with("model.")).unwrap_or("model.onnx");
     // What is wrong with a model is found before code is made, so a build without LLVM finds it too.
     let line = format!("compile {model} -o out.pw");
-    let args = if cfg!(feature = "mlir") { vec!["compile", model, "-o", "out.pw"] } else { vec!["inspect", model] };
+    let args = if cfg!(feature = "mlir") { vec!["compile", model, "-o", "out.pw"] } else { vec!["lower", model, "--stage", "import"] };
     let e = portwright(&folder, &[&["--quiet"][..], &args].concat())?;
     if contents(&folder) != before {
         return Err("the folder has other files than before".into());
