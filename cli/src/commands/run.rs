@@ -21,6 +21,10 @@ pub fn run(a: RunArgs, cx: &mut Cx) -> Lowered<()> {
     if a.on == Some(On::Interpreter) {
         return super::interpret::run(&a, cx);
     }
+    if a.on == Some(On::Emulator) {
+        let d = Diagnostic::error(Code::NO_EXECUTOR, "no emulator is built into this command");
+        return cx.fail(d.help("leave --on out to run on this machine, or use --on interpreter"));
+    }
     let mut progress = Progress::new(cx.quiet);
     let scratch = Scratch::new(cx)?;
     let bundle = bundle(&a.model, &a.target, &scratch, &mut progress, cx)?;
