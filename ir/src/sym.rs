@@ -50,6 +50,15 @@ impl Poly {
     fn new(terms: Vec<(Vec<Atom>, i64)>, constant: i64) -> Self {
         Poly { terms, constant, size: 0, depth: 0 }
     }
+    /// Positions of terms `c*d*floor(x / d)` and `c*(x mod d)`, which make `c*x`.
+    fn whole_and_rest(&self) -> Option<(usize, usize)> {
+        self.terms.iter().enumerate().find_map(|(rest, (atoms, c))| {
+            let [Atom::Mod(x, d)] = atoms.as_slice() else { return None };
+            let whole = c.checked_mul(d.as_const()?)?;
+            let div = self.terms.iter().position(|(a, k)| *k == whole && matches!(a.as_slice(), [Atom::Div(y, e)] if x == y && d == e))?;
+            Some((div, rest))
+        })
+    }
 }
 
 /// What a product is made of.
@@ -184,7 +193,16 @@ impl SymExpr {
                 Err(i) => a.terms.insert(i, (atoms, c)),
             }
         }
-        Some(Self::from_poly(a))
+        match a.whole_and_rest() {
+            Some((div, rest)) => {
+                let ([Atom::Mod(x, _)], c) = (a.terms[rest].0.as_slice(), a.terms[rest].1) else { return None };
+                let joined = x.try_mul(&c.into())?;
+                a.terms.remove(div.max(rest));
+                a.terms.remove(div.min(rest));
+                Self::from_poly(a).try_add(&joined)
+            }
+            None => Some(Self::from_poly(a)),
+        }
     }
     fn try_mul(&self, o: &Self) -> Option<Self> {
         if let (Some(a), Some(b)) = (self.as_const(), o.as_const()) {
@@ -646,6 +664,14 @@ mod tests {
         SymExpr::sym(n)
     }
 
+    #[test]
+    fn quotient_and_remainder_make_the_whole() {
+        let x = SymExpr::sym("x");
+        let (q, r) = (x.div(&4.into()), x.modulo(&4.into()));
+        assert_eq!(q.clone() * 4 + r.clone(), x);
+        assert_eq!(r.clone() * 3 + q.clone() * 12 + 5, x.clone() * 3 + 5);
+        assert_ne!(q * 3 + r, x);
+    }
     #[test]
     fn equal_polynomials_are_equal_values() {
         assert_eq!((s("N") + 1) * (s("N") + 1), s("N") * s("N") + s("N") * 2 + 1);
