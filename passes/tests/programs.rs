@@ -8,10 +8,10 @@
 //! - `# dims N=3 M=5`: one more run at these sizes;
 //! - `# ints -5 6`: range of integer inputs (default 0 to 3); `# floats -1 1`: range of float inputs (default -2 to 2);
 //! - `# special`: float inputs hold NaN, infinities, zeros and ties;
-//! - `# fails INDEX`: every run ends with that fault, in both;
+//! - `# fails INDEX [-7]`: every run ends with that fault, in both, and the plan's message has that text;
 //! - `# loose 0.001`: more tolerance, relative to the largest element.
 //!
-//! `RULES=1` also runs every kernel after the kernel rules; they are verified in any case.
+//! Every run is made twice: with the kernels as the schedules write them, and after the kernel rules of the machine.
 //! `PROGRAM=text` runs only cases whose name has that text and prints their kernels and plans.
 
 use std::collections::HashMap;
@@ -34,8 +34,8 @@ use portwright_passes::pipeline;
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::{CpuSpec, MachineClass, Math};
 
-/// CPUs: wide with masks, the usual width without, narrow, and one lane.
-fn machines() -> Vec<(&'static str, MachineClass)> {
+/// CPUs with what their single instructions do: wide with masks, the usual width with masks of some elements, narrow without, and one lane.
+fn machines() -> Vec<(&'static str, MachineClass, KernelCaps)> {
     let cpu = |vec_bytes, vec_regs, masked_mem| {
         MachineClass::Cpu(CpuSpec {
             vec_bytes,
@@ -48,7 +48,13 @@ fn machines() -> Vec<(&'static str, MachineClass)> {
             tiles: &[],
         })
     };
-    vec![("v64", cpu(64, 32, true)), ("v32", cpu(32, 16, false)), ("v16", cpu(16, 16, false)), ("v4", cpu(4, 16, false))]
+    let caps = |masked_bits, fma, f16_convert| KernelCaps { masked_bits, fma, f16_convert };
+    vec![
+        ("v64", cpu(64, 32, true), caps(&[8, 16, 32, 64], true, true)),
+        ("v32", cpu(32, 16, true), caps(&[32, 64], true, true)),
+        ("v16", cpu(16, 16, false), caps(&[], true, false)),
+        ("v4", cpu(4, 16, false), caps(&[], false, false)),
+    ]
 }
 
 struct Case {
@@ -60,6 +66,7 @@ struct Case {
     floats: (f64, f64),
     special: bool,
     fails: Option<String>,
+    says: Option<String>,
     loose: f64,
     /// Size of the numbers that results are made of, at least.
     floor: f64,
@@ -99,6 +106,7 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
         floats: (-2.0, 2.0),
         special: false,
         fails: None,
+        says: None,
         loose: 0.0,
         floor: 1e-3,
     };
@@ -117,7 +125,10 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
             ("ints", [lo, hi]) => c.ints = (int(lo), int(hi)),
             ("floats", [lo, hi]) => c.floats = (float(lo), float(hi)),
             ("special", []) => c.special = true,
-            ("fails", [code]) => c.fails = Some((*code).to_owned()),
+            ("fails", [code, says @ ..]) => {
+                c.fails = Some((*code).to_owned());
+                c.says = says.first().map(|s| (*s).to_owned());
+            }
             ("loose", [t]) => c.loose = float(t),
             _ => {}
         }
@@ -308,7 +319,7 @@ fn execute(p: &Program, plan: &HostPlan, packed: &Packed, inputs: &[Tensor]) -> 
     plan_interp::run(&p.module, plan, inputs, &|w| bytes_of(p, packed, w), &plan_interp::Options::default())
 }
 
-fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> {
+fn check(c: &Case, machine: &MachineClass, caps: &KernelCaps, verbose: bool) -> Result<(), String> {
     let mut diags = Diags::new();
     let compiled = pipeline::compile(c.graph.clone(), machine, machine, Math::F32, None, &mut diags);
     let Ok(compiled) = compiled else { return Err(format!("does not compile: {:#?}", diags.all())) };
@@ -323,7 +334,7 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
     let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
     let main = compiled.main;
     let mut legal = Program { module: main.module.clone(), plan: main.plan.clone(), weights: main.weights.clone() };
-    kernel_rules::legalize(&mut legal.module, &KernelCaps { masked_bits: &[], fma: true, f16_convert: false });
+    kernel_rules::legalize(&mut legal.module, caps);
     check_program(&legal).map_err(|e| format!("after kernel rules: {e}"))?;
     for (sizes, inputs) in runs(c) {
         let want = graph_interp::run(&c.graph, &inputs, &graph_interp::Options::default());
@@ -332,8 +343,12 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
         match (want, got) {
             (Err(w), Err(g)) if c.fails.is_some() => {
                 let name = g.fault.map(|f| f.name().to_uppercase());
-                if name != c.fails {
+                if name != c.fails || c.says.as_ref().is_some_and(|s| !g.to_string().contains(s)) {
                     return Err(at(format!("ended with {g}, expected {:?}; the graph ends with {w}", c.fails)));
+                }
+                let legal_fault = execute(&legal, &main_plan, &packed, &inputs).err().and_then(|e| e.fault);
+                if legal_fault != g.fault {
+                    return Err(at(format!("after kernel rules: ended with {legal_fault:?}, before with {g}")));
                 }
             }
             (Ok(_), Ok(_)) if c.fails.is_some() => return Err(at("a run does not fail".into())),
@@ -343,10 +358,9 @@ fn check(c: &Case, machine: &MachineClass, verbose: bool) -> Result<(), String> 
             }
             (Ok(w), Ok(g)) => {
                 compare(c, &w, &g).map_err(|e| at(format!("{e}\n{}", if verbose { String::new() } else { show(&main) })))?;
-                if std::env::var("RULES").is_ok() {
-                    let g = execute(&legal, &main_plan, &packed, &inputs).map_err(|e| at(format!("after kernel rules: {e}")))?;
-                    compare(c, &w, &g).map_err(|e| at(format!("after kernel rules: {e}")))?;
-                }
+                let after = |e: String| at(format!("after kernel rules: {e}\n{}", if verbose { String::new() } else { show(&legal) }));
+                let g = execute(&legal, &main_plan, &packed, &inputs).map_err(|e| after(e.to_string()))?;
+                compare(c, &w, &g).map_err(after)?;
             }
         }
     }
@@ -474,11 +488,12 @@ fn random_programs_compute_what_their_graphs_mean() {
             floats: (-2.0, 2.0),
             special: false,
             fails: None,
+            says: None,
             loose: 1e-5,
             floor: 1.0,
         };
-        let (name, machine) = machines().swap_remove((seed % 4) as usize);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&c, &machine, false)));
+        let (name, machine, caps) = machines().swap_remove((seed % 4) as usize);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&c, &machine, &caps, false)));
         let message = match result {
             Ok(Ok(())) => continue,
             Ok(Err(e)) => e,
@@ -503,12 +518,12 @@ fn programs_compute_what_their_graphs_mean() {
         for _ in 0..2 {
             s.spawn(|| {
                 while let Some(c) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    for (name, machine) in machines() {
+                    for (name, machine, caps) in machines() {
                         if machine_only.as_ref().is_some_and(|m| m != name) {
                             continue;
                         }
                         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                            check(c, &machine, only.is_some() && machine_only.is_some())
+                            check(c, &machine, &caps, only.is_some() && machine_only.is_some())
                         }));
                         let message = match result {
                             Ok(Ok(())) => continue,

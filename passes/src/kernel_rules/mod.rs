@@ -6,6 +6,7 @@
 
 mod expand;
 mod floats;
+mod masks;
 mod rewrite;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub const RULES: &[KernelRule] = &[
     KernelRule { name: "emulate-small-floats", run: floats::run },
     KernelRule { name: "expand-math", run: expand::run },
     KernelRule { name: "emulate-fma", run: expand::fma },
+    KernelRule { name: "no-masked-memory", run: masks::run },
 ];
 
 /// Runs every rule.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::kernel::interp::{Args, Memory, RunOptions, run};
-use portwright_ir::kernel::{KernelId, Module, parse_module};
+use portwright_ir::kernel::{KernelId, Limits, Module, parse_module, verify};
 use portwright_ir::numerics::{decode_f64, encode_f64};
 
 use super::*;
@@ -178,4 +178,75 @@ fn small_floats_are_those_of_the_interpreter() {
 fn fused_multiply_add_without_the_instruction() {
     let caps = KernelCaps { fma: false, ..CAPS };
     check("fma(a, b, a)", DType::F32, DType::F32, true, 20_000, 0, &caps);
+}
+
+/// Runs a kernel of two inputs and one output at some sizes before and after the rules; returns the text after them.
+fn masked(text: &str, d: DType, sizes: &[usize]) -> String {
+    let plain = parse_module(text).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
+    let mut legal = plain.clone();
+    assert!(RULES.iter().fold(false, |c, r| (r.run)(&mut legal, &CAPS) | c), "no rule fired:\n{text}");
+    assert!(!RULES.iter().fold(false, |c, r| (r.run)(&mut legal, &CAPS) | c), "the rules do not come to an end:\n{text}");
+    let shown = portwright_ir::kernel::print_module(&legal);
+    for (m, t) in [(&plain, text), (&legal, shown.as_str())] {
+        verify(m, KernelId::new(0), &Limits::default()).unwrap_or_else(|e| panic!("{e:?}\n{t}"));
+    }
+    let size = d.bytes().unwrap() as usize;
+    for &n in sizes {
+        let run = |m: &Module| {
+            let x: Vec<u8> = (0..n * size).map(|i| if d == DType::Bool { (i % 3 == 0).into() } else { (i * 7 % 61) as u8 }).collect();
+            let mut out = vec![0u8; n * size];
+            let mut memory = vec![Memory::Ro(&x), Memory::Rw(&mut out)];
+            let args = Args { bufs: vec![(0, 0), (1, 0)], syms: [("n".to_string(), n as i64)].into(), ..Args::default() };
+            run(m, KernelId::new(0), &mut memory, &args, &RunOptions::default()).unwrap_or_else(|f| panic!("at {n}: {f}\n{shown}"));
+            drop(memory);
+            out
+        };
+        assert_eq!(run(&plain), run(&legal), "at {n}:\n{shown}");
+    }
+    shown
+}
+
+#[test]
+fn ends_of_rows_go_in_pieces_where_memory_has_no_masks() {
+    for (d, w) in [("f32", 4), ("f32", 8), ("i8", 16), ("i64", 2), ("f64", 4), ("bool", 8)] {
+        let dtype = DType::ALL.iter().copied().find(|t| t.name() == d).unwrap();
+        let zero = if dtype.is_float() {
+            "0.0"
+        } else if dtype == DType::Bool {
+            "false"
+        } else {
+            "0"
+        };
+        let text = format!(
+            "kernel k class cpu\n sym n: 1..1000\n param x: ro {d}[n]\n param z: wo {d}[n]\n launch grid(1)\n{{\n  for c in 0..n step {w} {{\n\
+             let in_: mask{w} = mask.lt(c, n)\n let a: {ty} = load x[c:{w}] mask in_ else {zero}\n store z[c:{w}] = a mask in_\n }}\n}}",
+            ty = if dtype == DType::Bool { format!("mask{w}") } else { format!("{d}x{w}") },
+        );
+        let shown = masked(&text, dtype, &[1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 31, 47]);
+        assert_eq!(shown.contains(" mask in_"), dtype == DType::Bool, "{shown}");
+    }
+}
+
+#[test]
+fn masks_known_in_advance_leave_no_branch() {
+    for have in 0..=8 {
+        let text = format!(
+            "kernel k class cpu\n sym n: 1..1000\n param x: ro f32[n]\n param z: wo f32[n]\n launch grid(1)\n{{\n let in_: mask8 = mask.lt({}, 8)\n\
+             let a: f32x8 = load x[0:8] mask in_ else 2.0\n store z[0:8] = a + splat(1.0)\n store z[8:8] = a valid [{have}]\n}}",
+            8 - have
+        );
+        let shown = masked(&text, DType::F32, &[16, 19]);
+        assert!(!shown.contains("if ") && !shown.contains(" when "), "{shown}");
+    }
+}
+
+#[test]
+fn masks_of_no_order_are_tested_first() {
+    let text = "kernel k class cpu\n sym n: 8..1000\n param x: ro f32[n]\n param z: wo f32[n]\n launch grid(1)\n{\n\
+        for c in 0..n step 8 {\n let where_: i64x8 = iota(c - 3)\n let in_: mask8 = where_ >= splat(0) & where_ < splat(n - 1)\n\
+        var a: f32x8[2] = splat(0.0)\n a[1] = load x[c - 3:8] mask in_ else 1.0\n\
+        let far: mask8 = where_ < splat(n - 5)\n let b: f32x8 = gather x[where_ + splat(5)] mask far & in_ else 4.0\n\
+        store z[c:8] = a[1] + b mask mask.lt(c, n)\n scatter z[where_] = b mask in_\n}\n}";
+    let shown = masked(text, DType::F32, &[8, 9, 12, 16, 23, 40]);
+    assert_eq!(shown.matches("hand(").count(), 3, "{shown}");
 }

@@ -419,6 +419,11 @@ impl<'a> Emit<'a> {
             (HOp::And, _) => BinOp::And,
             (HOp::Or, _) => BinOp::Or,
         };
+        if d == DType::Bool && n > 1 && matches!(op, BinOp::And | BinOp::Or) {
+            // One test of a register of flags on every machine, where the tree below would move single bits.
+            let name = if op == BinOp::And { "and" } else { "or" };
+            return Ok(self.c.def(format_args!("\"llvm.intr.vector.reduce.{name}\"({v}) : (vector<{n}xi1>) -> i1")));
+        }
         let mut v = v.to_string();
         while n > 1 {
             let (t, half) = (format!("vector<{n}x{}>", elem_type(d)), i32::from(n / 2));

@@ -119,8 +119,11 @@ fn binary(k: &mut Kb<'_>, op: BinaryOp, d: DType, x: &Ex, y: &Ex) -> Result<Ex, 
         BinaryOp::Mod if float => {
             let y = k.let_("y", y);
             let r = k.let_("r", x.trem(&y));
-            let other_side = r.lt(0.0) ^ y.lt(0.0);
-            (r.differs(0.0) & other_side).select(&r + &y, &r)
+            let below = k.let_("below", y.lt(0.0));
+            let whole = k.let_("whole", r.equals(0.0));
+            let other_side = (r.lt(0.0) ^ &below).select(&r + &y, &r);
+            // A remainder of zero has the sign of the divisor, as any other.
+            whole.select(below.select(like(&y, -0.0), like(&y, 0.0)), other_side)
         }
         BinaryOp::Rem | BinaryOp::Mod => {
             let y = k.let_("y", y);

@@ -525,7 +525,7 @@ impl<'a> Eval<'a> {
         out
     }
 
-    /// An index from data: wrapped if negative, checked against its table, and named as a coordinate.
+    /// An index from data: checked against its table, wrapped if negative, and named as a coordinate.
     fn index(&mut self, k: &mut Kb<'_>, index: &Ex, end: &SymExpr, at: &[SymExpr], dims: &[SymExpr]) -> Result<SymExpr, Stop> {
         if matches!(index.ty(), Some(Ty::Vec(..))) {
             return Err(Stop::NeedScalar);
@@ -536,9 +536,7 @@ impl<'a> Eval<'a> {
         }
         let position = self.ix.emit(k, &position);
         let n = k.dim(end);
-        let i = k.let_("i", index.cast(DType::I64));
-        let wrapped = k.let_("iw", i.lt(0).select(i.clone().add_w(&n), &i));
-        let row = k.guard("row", &wrapped, 0, n, Code::Index, &position);
+        let row = row_of(k, index, n, &position);
         Ok(self.ix.bind("g", row, end.clone()))
     }
 
@@ -688,4 +686,11 @@ pub(crate) fn scalar_ex(s: Scalar) -> Ex {
     } else {
         Ex::int(numerics::int_from_bits(s.dtype, s.bits)).typed(&Ty::Scalar(s.dtype))
     }
+}
+
+/// An index into a table of `n` rows as a row: checked as it was given, so that a report says what the caller wrote, then wrapped.
+pub(super) fn row_of(k: &mut Kb<'_>, index: &Ex, n: Ex, position: &Ex) -> Ex {
+    let i = k.let_("i", index.cast(DType::I64));
+    let i = k.guard("ic", &i, -n.clone(), &n, Code::Index, position);
+    k.let_("row", i.lt(0).select(i.clone() + n, &i))
 }

@@ -3,11 +3,11 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Node, Op, ReduceOp, ScatterOp};
-use portwright_ir::kernel::{BufDecl, Code, Ex, Kb, Module, Ty};
+use portwright_ir::kernel::{BufDecl, Ex, Kb, Module, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::elementwise::{combine, identity};
-use super::eval::{Eval, Guard, Stop};
+use super::eval::{Eval, Guard, Stop, row_of};
 use super::{Begun, Built, Cx, TASK_ELEMS, finish, name_coords};
 
 /// Builds the kernel.
@@ -190,12 +190,10 @@ fn scatter(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop>
         let mut to = at.to_vec();
         let row = |k: &mut Kb<'_>, eval: &mut Eval<'_>, index_at: &[SymExpr], end: &SymExpr| -> Result<SymExpr, Stop> {
             let i = eval.value(k, indices, index_at, &Guard::new())?;
-            let i = k.let_("i", i.cast(DType::I64));
             let n = k.dim(end);
-            let wrapped = k.let_("iw", i.lt(0).select(i.clone().add_w(&n), &i));
             let position = index_at.iter().zip(&index_dims).fold(SymExpr::from(0), |l, (c, d)| &(&l * d) + c);
             let position = eval.ix.emit(k, &position);
-            let row = k.guard("row", &wrapped, 0, n, Code::Index, &position);
+            let row = row_of(k, &i, n, &position);
             Ok(eval.ix.bind("g", row, end.clone()))
         };
         match &root.op {
