@@ -23,9 +23,11 @@ use crate::spec::MachineClass;
 mod control;
 mod memory;
 mod region;
+mod unchecked;
 
 use memory::Request;
 use region::{count_region, single, source_region};
+pub use unchecked::without_checks;
 
 /// Where the bytes of a stored weight come from.
 #[derive(Clone, Debug)]
@@ -333,9 +335,15 @@ impl Builder<'_> {
     fn result(&mut self, g: &Graph, v: ValueId, origin: &Origin, direct: &HashMap<ValueId, u32>, body: &mut Vec<Stmt>) -> BufferId {
         let ty = g.ty(v).clone();
         let name: Arc<str> = g.value(v).name.clone().unwrap_or_else(|| origin.first().into());
-        match direct.get(&v) {
+        // The port's own dims: the result may be a view of the output. Where those are told only by data that is still to come, the
+        // result is copied to the output at the end.
+        let told = |b: &Self, dims: &[SymExpr]| {
+            let mut needs = BTreeSet::new();
+            dims.iter().for_each(|d| d.collect_symbols(&mut needs));
+            needs.is_subset(&b.bound)
+        };
+        match direct.get(&v).filter(|p| told(self, &self.plan.outputs[**p as usize].dims)) {
             Some(&port) => {
-                // The port's own dims: the result may be a view of the output.
                 let dims = self.plan.outputs[port as usize].dims.clone();
                 self.push(body, Stmt::Output { output: port, dims });
                 self.buffer(name, &ty, Storage::Output(port))
@@ -450,6 +458,7 @@ impl Builder<'_> {
             }
         };
         let operands: Vec<BufferId> = node.operands.iter().filter_map(|v| env.get(v).copied()).collect();
+        self.check_tables(region, &node.origin, body);
         self.count_results(region, &operands, &node.origin, body);
         let results: Vec<BufferId> = node.results.iter().map(|&r| self.result(g, r, &node.origin, direct, body)).collect();
         for &b in operands.iter().chain(&results) {
@@ -519,6 +528,35 @@ impl Builder<'_> {
             outer.insert(r, to);
         }
         true
+    }
+
+    /// Before a kernel that looks up rows by indices from data: a table without rows has none to look up. Guards inside the kernel keep
+    /// every index within its table, which takes at least one row.
+    fn check_tables(&mut self, region: &Graph, origin: &Origin, body: &mut Vec<Stmt>) {
+        for n in region.order() {
+            let node = region.node(n);
+            let [table, indices, ..] = node.operands.as_slice() else { continue };
+            let (table, index) = (&region.ty(*table).dims, &region.ty(*indices).dims);
+            let rows: &[SymExpr] = match &node.op {
+                Op::Gather { axis } | Op::GatherElements { axis } | Op::ScatterElements { axis, .. } => {
+                    table.get(*axis as usize).map_or(&[], std::slice::from_ref)
+                }
+                Op::GatherNd { .. } | Op::ScatterNd { .. } => {
+                    let batch = if let Op::GatherNd { batch } = node.op { batch as usize } else { 0 };
+                    let depth = index.last().and_then(SymExpr::as_const).and_then(|d| usize::try_from(d).ok()).unwrap_or(0);
+                    table.get(batch..).and_then(|t| t.get(..depth)).unwrap_or(&[])
+                }
+                _ => continue,
+            };
+            let lookups = portwright_ir::sym::product(index);
+            for rows in rows {
+                if self.graph.bounds(rows).0 < 1 && !lookups.is(0) {
+                    let origin = self.origin(origin);
+                    let pred = Pred::Le(lookups.minimum(&1.into()), rows.clone());
+                    self.push(body, Stmt::Check { pred, fault: Fault::Index, origin });
+                }
+            }
+        }
     }
 
     /// Before a kernel whose region finds how many results it has: a kernel that counts them, and the symbol read from it.
