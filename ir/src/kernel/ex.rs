@@ -130,16 +130,18 @@ impl Ex {
     pub fn cast_sat(&self, d: DType) -> Ex {
         self.conv(Op::CastSat, d)
     }
-    /// The same bits as another type of equal width.
+    /// The same bits as elements of another type; see [`Op::Bitcast`].
     pub fn bitcast(&self, d: DType) -> Ex {
-        self.conv(Op::Bitcast, d)
+        let arg = self.conv_default();
+        let want = arg.0.ty.as_ref().map(|t| t.regrouped(d));
+        Ex::build(Op::Bitcast, vec![arg], want)
     }
     /// A vector of `n` copies; `n == 1` is the scalar itself.
     pub fn splat(&self, n: u32) -> Ex {
         if n == 1 {
             return self.clone();
         }
-        let x = if self.0.ty.is_none() { self.conv_default() } else { self.clone() };
+        let x = self.conv_default();
         let want = x.0.ty.as_ref().and_then(Ty::elem).map(|d| Ty::of(d, n));
         Ex::build(Op::Splat, vec![x], want)
     }
@@ -149,7 +151,7 @@ impl Ex {
     }
     /// `self, self + 1, ...`, `n` of them.
     pub fn iota(&self, n: u32) -> Ex {
-        let x = if self.0.ty.is_none() { self.conv_default() } else { self.clone() };
+        let x = self.conv_default();
         let want = x.0.ty.as_ref().and_then(Ty::elem).map(|d| Ty::of(d, n));
         Ex::build(Op::Iota, vec![x], want)
     }

@@ -279,7 +279,7 @@ pub enum Op {
     Cast,
     /// As `cast`, but values beyond the target's range give its nearest finite value.
     CastSat,
-    /// The same bits as another type of equal width.
+    /// The same bits as elements of another type; a vector of another width has so many more or fewer elements, low bits first.
     Bitcast,
     /// A vector of equal elements.
     Splat,
@@ -297,7 +297,7 @@ pub enum Op {
     MaskLt,
     /// Reduction of a vector to a scalar.
     Hred(HOp),
-    /// `dot4(acc, a, b)`: i32 accumulators plus four 8-bit products each; operands have four times the elements.
+    /// `dot4(acc, a, b)`: i32 accumulators plus four 8-bit products each, wrapping; operands have four times the elements.
     Dot4,
     /// An elementwise function, lifted to the operands' number of elements.
     Call(FnId),

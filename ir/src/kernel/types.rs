@@ -480,6 +480,13 @@ impl Ty {
             Ty::Tile { dims, home, .. } => Ty::Tile { dtype: d, dims: dims.clone(), home: *home },
         }
     }
+    /// The type of the same bits in elements of `d`: as many elements as fit, so another number where the widths differ.
+    pub fn regrouped(&self, d: DType) -> Ty {
+        match (self.lanes(), self.elem()) {
+            (Some(n), Some(from)) if from.bits() != d.bits() && d.bits() > 0 => Ty::of(d, u32::from(n) * from.bits() / d.bits()),
+            _ => self.with_elem(d),
+        }
+    }
 }
 
 /// A named value: constant, assignable, or counting a loop.

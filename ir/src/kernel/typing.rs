@@ -112,10 +112,15 @@ pub fn type_of(op: &Op, args: &[Ty], want: Option<&Ty>) -> Result<Ty, String> {
             count(args, 1)?;
             let (t, from) = (wanted()?, elem(&args[0])?);
             let to = elem(&t)?;
-            need(t == args[0].with_elem(to), || format!("{} to {}", args[0].show(), t.show()))?;
+            let like = if *op == Op::Bitcast { args[0].regrouped(to) } else { args[0].with_elem(to) };
+            need(t == like, || format!("{} to {}", args[0].show(), t.show()))?;
             let num = |d: DType| float(d) || d.is_int() || d == DType::Bool;
             need(num(from) && num(to), || format!("{from} to {to}"))?;
-            need(*op != Op::Bitcast || from.bits() == to.bits(), || format!("{from} and {to} differ in width"))?;
+            let bits = |t: &Ty| t.lanes().map(|n| u32::from(n) * t.elem().map_or(0, DType::bits));
+            let whole = |d: DType| d.bits() >= 8;
+            need(*op != Op::Bitcast || (bits(&t) == bits(&args[0]) && (from.bits() == to.bits() || whole(from) && whole(to))), || {
+                format!("{} and {} differ in width", args[0].show(), t.show())
+            })?;
             Ok(t)
         }
         Op::Splat | Op::Iota => {

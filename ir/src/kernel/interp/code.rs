@@ -178,6 +178,14 @@ pub(super) enum Ins {
         a: Slot,
         o: Slot,
     },
+    /// Elements of `from` bits as `n` elements of `to` bits, low bits first.
+    Regroup {
+        from: u32,
+        to: u32,
+        n: u32,
+        a: Slot,
+        o: Slot,
+    },
     Copy {
         n: u32,
         a: Slot,

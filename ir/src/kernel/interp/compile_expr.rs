@@ -237,7 +237,12 @@ impl<'a> Compiler<'a> {
                 self.pure(Ins::Cast { from, to: d, sat, n, a: s[0], o }, o, n, &s, &counts)
             }
             // Elements are kept as their bits.
-            Op::Bitcast => Ok((s[0], n)),
+            Op::Bitcast if counts[0] == n => Ok((s[0], n)),
+            Op::Bitcast => {
+                let (from, to) = (arg_ty(0)?.bits(), d.bits());
+                let o = dst(self);
+                self.pure(Ins::Regroup { from, to, n, a: s[0], o }, o, n, &s, &counts)
+            }
             Op::Splat => Ok((self.broadcast(s[0], n), n)),
             Op::Iota => {
                 let o = dst(self);

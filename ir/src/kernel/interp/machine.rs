@@ -446,6 +446,21 @@ impl<'a, 'm> Machine<'a, 'm> {
                 let (src, out) = self.parts(*o, *n);
                 alu::cast(*from, *to, *sat, src.get(*a, *n), out);
             }
+            Ins::Regroup { from, to, n, a, o } => {
+                let mask = if *to >= 64 { u64::MAX } else { (1 << to) - 1 };
+                for l in s.lanes.clone() {
+                    for e in 0..*n {
+                        let v = if from > to {
+                            let parts = from / to;
+                            (self.at(*a + e / parts, l) >> (e % parts * to)) & mask
+                        } else {
+                            let parts = to / from;
+                            (0..parts).fold(0, |v, i| v | (self.at(*a + e * parts + i, l) << (i * from)))
+                        };
+                        self.put(*o + e, l, v);
+                    }
+                }
+            }
             Ins::Copy { n, a, o } => self.copy_all(*a, *o, *n),
             Ins::Set { n, a, o } => {
                 if s.is_full() && s.lanes.len() == self.lanes {
@@ -522,9 +537,6 @@ impl<'a, 'm> Machine<'a, 'm> {
                         for i in 0..4 {
                             let x = numerics::int_from_bits(kind(signed[0]), self.at(*a + e * 4 + i, l));
                             sum += x * numerics::int_from_bits(kind(signed[1]), self.at(*b + e * 4 + i, l));
-                        }
-                        if s.on(l) && i32::try_from(sum).is_err() {
-                            return Err(Stop::new(FaultKind::Wrap, "`dot4` leaves i32").at_lane(l as u32));
                         }
                         self.put(*o + e, l, numerics::int_to_bits(DType::I32, sum));
                     }
@@ -607,7 +619,9 @@ impl<'a, 'm> Machine<'a, 'm> {
             Ins::Poison { n, o, from } => {
                 for e in 0..*n {
                     for l in s.lanes.clone() {
-                        let p = from.iter().any(|(a, c)| self.poisoned(a + if *c == 1 { 0 } else { e }, l));
+                        // Operands with more elements than the result give each of its elements a run of theirs.
+                        let run = |c: u32| e * c / n..(e * c / n).max(((e + 1) * c).div_ceil(*n).saturating_sub(1)) + 1;
+                        let p = from.iter().any(|(a, c)| run(*c).any(|i| self.poisoned(a + i, l)));
                         self.set_poison(o + e, l, p);
                     }
                 }

@@ -216,7 +216,8 @@ impl Parser {
         if let Some(d) = generic {
             arity(1)?;
             let es = self.all(args, None)?;
-            let ty = self.k.exprs[es[0]].ty.with_elem(d);
+            let from = &self.k.exprs[es[0]].ty;
+            let ty = if f == "bitcast" { from.regrouped(d) } else { from.with_elem(d) };
             let op = match f {
                 "cast" => Op::Cast,
                 "cast_sat" => Op::CastSat,

@@ -344,11 +344,34 @@ fn softmax_of_every_class() {
         }
     }
 }
+fn gemm_dot(m: usize, n: usize, k: usize) -> Job {
+    let a = T::of(DType::U8, (0..m * k).map(|i| (i * 97 % 256) as f64).collect());
+    let b: Vec<f64> = (0..k * n).map(|i| (i * 61 % 256) as f64 - 128.0).collect();
+    let mut want = vec![0.0; m * n];
+    for (i, w) in want.iter_mut().enumerate() {
+        *w = (0..k).map(|l| a.v[i / n * k + l] * b[l * n + i % n]).sum();
+    }
+    let groups = k.div_ceil(4);
+    let mut packed = vec![0.0; n.div_ceil(32) * groups * 128];
+    for (i, x) in b.iter().enumerate() {
+        let (l, j) = (i / n, i % n);
+        packed[(j / 32 * groups + l / 4) * 128 + j % 32 * 4 + l % 4] = *x;
+    }
+    Job {
+        case: "gemm_cpu",
+        kernel: "gemm_dot",
+        syms: vec![("M", m as i64), ("N", n as i64), ("K", k as i64)],
+        bufs: vec![a, T::of(DType::I8, packed), T::of(DType::I32, vec![0.0; m * n])],
+        expect: vec![(2, want, 0.0)],
+        guards: 0,
+    }
+}
 #[test]
 fn gemm_on_the_cpu() {
     for (m, n, k) in [(1, 1, 1), (33, 40, 70), (64, 64, 64)] {
         check(&gemm("gemm_cpu", "gemm_f32", m, n, k));
         check(&gemm("gemm_cpu", "gemm_amx", m, n, k));
+        check(&gemm_dot(m, n, k));
     }
 }
 #[test]
