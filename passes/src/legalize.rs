@@ -87,7 +87,7 @@ fn narrow(d: DType) -> bool {
 fn narrow_arithmetic(graph: &Graph, node: &Node, op: &Op) -> bool {
     let computes = match op {
         Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. } | Op::Scan { .. } => true,
-        Op::Pool { .. } | Op::Conv { .. } => true,
+        Op::Pool { .. } | Op::Conv { .. } | Op::ConvLast { .. } => true,
         _ => false,
     };
     computes && node.operands.iter().any(|&v| narrow(graph.ty(v).dtype))

@@ -250,6 +250,7 @@ fn lrn(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
             pads: [before, 0, after, 0].map(SymExpr::from).to_vec(),
             count_pad: false,
             dims: vec![dims[1].clone(), product(&dims[2..rank])],
+            channels_last: false,
         };
         let sum = cx.add(op, &[square])?;
         let sum = cx.reshape(sum, dims)?;

@@ -47,7 +47,7 @@ pub fn pool(cx: &mut Cx<'_, '_>, op: ReduceOp, x: ValueId, count_pad: bool) -> R
             dims.push(span.div(&stride) + 1);
         }
     }
-    let op = Op::Pool { op, kernel: w.kernel, strides: w.strides, dilations: w.dilations, pads, count_pad, dims };
+    let op = Op::Pool { op, kernel: w.kernel, strides: w.strides, dilations: w.dilations, pads, count_pad, dims, channels_last: false };
     cx.add(op, &[x])
 }
 

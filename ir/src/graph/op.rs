@@ -345,9 +345,23 @@ define_ops! {
     Contract "contract" { spec: Arc<str>, acc: DType, out: DType },
     /// Convolution without bias. `(x: [N,C,spatial..], w: [O,C/groups,kernel..]) -> [N,O,spatial'..]`; `pads` is begin.. then end..
     Conv "conv" { strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64 },
-    /// Reduction over a sliding window of the spatial dims of `[N,C,spatial..]`. `mean` divides by the elements inside the tensor, or by the
-    /// window (clipped to the padded tensor) when `count_pad`; `dims` are the spatial dims of the result (ceiling modes differ).
-    Pool "pool" { op: ReduceOp, kernel: Vec<i64>, strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, count_pad: bool, dims: Dims },
+    /// As `conv`, with channels last and `channels` filters in `P` panels of `B`: filter `o` is `w[o / B, .., o % B]`, and what the last panel has
+    /// beyond them is not looked at. With `planar` channels of `x` stay before its spatial dims.
+    /// `(x: [N,spatial..,C], w: [P,kernel..,C/groups,B]) -> [N,spatial'..,channels]`
+    ConvLast "conv_last" { channels: i64, strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64, planar: bool },
+    /// Reduction over a sliding window of the spatial dims of `[N,C,spatial..]`, or of `[N,spatial..,C]` with `channels_last`. `mean` divides by
+    /// the elements inside the tensor, or by the window (clipped to the padded tensor) when `count_pad`; `dims` are the spatial dims of the
+    /// result (ceiling modes differ).
+    Pool "pool" {
+        op: ReduceOp,
+        kernel: Vec<i64>,
+        strides: Vec<i64>,
+        dilations: Vec<i64>,
+        pads: Dims,
+        count_pad: bool,
+        dims: Dims,
+        channels_last: bool,
+    },
 
     // ---- gather and scatter ----
     /// Rows by index. `(x: [a.., D, b..], i: int[j..]) -> [a.., j.., b..]`; -D <= i < D, else the run fails with the node's path.

@@ -52,7 +52,7 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
         }
         Op::ArgReduce { .. } => Class::OtherReduce,
         Op::Contract { .. } => Class::Core(FusionKind::Contract),
-        Op::Conv { .. } => Class::Core(FusionKind::Conv),
+        Op::Conv { .. } | Op::ConvLast { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
         Op::Attention { .. } => Class::Alone(FusionKind::Attention),
         Op::Lstm { .. } | Op::Gru { .. } => Class::Alone(FusionKind::Recurrent),

@@ -7,6 +7,10 @@ use portwright_ir::sym::SymExpr;
 use crate::canonical::contract::{labels, spec};
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
+use crate::spec::MachineClass;
+
+mod channels;
+mod cut;
 
 const RULES: &[Rule] = &[Rule {
     name: "weight-columns-last",
@@ -14,6 +18,13 @@ const RULES: &[Rule] = &[Rule {
     roots: &["contract"],
     apply: columns_last,
 }];
+
+/// Gives convolutions channels last where that is estimated to be faster, and everything around them that can work so.
+pub fn channels_last(graph: &mut Graph, machine: &MachineClass, cx: &RuleCx<'_>, log: &mut RuleLog) {
+    match machine {
+        MachineClass::Cpu(spec) => channels::channels_last(graph, spec, cx, log),
+    }
+}
 
 /// Turns weights so that the result's innermost dim is theirs too. Canonical form would turn them back: run this after it.
 pub fn turn_weights(graph: &mut Graph, cx: &RuleCx<'_>, log: &mut RuleLog) {

@@ -122,8 +122,62 @@ impl Cx<'_> {
             return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 1 has {o} filters, expected a multiple of {groups} groups")));
         }
         let mut dims = vec![x.dims[0].clone(), w.dims[0].clone()];
+        dims.extend(self.positions(&x.dims[2..], &w.dims[2..], strides, dilations, pads)?);
+        Ok(vec![TensorType::new(real_dtype(x), dims)])
+    }
+
+    pub(super) fn conv_last(
+        &mut self,
+        channels: i64,
+        strides: &[i64],
+        dilations: &[i64],
+        pads: &[SymExpr],
+        groups: i64,
+        planar: bool,
+    ) -> Types {
+        self.arity(2, 2)?;
+        self.want(0, Want::Number)?;
+        self.same_dtype(0, 1)?;
+        let (x, w) = (self.operands[0], self.operands[1]);
+        if x.rank() < 3 {
+            return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 0 has rank {}, expected 3 or more: [N,spatial..,C]", x.rank())));
+        }
+        let spatial = x.rank() - 2;
+        self.want_rank(1, spatial + 3)?;
+        self.window(&[("strides", strides), ("dilations", dilations)], pads, spatial)?;
+        self.positive("groups", &[groups])?;
+        self.positive("channels", &[channels])?;
+        if channels % groups != 0 {
+            return Err(self.fail(Code::BAD_ATTRIBUTE, format!("`channels` is {channels}, expected a multiple of {groups} groups")));
+        }
+        let own = if planar { &x.dims[1] } else { &x.dims[spatial + 1] };
+        let per_group = &w.dims[spatial + 1] * &SymExpr::from(groups);
+        self.equal(own, &per_group, || format!("channels of operand 0, and channels of operand 1 times {groups} groups"))?;
+        let (panels, width) = (&w.dims[0], &w.dims[spatial + 2]);
+        if width.as_const().is_none_or(|b| b < 1 || panels.as_const() != Some((channels + b - 1) / b)) {
+            let m = format!("operand 1 has {panels} panels of {width} filters, expected as many as hold {channels}");
+            return Err(self.fail(Code::SHAPE_MISMATCH, m));
+        }
+        let input = if planar { &x.dims[2..] } else { &x.dims[1..=spatial] };
+        let mut dims = vec![x.dims[0].clone()];
+        dims.extend(self.positions(input, &w.dims[1..=spatial], strides, dilations, pads)?);
+        dims.push(channels.into());
+        Ok(vec![TensorType::new(real_dtype(x), dims)])
+    }
+
+    /// Spatial dims of the result of a convolution.
+    fn positions(
+        &self,
+        input: &[SymExpr],
+        kernel: &[SymExpr],
+        strides: &[i64],
+        dilations: &[i64],
+        pads: &[SymExpr],
+    ) -> Result<Vec<SymExpr>, TypeFault> {
+        let spatial = input.len();
+        let mut dims = Vec::with_capacity(spatial);
         for i in 0..spatial {
-            let (input, kernel) = (&x.dims[i + 2], &w.dims[i + 2]);
+            let (input, kernel) = (&input[i], &kernel[i]);
             let padded = input + &(&pads[i] + &pads[i + spatial]);
             let extent = extent(kernel, dilations[i]);
             if self.graph.bounds(&(&padded - &extent)).1 < 0 {
@@ -132,9 +186,10 @@ impl Cx<'_> {
             }
             dims.push((padded - extent).div(&strides[i].into()) + 1);
         }
-        Ok(vec![TensorType::new(real_dtype(x), dims)])
+        Ok(dims)
     }
 
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn pool(
         &mut self,
         op: ReduceOp,
@@ -143,6 +198,7 @@ impl Cx<'_> {
         dilations: &[i64],
         pads: &[SymExpr],
         dims: &[SymExpr],
+        channels_last: bool,
     ) -> Types {
         self.arity(1, 1)?;
         self.want(0, Want::Number)?;
@@ -156,8 +212,9 @@ impl Cx<'_> {
         let spatial = x.rank() - 2;
         self.window(&[("kernel", kernel), ("strides", strides), ("dilations", dilations)], pads, spatial)?;
         self.len("dims", dims.len(), spatial)?;
+        let first = if channels_last { 1 } else { 2 };
         for i in 0..spatial {
-            let padded = &x.dims[i + 2] + &(&pads[i] + &pads[i + spatial]);
+            let padded = &x.dims[i + first] + &(&pads[i] + &pads[i + spatial]);
             let span = extent(&kernel[i].into(), dilations[i]);
             // Ceiling modes may begin one more window inside the padded tensor, never two.
             let most = (&padded - &span).ceil_div(&strides[i].into()) + 1;
@@ -166,8 +223,8 @@ impl Cx<'_> {
                 return Err(self.fail(Code::BAD_DIM, m));
             }
         }
-        let mut out = x.dims[..2].to_vec();
-        out.extend_from_slice(dims);
+        let mut out = x.dims.clone();
+        out.splice(first..first + spatial, dims.iter().cloned());
         Ok(vec![TensorType::new(x.dtype, out)])
     }
 

@@ -208,7 +208,7 @@ impl<'a> Cx<'a> {
         if !matches!(op, Op::If {} | Op::Loop { .. } | Op::Fusion { .. }) && !self.regions.is_empty() {
             return Err(self.fail(Code::BAD_ARITY, format!("found {} regions, expected none", self.regions.len())));
         }
-        if !matches!(op, Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::Contract { .. } | Op::Conv { .. })
+        if !matches!(op, Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::Contract { .. } | Op::Conv { .. } | Op::ConvLast { .. })
             && let Some(i) = self.operands.iter().position(|t| t.quant.is_some())
         {
             return Err(self.fail(Code::DTYPE_MISMATCH, format!("operand {i} is a quantized value, expected a plain tensor")));
@@ -232,7 +232,12 @@ impl<'a> Cx<'a> {
             Op::TopK { axis, k, .. } => self.top_k(*axis, k),
             Op::Contract { spec, acc, out } => self.contract(spec, *acc, *out),
             Op::Conv { strides, dilations, pads, groups } => self.conv(strides, dilations, pads, *groups),
-            Op::Pool { op, kernel, strides, dilations, pads, dims, .. } => self.pool(*op, kernel, strides, dilations, pads, dims),
+            Op::ConvLast { channels, strides, dilations, pads, groups, planar } => {
+                self.conv_last(*channels, strides, dilations, pads, *groups, *planar)
+            }
+            Op::Pool { op, kernel, strides, dilations, pads, dims, channels_last, .. } => {
+                self.pool(*op, kernel, strides, dilations, pads, dims, *channels_last)
+            }
             Op::Gather { axis } => self.gather(*axis),
             Op::GatherElements { axis } => self.gather_elements(*axis),
             Op::GatherNd { batch } => self.gather_nd(*batch),

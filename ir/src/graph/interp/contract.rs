@@ -201,6 +201,38 @@ pub(super) fn conv(x: &Tensor, w: &Tensor, strides: &[i64], dilations: &[i64], p
     })
 }
 
+/// `[N,spatial..,C]` as `[N,C,spatial..]`.
+pub(super) fn channels_first(x: &Tensor) -> Run {
+    let last = x.rank().saturating_sub(1) as u32;
+    let perm: Vec<u32> = if last == 0 { vec![0] } else { [0, last].into_iter().chain(1..last).collect() };
+    super::movement::transpose(x, &perm)
+}
+
+/// `[N,C,spatial..]` as `[N,spatial..,C]`.
+pub(super) fn channels_last(x: &Tensor) -> Run {
+    let rank = x.rank() as u32;
+    let perm: Vec<u32> = if rank < 2 { (0..rank).collect() } else { [0].into_iter().chain(2..rank).chain([1]).collect() };
+    super::movement::transpose(x, &perm)
+}
+
+/// Panels of filters `[P,kernel..,C,B]` as `[channels,C,kernel..]`.
+pub(super) fn filters_first(w: &Tensor, channels: i64) -> Run {
+    let rank = w.rank();
+    let wrong = || Fault::new(Code::SHAPE_MISMATCH, format!("{:?} is no panels of {channels} filters", w.dims));
+    let count = usize::try_from(channels).map_err(|_| wrong())?;
+    if rank < 4 || w.dims[0] * w.dims[rank - 1] < count {
+        return Err(wrong());
+    }
+    let last = rank as u32 - 1;
+    let perm: Vec<u32> = [0, last, last - 1].into_iter().chain(1..last - 1).collect();
+    let turned = super::movement::transpose(w, &perm)?;
+    let mut dims: Vec<usize> = turned.dims[1..].to_vec();
+    dims[0] *= turned.dims[0];
+    let all = super::movement::reshape(&turned, dims.clone())?;
+    dims[0] = count;
+    super::movement::slice(&all, &vec![0; dims.len()], &vec![1; dims.len()], dims)
+}
+
 /// One filter tap at a time is added to a whole plane of sums; the innermost loop runs along the last spatial dim.
 fn convolve<T: Term>(x: &[T], w: &[T], x_dims: &[usize], w_dims: &[usize], groups: usize, window: &Window<'_>) -> Vec<T::Sum> {
     let (batch, channels, filters, per_group) = (x_dims[0], x_dims[1], w_dims[0], w_dims[1]);

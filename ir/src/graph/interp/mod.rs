@@ -251,7 +251,7 @@ impl Machine<'_> {
                 }
                 None => Err(Fault::new(Code::INTERNAL, "a fusion without a body").into()),
             },
-            Op::Contract { .. } | Op::Conv { .. } => {
+            Op::Contract { .. } | Op::Conv { .. } | Op::ConvLast { .. } => {
                 let x: Vec<Tensor> = x.iter().map(quant::expressed).collect::<Result<_, _>>()?;
                 Ok(op(g, &node.op, &x.iter().collect::<Vec<_>>(), bound, self.opts)?)
             }
@@ -418,9 +418,20 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
         Op::Conv { strides, dilations, pads, groups } => {
             contract::conv(arg(0)?, arg(1)?, strides, dilations, &numbers(bound, pads)?, *groups)?
         }
-        Op::Pool { op, kernel, strides, dilations, pads, count_pad, dims } => {
+        Op::ConvLast { channels, strides, dilations, pads, groups, planar } => {
+            let (x, w) = if *planar { (arg(0)?.clone(), arg(1)?) } else { (contract::channels_first(arg(0)?)?, arg(1)?) };
+            let w = contract::filters_first(w, *channels)?;
+            let y = contract::conv(&x, &w, strides, dilations, &numbers(bound, pads)?, *groups)?;
+            contract::channels_last(&y)?
+        }
+        Op::Pool { op, kernel, strides, dilations, pads, count_pad, dims, channels_last } => {
             let (pads, dims) = (numbers(bound, pads)?, bound.dims(dims)?);
-            contract::pool(arg(0)?, contract::Pool { op: *op, kernel, strides, dilations, pads: &pads, count_pad: *count_pad, dims })?
+            let pool = contract::Pool { op: *op, kernel, strides, dilations, pads: &pads, count_pad: *count_pad, dims };
+            if *channels_last {
+                contract::channels_last(&contract::pool(&contract::channels_first(arg(0)?)?, pool)?)?
+            } else {
+                contract::pool(arg(0)?, pool)?
+            }
         }
 
         Op::Gather { axis } => index::gather(arg(0)?, arg(1)?, *axis as usize)?,

@@ -22,6 +22,9 @@ impl Site<'_> {
     fn dims(&self, skip: usize) -> Option<Attr> {
         Some(Attr::List(self.result?.dims.get(skip..)?.iter().map(|d| Attr::Expr(d.clone())).collect()))
     }
+    fn last_dim(&self) -> Option<Attr> {
+        Some(Attr::Int(self.result?.dims.last()?.as_const()?.into()))
+    }
     fn dtype(&self) -> Option<Attr> {
         Some(Attr::Name(self.result?.dtype.name().into()))
     }
@@ -46,15 +49,16 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
     let text = |w: &str| Some(Attr::Text(w.into()));
     let spatial = site.rank().saturating_sub(2);
     match (op, name) {
-        ("conv" | "pool", "strides" | "dilations") => ints(spatial, 1),
-        ("conv" | "pool", "pads") => exprs(2 * spatial, 0),
+        ("conv" | "conv_last" | "pool", "strides" | "dilations") => ints(spatial, 1),
+        ("conv" | "conv_last" | "pool", "pads") => exprs(2 * spatial, 0),
         ("pool", "dims") => site.dims(2),
+        ("conv_last", "channels") => site.last_dim(),
         (_, "dims") => site.dims(0),
         ("slice", "starts") | ("pad", "low" | "high") => exprs(site.rank(), 0),
         ("slice", "steps") => ints(site.rank(), 1),
         ("pad", "interior") => ints(site.rank(), 0),
         ("pad", "mode") => word("constant"),
-        ("conv", "groups") | ("quantize" | "dequantize", "block") => Some(Attr::Int(1)),
+        ("conv" | "conv_last", "groups") | ("quantize" | "dequantize", "block") => Some(Attr::Int(1)),
         ("gather_nd", "batch") => Some(Attr::Int(0)),
         ("contract", "acc") => site.accumulator(),
         (_, "dtype" | "to") | ("contract", "out") => site.dtype(),
@@ -70,6 +74,8 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
             | "exclusive"
             | "reverse"
             | "count_pad"
+            | "planar"
+            | "channels_last"
             | "tanh"
             | "causal"
             | "has_mask"

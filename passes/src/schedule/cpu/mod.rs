@@ -13,11 +13,13 @@ use portwright_ir::sym::{SymExpr, product};
 use super::{KernelPool, Scheduled, SymMap, Unschedulable};
 use crate::spec::CpuSpec;
 
+mod channels;
 mod collapse;
 mod contract;
 mod conv;
 mod elementwise;
 mod eval;
+mod flatten;
 mod gemm;
 mod index;
 mod map;
@@ -25,6 +27,7 @@ mod random;
 mod recurrent;
 mod reduce;
 mod single;
+mod sliding;
 mod window;
 
 use eval::{Eval, Guard, Stop};
@@ -157,6 +160,8 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         FusionKind::Map => map::build(cx, module, width),
         FusionKind::Reduce => reduce::build(cx, module, width),
         FusionKind::Contract => contract::build(cx, module, width),
+        FusionKind::Conv | FusionKind::Window if sliding::takes(cx.region) => sliding::build(cx, module, width),
+        FusionKind::Conv if channels::node_of(cx.region).is_some() => channels::build(cx, module, width),
         FusionKind::Conv => conv::build(cx, module, width),
         FusionKind::Window => window::build(cx, module, width),
         FusionKind::Recurrent => recurrent::build(cx, module, width),

@@ -17,6 +17,42 @@ fn convolution_as_onnx() {
     close(&eval(op, &[f(&[1, 2, 6]), f(&[3, 2, 3])]), &[1, 3, 4], &want);
 }
 
+/// The dims of a tensor in another order.
+fn turned(t: &Tensor, perm: &[u32]) -> Tensor {
+    eval(Op::Transpose { perm: perm.to_vec() }, std::slice::from_ref(t))
+}
+
+#[test]
+fn channels_last_as_channels_first() {
+    let (strides, dilations, pads) = (vec![2, 1], vec![1, 2], dims(&[1, 0, 1, 2]));
+    let (x, w) = (f(&[2, 6, 5, 4]), f(&[10, 3, 3, 2]));
+    let first = Op::Conv { strides: strides.clone(), dilations: dilations.clone(), pads: pads.clone(), groups: 2 };
+    let want = eval(first, &[x.clone(), w.clone()]);
+    // Ten filters in three panels of four; what fills the last panel must not matter.
+    let zero = f(&[2, 3, 3, 2]);
+    let filled = eval(Op::Concat { axis: 0 }, &[w, zero]);
+    let split = eval(Op::Reshape { dims: dims(&[3, 4, 3, 3, 2]) }, &[filled]);
+    let panels = turned(&split, &[0, 3, 4, 2, 1]);
+    for planar in [false, true] {
+        let op =
+            Op::ConvLast { channels: 10, strides: strides.clone(), dilations: dilations.clone(), pads: pads.clone(), groups: 2, planar };
+        let x = if planar { x.clone() } else { turned(&x, &[0, 2, 3, 1]) };
+        assert_eq!(turned(&eval(op, &[x, panels.clone()]), &[0, 3, 1, 2]), want);
+    }
+    let pool = |channels_last| Op::Pool {
+        op: ReduceOp::Mean,
+        kernel: vec![3, 2],
+        strides: vec![2, 2],
+        dilations: vec![1, 1],
+        pads: dims(&[1, 0, 1, 1]),
+        count_pad: true,
+        dims: dims(&[3, 2]),
+        channels_last,
+    };
+    let want = eval(pool(false), &[x.clone()]);
+    assert_eq!(turned(&eval(pool(true), &[turned(&x, &[0, 2, 3, 1])]), &[0, 3, 1, 2]), want);
+}
+
 #[test]
 fn pooling_as_onnx() {
     let pool = |op, kernel: [i64; 2], pads: [i64; 4], dilations: [i64; 2], count_pad, out: [i64; 2]| Op::Pool {
@@ -27,6 +63,7 @@ fn pooling_as_onnx() {
         pads: dims(&pads),
         count_pad,
         dims: dims(&out),
+        channels_last: false,
     };
     let x = [f(&[1, 1, 5, 5])];
     let max = pool(ReduceOp::Max, [2, 3], [0, 1, 1, 1], [2, 1], false, [2, 3]);

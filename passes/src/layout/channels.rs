@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Channels last, chosen over the whole graph.
+//!
+//! Each node that works on `[N,C,spatial..]` can as well work on `[N,spatial..,C]`: convolutions faster, pooling, elementwise ops, reductions
+//! and movement as they do, everything else not at all. A value whose producer and user disagree is transposed, which costs its elements.
+//! The choice that costs least is a minimum cut. Before: `%1 = conv(%0, %w); %2 = max(%1, 0); %3 = conv(%2, %v)`; after:
+//! `%1 = conv_last{planar}(%0, panels of %w); %2 = max(%1, 0); %3 = conv_last(%2, panels of %v); %4 = transpose{0,3,1,2}(%3)`.
+
+use std::collections::HashMap;
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, PadMode, Patch, ValueId};
+use portwright_ir::sym::{SymExpr, product};
+
+use super::cut::{FIXED, Network};
+use crate::canonical;
+use crate::rules::consts::is_static;
+use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
+use crate::spec::CpuSpec;
+
+/// Name of the rewrite in origins and statistics.
+const NAME: &str = "channels-last";
+
+/// Rules that bring transposes together; no other rule may see the graph then, as some of them turn weights back.
+const TIDY: &[&str] = &["move-nothing", "transpose-chain", "transpose-ones", "transpose-through-merge", "reshape-chain"];
+
+/// Size that a symbol is taken to have, where its range allows.
+const NOMINAL: i64 = 16;
+
+/// Products of a dense convolution that gain as much as moving one element costs.
+const DENSE_GAIN: i64 = 48;
+
+/// The same of a depthwise one.
+const DEPTHWISE_GAIN: i64 = 4;
+
+/// How a node can take part.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// Channels stay first.
+    First,
+    /// A convolution whose input may have its channels first all the same.
+    Dense,
+    /// A depthwise convolution.
+    Depthwise,
+    /// Works either way; whether its result is turned then.
+    Either(bool),
+    /// Turns its operand anyway.
+    Transpose,
+}
+
+/// Gives convolutions and what is between them channels last, where that is estimated to be faster.
+pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, log: &mut RuleLog) {
+    for n in crate::rules::nodes_with_regions(graph) {
+        let mut regions = std::mem::take(graph.regions_mut(n));
+        for r in &mut regions {
+            channels_last(r, spec, cx, log);
+        }
+        *graph.regions_mut(n) = regions;
+    }
+    let chosen = choose(graph);
+    if chosen.is_empty() {
+        return;
+    }
+    for n in crate::rules::topological(graph) {
+        if log.spent() {
+            return;
+        }
+        if !graph.contains(n) || !chosen.contains(&n) {
+            continue;
+        }
+        let Some(patch) = turn(graph, n, spec) else { continue };
+        match graph.apply(patch) {
+            Ok(_) => log.count(NAME),
+            Err(fault) => {
+                log.refused.insert(NAME, fault.message);
+            }
+        }
+    }
+    let tidy: Vec<&'static Rule> = canonical::rules().into_iter().filter(|r| TIDY.contains(&r.name)).collect();
+    crate::rules::run(graph, &tidy, cx, log);
+    crate::fold::share(graph, log);
+    crate::rules::run(graph, &tidy, cx, log);
+    graph.remove_dead();
+}
+
+/// `[0, 2, .., 1]`: from channels first to last.
+fn to_last(rank: usize) -> Vec<u32> {
+    std::iter::once(0).chain(2..rank as u32).chain([1]).collect()
+}
+
+/// `[0, last, 1, ..]`: from channels last to first.
+fn to_first(rank: usize) -> Vec<u32> {
+    [0, rank as u32 - 1].into_iter().chain(1..rank as u32 - 1).collect()
+}
+
+/// Dim `i` with channels last.
+fn moved(i: usize, rank: usize) -> usize {
+    match i {
+        0 => 0,
+        1 => rank - 1,
+        i => i - 1,
+    }
+}
+
+/// What is listed by dim, for the dims in the order of `perm`.
+fn permuted<T: Clone>(list: &[T], perm: &[u32]) -> Option<Vec<T>> {
+    perm.iter().map(|&p| list.get(p as usize).cloned()).collect()
+}
+
+fn part(g: &Graph, node: &Node) -> Part {
+    let (Some(&x), Some(&y)) = (node.operands.first(), node.results.first()) else { return Part::First };
+    let quantized = node.operands.iter().chain(&node.results).any(|&v| g.ty(v).quant.is_some());
+    let (rank, result) = (g.ty(x).rank(), g.ty(y).rank());
+    if quantized || node.results.len() != 1 {
+        return Part::First;
+    }
+    match &node.op {
+        Op::Transpose { .. } => Part::Transpose,
+        Op::Conv { groups, .. } => {
+            let Some(&w) = node.operands.get(1) else { return Part::First };
+            let Some(dims) = g.ty(w).static_dims() else { return Part::First };
+            let numbers = matches!(g.ty(x).dtype, DType::F32 | DType::F64 | DType::I32);
+            if !is_static(g, w) || !numbers || !(3..=5).contains(&rank) || dims.contains(&0) {
+                return Part::First;
+            }
+            match (groups, dims.as_slice()) {
+                (1, [_, ..]) => Part::Dense,
+                (g, [o, 1, ..]) if g == o => Part::Depthwise,
+                // Vectors of a group's filters are filled at least half.
+                (g, [o, ..]) if o / g >= 8 => Part::Dense,
+                _ => Part::First,
+            }
+        }
+        _ if !(3..=5).contains(&rank.max(result)) => Part::First,
+        Op::Pool { channels_last: false, .. } if g.ty(x).dtype.is_float() => Part::Either(true),
+        Op::Concat { .. } | Op::Slice { .. } => Part::Either(true),
+        Op::Pad { mode: PadMode::Constant, .. } => Part::Either(true),
+        Op::Broadcast { .. } if rank == result => Part::Either(true),
+        Op::Gather { .. } if rank == result && node.operands.get(1).is_some_and(|&i| g.ty(i).rank() == 1) => Part::Either(true),
+        Op::Reshape { dims } if rank >= 3 && dims.len() >= 3 && g.ty(x).dims[..2] == dims[..2] => Part::Either(true),
+        Op::Reduce { axes, keep, .. } => reduced(rank, axes, *keep),
+        Op::ArgReduce { axis, keep, .. } => reduced(rank, &[*axis], *keep),
+        op if op.is_elementwise() => Part::Either(true),
+        _ => Part::First,
+    }
+}
+
+/// How a reduction of these axes takes part.
+fn reduced(rank: usize, axes: &[u32], keep: bool) -> Part {
+    if keep {
+        return Part::Either(true);
+    }
+    let kept: Vec<u32> = to_last(rank).into_iter().filter(|p| !axes.contains(p)).collect();
+    if kept.is_sorted() {
+        Part::Either(false)
+    } else if kept.len() >= 3 && kept.contains(&0) && kept.contains(&1) {
+        Part::Either(true)
+    } else {
+        Part::First
+    }
+}
+
+/// Elements of a value that a transpose moves: none where it moves only dims of 1.
+fn weight(g: &Graph, v: ValueId, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
+    let dims = &g.ty(v).dims;
+    if dims.len() < 3 || dims[1].is(1) || dims[2..].iter().all(|d| d.is(1)) {
+        return 0;
+    }
+    product(dims).eval(nominal).map_or(0, |n| n.clamp(0, 1 << 40) as u64)
+}
+
+/// Nodes that get channels last.
+fn choose(g: &Graph) -> std::collections::HashSet<NodeId> {
+    let order = crate::rules::topological(g);
+    let parts: HashMap<NodeId, Part> = order.iter().map(|&n| (n, part(g, g.node(n)))).collect();
+    if !parts.values().any(|p| matches!(p, Part::Dense | Part::Depthwise)) {
+        return Default::default();
+    }
+    let nominal = |s: &str| g.symbol(s).map(|s| NOMINAL.clamp(s.lo.max(1), s.hi.max(1)));
+    let mut net = Network::default();
+    // On the source's side: last.
+    let (last, first) = (net.node(), net.node());
+    let at: HashMap<NodeId, usize> = order.iter().map(|&n| (n, net.node())).collect();
+    let mut users: HashMap<ValueId, Vec<NodeId>> = HashMap::new();
+    for &n in &order {
+        let node = g.node(n);
+        match parts[&n] {
+            Part::First => net.edge(at[&n], first, FIXED),
+            p @ (Part::Dense | Part::Depthwise) => {
+                let taps = node.operands.get(1).map_or(1, |&w| product(&g.ty(w).dims[1..]).as_const().unwrap_or(1));
+                let results = product(&g.ty(node.results[0]).dims).eval(&nominal).unwrap_or(0);
+                let per = if p == Part::Dense { DENSE_GAIN } else { DEPTHWISE_GAIN };
+                net.edge(last, at[&n], (results.clamp(0, 1 << 40) as u64).saturating_mul(taps.max(1) as u64) / per as u64);
+            }
+            _ => {}
+        }
+        let mut seen: Vec<ValueId> = Vec::new();
+        for &v in &node.operands {
+            // Only operands of the full rank are turned with the node.
+            let rank = node.operands.iter().chain(&node.results).map(|&v| g.ty(v).rank()).max().unwrap_or(0);
+            let own = matches!(parts[&n], Part::First) || g.ty(v).rank() == rank || matches!(node.op, Op::Reshape { .. });
+            if !seen.contains(&v) && own {
+                seen.push(v);
+                users.entry(v).or_default().push(n);
+            }
+        }
+    }
+    let mut values: Vec<ValueId> =
+        order.iter().flat_map(|&n| g.node(n).results.iter().copied()).chain(g.inputs().iter().copied()).collect();
+    values.retain(|v| users.contains_key(v) || g.is_output(*v));
+    for v in values {
+        let cost = weight(g, v, &nominal);
+        // Weights are turned when they are packed.
+        if cost == 0 || is_static(g, v) {
+            continue;
+        }
+        let made = match g.producer_id(v) {
+            Some(n) => match parts[&n] {
+                Part::Transpose => continue,
+                Part::Either(false) => first,
+                _ => at[&n],
+            },
+            None => first,
+        };
+        // One transposed copy serves all users on the other side of the producer.
+        let (to_last, to_first) = (net.node(), net.node());
+        net.edge(to_last, made, cost);
+        net.edge(made, to_first, cost);
+        for &n in users.get(&v).into_iter().flatten() {
+            match parts[&n] {
+                Part::Transpose => {}
+                // The convolution copies its input itself, which costs half as much.
+                Part::Dense if g.node(n).operands.first() == Some(&v) => {
+                    net.edge(at[&n], made, cost / 2);
+                    net.edge(to_first, at[&n], FIXED);
+                }
+                _ => {
+                    net.edge(at[&n], to_last, FIXED);
+                    net.edge(to_first, at[&n], FIXED);
+                }
+            }
+        }
+        if g.is_output(v) {
+            net.edge(to_first, first, FIXED);
+        }
+    }
+    let side = net.cut(last, first);
+    order.into_iter().filter(|n| side[at[n]] && !matches!(parts[n], Part::First | Part::Transpose)).collect()
+}
+
+/// A value of full rank with channels last, undoing the transpose that made its channels first.
+fn operand_last(e: &mut Edit<'_>, v: ValueId) -> Option<Tap> {
+    let rank = e.rank(v);
+    match already_last(e.graph, v) {
+        Some(x) => Some(x.into()),
+        None => turned(e, v.into(), to_last(rank)),
+    }
+}
+
+/// What has the elements of `v` with channels last.
+fn already_last(g: &Graph, v: ValueId) -> Option<ValueId> {
+    let node = g.producer(v)?;
+    match (&node.op, node.operands.as_slice()) {
+        (Op::Transpose { perm }, &[x]) if *perm == to_first(perm.len()) => Some(x),
+        _ => None,
+    }
+}
+
+/// A transpose, or the reshape that it is where it moves only dims of 1.
+fn turned(e: &mut Edit<'_>, x: Tap, perm: Vec<u32>) -> Option<Tap> {
+    let dims = e.ty(x).dims.clone();
+    let long: Vec<u32> = perm.iter().copied().filter(|&p| dims.get(p as usize).is_some_and(|d| !d.is(1))).collect();
+    if long.is_sorted() { e.reshape(x, permuted(&dims, &perm)?) } else { e.transpose(x, perm) }
+}
+
+/// An operand that broadcasts to a result of `rank` dims, with channels last: without leading dims of 1.
+fn broadcast_last(e: &mut Edit<'_>, v: ValueId, rank: usize) -> Option<Tap> {
+    let dims = e.ty(v).dims.clone();
+    if dims.len() == rank {
+        return operand_last(e, v);
+    }
+    if dims.iter().all(|d| d.is(1)) {
+        return Some(v.into());
+    }
+    let mut full: Dims = vec![1.into(); rank.checked_sub(dims.len())?];
+    full.extend(dims);
+    let x = e.reshape(v, full)?;
+    let x = turned(e, x, to_last(rank))?;
+    let dims = e.ty(x).dims.clone();
+    let lead = dims.iter().take_while(|d| d.is(1)).count();
+    e.reshape(x, dims.get(lead..)?.to_vec())
+}
+
+/// The node with channels last between transposes.
+fn turn(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+    let node = g.node(n);
+    let (&x, &old) = (node.operands.first()?, node.results.first()?);
+    let rank = g.ty(x).rank();
+    let mut e = Edit::new(g, NAME, &[n]);
+    let new = match &node.op {
+        Op::Conv { .. } => conv(&mut e, node, spec)?,
+        Op::Pool { op, kernel, strides, dilations, pads, count_pad, dims, .. } => {
+            let x = operand_last(&mut e, x)?;
+            let op = Op::Pool {
+                op: *op,
+                kernel: kernel.clone(),
+                strides: strides.clone(),
+                dilations: dilations.clone(),
+                pads: pads.clone(),
+                count_pad: *count_pad,
+                dims: dims.clone(),
+                channels_last: true,
+            };
+            e.add(op, &[x])?
+        }
+        Op::Concat { axis } => {
+            let parts = node.operands.iter().map(|&v| operand_last(&mut e, v)).collect::<Option<Vec<_>>>()?;
+            e.concat(&parts, moved(*axis as usize, rank))?
+        }
+        Op::Slice { starts, steps, dims } => {
+            let (x, perm) = (operand_last(&mut e, x)?, to_last(rank));
+            let op = Op::Slice { starts: permuted(starts, &perm)?, steps: permuted(steps, &perm)?, dims: permuted(dims, &perm)? };
+            e.add(op, &[x])?
+        }
+        Op::Pad { mode, low, high, interior } => {
+            let (x, perm) = (operand_last(&mut e, x)?, to_last(rank));
+            let (low, high, interior) = (permuted(low, &perm)?, permuted(high, &perm)?, permuted(interior, &perm)?);
+            let rest = node.operands.iter().skip(1).map(|&v| v.into());
+            let operands: Vec<Tap> = std::iter::once(x).chain(rest).collect();
+            e.add(Op::Pad { mode: *mode, low, high, interior }, &operands)?
+        }
+        Op::Broadcast { dims } => {
+            let x = operand_last(&mut e, x)?;
+            e.broadcast(x, permuted(dims, &to_last(rank))?)?
+        }
+        Op::Gather { axis } => {
+            let x = operand_last(&mut e, x)?;
+            e.add(Op::Gather { axis: moved(*axis as usize, rank) as u32 }, &[x, (*node.operands.get(1)?).into()])?
+        }
+        Op::Reshape { dims } => {
+            let x = operand_last(&mut e, x)?;
+            e.reshape(x, permuted(dims, &to_last(dims.len()))?)?
+        }
+        Op::Reduce { op, axes, keep } => {
+            let x = operand_last(&mut e, x)?;
+            let mut axes: Vec<u32> = axes.iter().map(|&a| moved(a as usize, rank) as u32).collect();
+            axes.sort_unstable();
+            e.add(Op::Reduce { op: *op, axes, keep: *keep }, &[x])?
+        }
+        Op::ArgReduce { op, axis, keep, last } => {
+            let x = operand_last(&mut e, x)?;
+            e.add(Op::ArgReduce { op: *op, axis: moved(*axis as usize, rank) as u32, keep: *keep, last: *last }, &[x])?
+        }
+        op if op.is_elementwise() => {
+            let rank = g.ty(old).rank();
+            let operands = node.operands.iter().map(|&v| broadcast_last(&mut e, v, rank)).collect::<Option<Vec<_>>>()?;
+            e.add(op.clone(), &operands)?
+        }
+        _ => return None,
+    };
+    let new = match part(g, node) {
+        Part::Either(false) => new,
+        _ => {
+            let rank = e.rank(new);
+            e.transpose(new, to_first(rank))?
+        }
+    };
+    e.finish(old, new)
+}
+
+/// The convolution with channels last; its filters lie in panels of a vector each.
+fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec) -> Option<Tap> {
+    let (Op::Conv { strides, dilations, pads, groups }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return None };
+    let (dtype, rank) = (e.ty(w).dtype, e.rank(x));
+    let dims = e.ty(w).static_dims()?;
+    let (&filters, lanes) = (dims.first()?, i64::from(spec.lanes(dtype)));
+    let depthwise = filters == *groups;
+    // Panels of whole vectors, the last filled up; groups must not share one.
+    let whole = filters / groups % lanes == 0 || (*groups == 1 && filters > lanes);
+    let width = if whole && !depthwise { lanes } else { filters };
+    let panels = (filters + width - 1) / width;
+    let mut packed = Tap::Old(w);
+    if panels * width != filters {
+        let zero = e.scalar(dtype, 0.0)?;
+        let none: Dims = vec![0.into(); dims.len()];
+        let mut high = none.clone();
+        *high.first_mut()? = (panels * width - filters).into();
+        packed = e.add(Op::Pad { mode: PadMode::Constant, low: none, high, interior: vec![0; dims.len()] }, &[packed, zero])?;
+    }
+    let split: Dims = [panels, width].into_iter().chain(dims.iter().skip(1).copied()).map(SymExpr::from).collect();
+    packed = e.reshape(packed, split)?;
+    // [P, B, C, kernel..] -> [P, kernel.., C, B]
+    let perm: Vec<u32> = std::iter::once(0).chain(3..rank as u32 + 1).chain([2, 1]).collect();
+    packed = e.transpose(packed, perm)?;
+    // Another user may have the input turned already.
+    let planar = !depthwise && already_last(e.graph, x).is_none() && !turned_elsewhere(e.graph, x);
+    let input = if planar { Tap::Old(x) } else { operand_last(e, x)? };
+    let op = Op::ConvLast {
+        channels: filters,
+        strides: strides.clone(),
+        dilations: dilations.clone(),
+        pads: pads.clone(),
+        groups: *groups,
+        planar,
+    };
+    e.add(op, &[input, packed])
+}
+
+/// Whether a value with channels first also exists with channels last, or is a transpose that a further one joins.
+fn turned_elsewhere(g: &Graph, x: ValueId) -> bool {
+    let is_transpose = |n: &Node| matches!(n.op, Op::Transpose { .. });
+    let dims = &g.ty(x).dims;
+    dims.get(1).is_some_and(|c| c.is(1))
+        || g.producer(x).is_some_and(is_transpose)
+        || g.users(x).into_iter().any(|n| matches!(&g.node(n).op, Op::Transpose { perm } if *perm == to_last(perm.len())))
+}
