@@ -53,9 +53,9 @@ impl From<MathArg> for portwright_passes::spec::Math {
 /// Where a model is executed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum On {
-    /// On the chip.
+    /// On this machine.
     Hardware,
-    /// In an emulator of the chip.
+    /// On an emulated machine of the bundle's kind.
     Emulator,
     /// In the interpreter of Graph IR; slow, and the oracle of everything else.
     Interpreter,
@@ -111,18 +111,29 @@ pub enum Command {
 /// How a model is compiled.
 #[derive(Clone, Debug, Args)]
 pub struct TargetArgs {
-    /// Target id, as `portwright targets` lists them.
-    #[arg(long, default_value = "host")]
-    pub target: String,
-    /// CPU or list of features of the target.
+    /// Target id, as `portwright targets` lists them [default: host].
+    #[arg(long, value_name = "ID")]
+    pub target: Option<String>,
+    /// CPU of the target and changes of its features, as `x86-64-v3+avx512f` (`portwright targets ID` lists the names).
     #[arg(long, value_name = "NAME")]
     pub cpu: Option<String>,
     /// Give a symbolic dim a value or a range.
     #[arg(long = "dim", value_name = "NAME=V | NAME=LO..HI")]
     pub dims: Vec<String>,
+    /// Which rounding is allowed [default: f32].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub math: Option<MathArg>,
+}
+
+impl TargetArgs {
+    /// Target id.
+    pub fn id(&self) -> &str {
+        self.target.as_deref().unwrap_or("host")
+    }
     /// Which rounding is allowed.
-    #[arg(long, value_enum, default_value = "f32")]
-    pub math: MathArg,
+    pub fn math(&self) -> MathArg {
+        self.math.unwrap_or(MathArg::F32)
+    }
 }
 
 /// Arguments of `compile`.
@@ -142,7 +153,7 @@ pub struct CompileArgs {
     /// Never open external data; the bundle is completed by `pack`.
     #[arg(long)]
     pub weightless: bool,
-    /// Most nodes that may run on the host instead of the target.
+    /// Most nodes that may run on the host instead of the target [default: 0, and any number for `host`].
     #[arg(long, value_name = "N")]
     pub max_fallback: Option<usize>,
 }
@@ -177,10 +188,10 @@ pub struct RunArgs {
     /// Threads [default: one a CPU].
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub threads: u32,
-    /// Where to run.
+    /// Where to run [default: this machine if it is of that kind, else an emulator of one].
     #[arg(long, value_enum, value_name = "WHERE")]
     pub on: Option<On>,
-    /// Most nodes that may run on the host instead of the target.
+    /// Most nodes that may run on the host instead of the target [default: 0, and any number for `host`].
     #[arg(long, value_name = "N")]
     pub max_fallback: Option<usize>,
     /// Print outputs as JSON.
@@ -202,10 +213,13 @@ pub struct BenchArgs {
     /// Threads [default: one a CPU].
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub threads: u32,
-    /// Seconds to measure.
-    #[arg(long, value_name = "SECONDS", default_value = "1")]
-    pub min_time: f64,
-    /// Time, bytes and share of the limit per kernel, with node paths.
+    /// Where to run [default: this machine if it is of that kind, else an emulator of one].
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub on: Option<On>,
+    /// Seconds to measure [default: 1].
+    #[arg(long, value_name = "SECONDS")]
+    pub min_time: Option<f64>,
+    /// Time by node; on an emulated machine, instructions by kernel.
     #[arg(long)]
     pub profile: bool,
     /// Print one JSON object.
@@ -225,10 +239,10 @@ pub struct SuiteArgs {
     /// Only cases whose name matches.
     #[arg(long, value_name = "GLOB")]
     pub filter: Option<String>,
-    /// Where to run.
+    /// Where to run [default: this machine if it is of that kind, else an emulator of one].
     #[arg(long, value_enum, value_name = "WHERE")]
     pub on: Option<On>,
-    /// Most nodes that may run on the host instead of the target.
+    /// Most nodes that may run on the host instead of the target [default: 0, and any number for `host`].
     #[arg(long, value_name = "N")]
     pub max_fallback: Option<usize>,
     /// Worker processes [default: one a CPU].
@@ -254,6 +268,9 @@ pub struct WorkerArgs {
     /// Where to run.
     #[arg(long, value_enum)]
     pub on: Option<On>,
+    /// Most nodes that may run on the host instead of the target.
+    #[arg(long)]
+    pub max_fallback: Option<usize>,
     /// Megabytes that it may have.
     #[arg(long)]
     pub max_memory: u64,

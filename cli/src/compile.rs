@@ -37,6 +37,8 @@ pub struct Options {
     pub packer: Machine,
     /// Which rounding is allowed.
     pub math: Math,
+    /// Symbols that were given a value or a range, as on the command line, for the manifest.
+    pub dims: Vec<String>,
     /// Who runs LLVM.
     pub workers: Workers,
 }
@@ -46,9 +48,9 @@ pub struct Options {
 /// # Errors
 /// `E0001`, `E0002`, `E0005`.
 pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
-    let machine = target::machine(&args.target, args.cpu.as_deref(), &mut cx.diags)?;
+    let machine = target::machine(args.id(), args.cpu.as_deref(), &mut cx.diags)?;
     let packer = target::machine("host", None, &mut cx.diags)?;
-    Ok(Options { machine, packer, math: args.math.into(), workers: workers() })
+    Ok(Options { machine, packer, math: args.math().into(), dims: args.dims.clone(), workers: workers() })
 }
 
 /// Runs the passes.
@@ -104,12 +106,22 @@ fn library(
     Ok(made.blob)
 }
 
+/// A machine as manifests name it.
+pub fn machine_target(m: &Machine) -> manifest::Target {
+    manifest::Target {
+        id: m.target.to_owned(),
+        triple: m.triple.to_owned(),
+        cpu: m.cpu.clone(),
+        features: m.features.iter().map(|f| (*f).to_owned()).collect(),
+    }
+}
+
 /// Compiles a model into the bundle `out`.
 ///
 /// # Errors
 /// Anything on the way; `out` is as it was before.
 pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress: &mut Progress, cx: &mut Cx) -> Lowered<PathBuf> {
-    let Model { mut graph, name, source } = model;
+    let Model { mut graph, name, source, view } = model;
     let name = header::identifier(&name);
     graph.name.clone_from(&name);
     progress.stage(format!("passes ({} nodes)", graph.len()));
@@ -123,13 +135,11 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     let absent: Vec<&Weight> = weights(&compiled).filter(|w| matches!(w.source, WeightSource::Absent { .. })).collect();
     let mut manifest = Manifest::of_blob(&blob);
     manifest.source = source;
-    manifest.target = manifest::Target {
-        id: o.machine.target.to_owned(),
-        triple: o.machine.triple.to_owned(),
-        cpu: o.machine.cpu.clone(),
-        features: o.machine.features.iter().map(|f| (*f).to_owned()).collect(),
-    };
+    manifest.target = machine_target(&o.machine);
     manifest.options = BTreeMap::from([("math".to_owned(), o.math.name().to_owned())]);
+    for (symbol, value) in o.dims.iter().filter_map(|d| d.split_once('=')) {
+        manifest.options.insert(format!("dim {}", symbol.trim()), value.trim().to_owned());
+    }
     manifest.versions.insert("portwright".into(), env!("CARGO_PKG_VERSION").into());
     manifest.kernels = kernels(&compiled.main.module);
     manifest.memory = memory(&compiled.main.plan);
@@ -162,6 +172,9 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     }
     let _ = std::fs::remove_dir_all(&work);
     writer.write(&format!("include/{name}.h"), header::write(&blob).as_bytes()).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    if let Some(view) = view {
+        writer.write(crate::view::FILE, &view).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    }
     let done = writer.finish(manifest).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     progress.end();
     Ok(done.path)

@@ -13,9 +13,11 @@ pub mod args;
 pub mod commands;
 pub mod compile;
 pub mod model;
+pub mod place;
 pub mod progress;
 pub mod render;
 pub mod values;
+pub mod view;
 pub mod weightless;
 
 use args::{Cli, Command, ErrorFormat};

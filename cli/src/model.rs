@@ -9,7 +9,7 @@ use portwright_ir::graph::{Graph, text};
 use portwright_runtime::manifest::{Source, hex};
 use sha2::{Digest, Sha256};
 
-use crate::Cx;
+use crate::{Cx, view};
 
 /// A graph with what its file says of itself.
 pub struct Model {
@@ -19,6 +19,8 @@ pub struct Model {
     pub name: String,
     /// For the manifest.
     pub source: Source,
+    /// Bytes of the view that lies beside it.
+    pub view: Option<Vec<u8>>,
 }
 
 /// Reads the `--dim` options.
@@ -52,6 +54,11 @@ pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) 
         Ok(h) => h,
         Err(e) => return cx.fail(Diagnostic::error(Code::FILE_READ, format!("`{}`: {e}", path.display()))),
     };
+    let beside = view::beside(path);
+    let view = match view::read(&beside, cx)? {
+        Some(_) => std::fs::read(beside).ok(),
+        None => None,
+    };
     if path.extension().is_some_and(|e| e == "graph") {
         let source = match std::fs::read_to_string(path) {
             Ok(s) => s,
@@ -66,13 +73,13 @@ pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) 
             }
         };
         let graph = bind(graph, &dims, cx)?;
-        return Ok(Model { graph, name, source: Source { sha256, ..Default::default() } });
+        return Ok(Model { graph, name, source: Source { sha256, ..Default::default() }, view });
     }
     let options = ImportOptions { dims, weightless, ..Default::default() };
     let imported = portwright_frontend::import(path, &options, &mut cx.diags)?;
     let source =
         Source { sha256, ir_version: imported.ir_version, opsets: imported.opsets.into_iter().collect(), producer: imported.producer };
-    Ok(Model { graph: imported.graph, name, source })
+    Ok(Model { graph: imported.graph, name, source, view })
 }
 
 fn bind(graph: Graph, dims: &[(String, DimOverride)], cx: &mut Cx) -> Lowered<Graph> {

@@ -13,6 +13,7 @@ use portwright_runtime::tensor::{Tensor, View};
 use portwright_targets::compile::onnx_dtype;
 
 use crate::Cx;
+use crate::view::Shown;
 
 /// The dtype of a number of the C ABI.
 pub fn dtype_of(code: i32) -> Option<DType> {
@@ -135,8 +136,9 @@ pub fn elements(v: &View<'_>) -> Vec<f64> {
     (0..n).map(one).collect()
 }
 
-/// Describes an output for people: type, statistics, the elements if they are few, a curve if they are a line.
-pub fn describe(name: &str, v: &View<'_>) -> String {
+/// Describes an output for people: type, statistics, and what the view says; without one the elements if they are few, a curve if
+/// they are a line.
+pub fn describe(name: &str, v: &View<'_>, shown: Option<&Shown>) -> String {
     let mut s = format!("{name}: {}{:?}", portwright_runtime::dtype::name(v.dtype), v.dims);
     let x = elements(v);
     let finite: Vec<f64> = x.iter().copied().filter(|x| x.is_finite()).collect();
@@ -151,11 +153,15 @@ pub fn describe(name: &str, v: &View<'_>) -> String {
         let _ = write!(s, "  ({nan} NaN, {inf} infinite)");
     }
     s.push('\n');
+    let lines = shown.map_or_else(String::new, |w| w.lines(&v.dims, &x));
+    if !lines.is_empty() {
+        return s + &lines;
+    }
     if x.len() <= PRINTED {
         let list: Vec<String> = x.iter().map(|&x| short(x)).collect();
         let _ = writeln!(s, "  [{}]", list.join(", "));
     } else if v.dims.iter().filter(|&&d| d > 1).count() == 1 && nan + inf == 0 {
-        let _ = writeln!(s, "  {}", curve(&x, 80));
+        let _ = writeln!(s, "  {}", curve(&x, 80, (None, None)));
     }
     let last = v.dims.last().copied().unwrap_or(0);
     let rows = x.len() as i64 / last.max(1);
@@ -169,9 +175,11 @@ pub fn describe(name: &str, v: &View<'_>) -> String {
     s
 }
 
-/// A line of at most `width` characters whose height follows the values.
-pub fn curve(x: &[f64], width: usize) -> String {
+/// A line of at most `width` characters whose height follows the values, from the first of `range` to the second; by default from
+/// the smallest value to the largest.
+pub fn curve(x: &[f64], width: usize, range: (Option<f64>, Option<f64>)) -> String {
     let (lo, hi) = x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+    let (lo, hi) = (range.0.unwrap_or(lo), range.1.unwrap_or(hi));
     let width = width.min(x.len()).max(1);
     (0..width)
         .map(|i| {
@@ -179,11 +187,12 @@ pub fn curve(x: &[f64], width: usize) -> String {
             let part = &x[a..b.min(x.len())];
             let mean = part.iter().sum::<f64>() / part.len() as f64;
             let level = if hi > lo { (mean - lo) / (hi - lo) * 7.0 } else { 0.0 };
-            CURVE[(level.round() as usize).min(7)]
+            CURVE[(level.round().max(0.0) as usize).min(7)]
         })
         .collect()
 }
 
-fn short(x: f64) -> String {
+/// A number in a few digits.
+pub fn short(x: f64) -> String {
     if x == x.trunc() && x.abs() < 1e15 { format!("{x}") } else { format!("{x:.6}") }
 }

@@ -29,7 +29,8 @@ pub enum Status {
 }
 
 impl Status {
-    fn from_code(code: c_int) -> Status {
+    /// The status of a `pw_status`; what no version of the ABI has is [`Status::Internal`].
+    pub fn from_code(code: c_int) -> Status {
         use Status::*;
         let all = [Ok, Argument, Name, Dtype, Shape, Index, Capacity, Memory, Bundle, Cpu, Device, Busy, Cancelled];
         usize::try_from(code).ok().and_then(|c| all.get(c)).copied().unwrap_or(Internal)

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `portwright bench`.
+//! `portwright bench`: nanoseconds on this machine, executed instructions on an emulated one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_runtime::bundle::Bundle;
+use portwright_runtime::manifest::Kernel;
 use portwright_runtime::tensor::{Tensor, View};
 
 use crate::Cx;
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, On};
 use crate::compile::Scratch;
+use crate::place::{self, Place, Running, Start};
 use crate::progress::Progress;
 
 /// Runs before anything is timed.
@@ -20,41 +24,47 @@ const WARM_UP: Duration = Duration::from_millis(100);
 /// # Errors
 /// Anything on the way.
 pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
-    if !(a.min_time > 0.0 && a.min_time < 1e6) {
-        return cx.fail(Diagnostic::error(Code::BAD_OPTION, format!("--min-time {} is no number of seconds", a.min_time)));
+    let seconds = a.min_time.unwrap_or(1.0);
+    if !(seconds > 0.0 && seconds < 1e6) {
+        return cx.fail(Diagnostic::error(Code::BAD_OPTION, format!("--min-time {seconds} is no number of seconds")));
+    }
+    if a.on == Some(On::Interpreter) {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, "--on interpreter: what the interpreter takes says nothing of the model");
+        return cx.fail(d.help("leave --on out"));
     }
     let mut progress = Progress::new(cx.quiet);
     let scratch = Scratch::new(cx)?;
-    let bundle = super::run::bundle(&a.model, &a.target, &scratch, &mut progress, cx)?;
-    let loaded = super::run::load(&bundle, a.threads, a.profile, cx)?;
+    let (bundle, place) = place::prepare(&a.model, &a.target, (a.on, None), &scratch, &mut progress, cx)?;
+    progress.say(&format!("rung {}: on {}", place::RUNG, place.name()));
+    let how = Start { threads: a.threads, profile: a.profile || !place.is_here() };
+    let mut running = Running::start(&bundle, &place, how, cx)?;
     let seed = a.inputs.is_none().then_some(1);
-    let inputs = super::run::inputs(a.inputs.as_deref(), seed, &loaded, cx)?;
-    let views: Vec<View<'_>> = inputs.iter().map(Tensor::view).collect();
-    let mut session = loaded.open().map_err(|e| cx.diags.report(super::run::run_error(&e)))?;
+    let inputs = super::run::inputs(a.inputs.as_deref(), seed, running.inputs(), cx)?;
+    let given: Vec<View<'_>> = inputs.iter().map(Tensor::view).collect();
     progress.stage("bench");
-    let mut once = |cx: &mut Cx| -> Lowered<u64> {
-        let start = Instant::now();
-        session.execute(&views).map_err(|e| cx.diags.report(super::run::run_error(&e)))?;
-        Ok(start.elapsed().as_nanos() as u64)
-    };
-    let begin = Instant::now();
-    once(cx)?;
-    while begin.elapsed() < WARM_UP {
-        once(cx)?;
+    if !place.is_here() {
+        return instructions(&a, &bundle, &place, &mut running, &given, progress, cx);
     }
-    loaded.take_profile();
+    let begin = Instant::now();
+    running.execute(&given, cx)?;
+    while begin.elapsed() < WARM_UP {
+        running.execute(&given, cx)?;
+    }
+    running.take_launches();
     let mut times = Vec::new();
     let begin = Instant::now();
-    while times.is_empty() || begin.elapsed().as_secs_f64() < a.min_time {
-        times.push(once(cx)?);
+    while times.is_empty() || begin.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        running.execute(&given, cx)?;
+        times.push(start.elapsed().as_nanos() as u64);
     }
     progress.end();
     let runs = times.len();
     times.sort_unstable();
-    let (min, median) = (times[0], times[runs / 2]);
+    let (min, median) = (times.first().copied().unwrap_or(0), times.get(runs / 2).copied().unwrap_or(0));
     let threads = if a.threads > 0 { a.threads } else { std::thread::available_parallelism().map_or(1, |n| n.get() as u32) };
     let peak = peak_rss_bytes();
-    let profile = a.profile.then(|| by_node(&loaded.take_profile(), runs));
+    let profile = a.profile.then(|| by_node(&running.take_launches(), runs));
     if a.json {
         let mut v = serde_json::json!({
             "schema": 1, "min_ns": min, "median_ns": median, "runs": runs, "threads": threads, "peak_rss_bytes": peak,
@@ -68,6 +78,45 @@ pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
     println!("min {}  median {}  ({runs} runs, {threads} threads, {:.1} MB peak)", time(min), time(median), peak as f64 / 1e6);
     for (node, ns, launches) in profile.into_iter().flatten() {
         println!("{:>12}  {:>5.1} %  x{launches}  {node}", time(ns), ns as f64 * 100.0 / median.max(1) as f64);
+    }
+    Ok(())
+}
+
+/// Counts what one run executes; it is the same in every run, and time on an emulated machine says nothing.
+fn instructions(
+    a: &BenchArgs,
+    bundle: &Path,
+    place: &Place,
+    running: &mut Running,
+    given: &[View<'_>],
+    mut progress: Progress,
+    cx: &mut Cx,
+) -> Lowered<()> {
+    if a.min_time.is_some() {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, "--min-time: on an emulated machine the instructions of one run are counted");
+        return cx.fail(d.help("leave --min-time out"));
+    }
+    // The first run maps weights and sizes the arena; what it executes once is not what a run costs.
+    running.execute(given, cx)?;
+    running.take_instructions();
+    running.execute(given, cx)?;
+    let counts = running.take_instructions();
+    progress.end();
+    let total: u64 = counts.iter().map(|c| c.1).sum();
+    let kernels = Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.kernels);
+    let nodes = |function: &str| kernels.iter().find(|k: &&Kernel| k.name == function).map(|k| k.nodes.as_slice());
+    if a.json {
+        let list: Vec<_> = counts
+            .iter()
+            .map(|(f, n)| serde_json::json!({"function": f, "instructions": n, "nodes": nodes(f).unwrap_or_default()}))
+            .collect();
+        println!("{}", serde_json::json!({"schema": 1, "instructions": total, "emulator": place.name(), "functions": list}));
+        return Ok(());
+    }
+    println!("{total} instructions a run");
+    for (function, n) in counts.iter().filter(|_| a.profile) {
+        let of = nodes(function).map_or_else(|| format!("({function})"), |n| n.join(", "));
+        println!("{n:>14}  {:>5.1} %  {of}", *n as f64 * 100.0 / total.max(1) as f64);
     }
     Ok(())
 }

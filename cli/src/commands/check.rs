@@ -4,7 +4,7 @@
 use portwright_ir::diag::{Diagnostic, Lowered, Severity};
 use portwright_targets::target;
 
-use crate::args::{CheckArgs, MathArg, TargetArgs};
+use crate::args::{CheckArgs, TargetArgs};
 use crate::{Cx, compile, model};
 
 /// Checks models against targets and prints one line each; reports everything.
@@ -21,7 +21,7 @@ pub fn run(a: CheckArgs, cx: &mut Cx) -> Lowered<()> {
     let mut failed: Vec<Diagnostic> = Vec::new();
     for path in &a.models {
         for id in &targets {
-            let args = TargetArgs { target: id.clone(), cpu: None, dims: Vec::new(), math: MathArg::F32 };
+            let args = TargetArgs { target: Some(id.clone()), cpu: None, dims: Vec::new(), math: None };
             let outcome = (|| {
                 let options = compile::options(&args, cx)?;
                 let m = model::load(path, &[], a.weightless, cx)?;

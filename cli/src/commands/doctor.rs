@@ -2,10 +2,11 @@
 //! `portwright doctor`: which tools are there, which are missing, and what installs them.
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_runtime::manifest::Target;
 use portwright_targets::target;
 
-use crate::Cx;
 use crate::args::DoctorArgs;
+use crate::{Cx, compile};
 
 /// Prints what each target needs and has.
 ///
@@ -20,15 +21,17 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
     let mut missing = Vec::new();
     for id in ids {
         let t = target::lookup(id).map_err(|e| cx.diags.report(e.diagnostic(id)))?;
-        let Some(tool) = t.toolchain() else { continue };
-        let found = tool.probe();
-        if found.is_none() {
-            missing.push(format!("{} for {id}: {}", tool.name(), tool.remedy()));
-        }
-        if a.json {
-            rows.push(serde_json::json!({"target": id, "tool": tool.name(), "found": found, "remedy": tool.remedy()}));
-        } else {
-            println!("{id:<14}{:<10}{}", tool.name(), found.unwrap_or_else(|| format!("missing: {}", tool.remedy())));
+        let tool = t.toolchain().map(|tool| (tool.name(), tool.probe(), tool.remedy().to_owned()));
+        let machine = t.machine(None, &mut cx.diags)?;
+        for (name, found, remedy) in tool.into_iter().chain(emulator(&compile::machine_target(&machine))) {
+            if found.is_none() {
+                missing.push(format!("{name} for {id}: {remedy}"));
+            }
+            if a.json {
+                rows.push(serde_json::json!({"target": id, "tool": name, "found": found, "remedy": remedy}));
+            } else {
+                println!("{id:<14}{name:<10}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
+            }
         }
     }
     if a.json {
@@ -40,4 +43,21 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
     let d = Diagnostic::error(Code::TOOL_MISSING, format!("{} tools are missing", missing.len()));
     let d = missing.into_iter().fold(d, |d, m| d.note(m));
     cx.fail(d.help("./setup installs what is missing"))
+}
+
+/// What runs a target's bundles where this machine does not.
+#[cfg(feature = "emu")]
+fn emulator(target: &Target) -> Option<(&'static str, Option<String>, String)> {
+    if target.triple.split('-').next() == Some(std::env::consts::ARCH) {
+        return None;
+    }
+    Some(match portwright_emu::find(target, &crate::place::emulator_folders()) {
+        Ok(e) => ("emulator", Some(e.name()), String::new()),
+        Err(e) => ("emulator", None, format!("{e}: {}", e.remedy())),
+    })
+}
+
+#[cfg(not(feature = "emu"))]
+fn emulator(_: &Target) -> Option<(&'static str, Option<String>, String)> {
+    None
 }

@@ -7,9 +7,9 @@ use portwright_runtime::load::{Info, InfoDim};
 use portwright_runtime::tensor::View;
 use portwright_targets::compile::onnx_dtype;
 
-use crate::args::RunArgs;
+use crate::args::{RunArgs, TargetArgs};
 use crate::progress::Progress;
-use crate::{Cx, model, values};
+use crate::{Cx, model, values, view};
 
 /// Runs a model in the interpreter of Graph IR.
 ///
@@ -20,20 +20,41 @@ pub fn run(a: &RunArgs, cx: &mut Cx) -> Lowered<()> {
         let d = Diagnostic::error(Code::OPTION_UNUSED, "the interpreter runs models, and this is a bundle");
         return cx.fail(d.help("give the model that it was compiled from"));
     }
+    refuse_machine_options(&a.target, a.threads, a.max_fallback, cx)?;
     let mut progress = Progress::new(cx.quiet);
     let m = model::load(&a.model, &a.target.dims, false, cx)?;
-    progress.say("running in the interpreter");
+    let views = view::read(&view::beside(&a.model), cx)?;
+    progress.say("rung 0: in the interpreter of Graph IR");
     let wanted = describe(&m.graph);
-    let inputs = match (&a.inputs, a.random) {
-        (Some(path), _) => values::read(path, &wanted, cx)?,
-        (None, seed) => values::random(seed.unwrap_or(0), &wanted, cx)?,
-    };
+    let inputs = super::run::inputs(a.inputs.as_deref(), a.random, &wanted, cx)?;
     progress.stage("interpret");
     let results = interpret(&m.graph, &inputs, cx)?;
     progress.end();
     let names: Vec<&str> = m.graph.outputs().iter().map(|o| &*o.name).collect();
-    let views: Vec<View<'_>> = results.iter().map(portwright_runtime::tensor::Tensor::view).collect();
-    super::run::show(&names, &views, a.outputs.as_deref(), a.json, cx)
+    let outputs: Vec<View<'_>> = results.iter().map(portwright_runtime::tensor::Tensor::view).collect();
+    super::run::show(&names, &outputs, views.as_ref(), (a.outputs.as_deref(), a.json), cx)
+}
+
+/// The interpreter knows no machine: options of one are refused.
+///
+/// # Errors
+/// `E0003` for each of them.
+pub fn refuse_machine_options(target: &TargetArgs, threads: u32, max_fallback: Option<usize>, cx: &mut Cx) -> Lowered<()> {
+    let given = [
+        ("--target", target.target.as_deref().is_some_and(|t| t != "host")),
+        ("--cpu", target.cpu.is_some()),
+        ("--math", target.math.is_some()),
+        ("--threads", threads > 0),
+        ("--max-fallback", max_fallback.is_some()),
+    ];
+    for (option, _) in given.iter().filter(|(_, given)| *given) {
+        let d = Diagnostic::error(
+            Code::OPTION_UNUSED,
+            format!("{option} is of a machine, and the interpreter runs Graph IR, which knows none"),
+        );
+        cx.diags.report(d.help(format!("leave {option} out, or leave --on interpreter out")));
+    }
+    cx.diags.check()
 }
 
 /// Inputs of a graph as a bundle describes them.

@@ -13,6 +13,9 @@ use crate::{Cx, compile, model};
 /// Stages in the order in which a model goes through them.
 pub const STAGES: &[&str] = &["import", "graph", "fused", "legal", "plan", "kernel", "mlir", "llvm", "asm"];
 
+/// Stages that show kernels one by one.
+const OF_KERNELS: &[&str] = &["kernel", "mlir", "llvm", "asm"];
+
 /// Prints one stage.
 ///
 /// # Errors
@@ -22,6 +25,14 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
     if !STAGES.contains(&stage) {
         let d = Diagnostic::error(Code::UNKNOWN_STAGE, format!("`{stage}` is no stage"));
         return cx.fail(d.help(format!("one of {}", STAGES.join(", "))));
+    }
+    if a.node.is_some() && !OF_KERNELS.contains(&stage) {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--node chooses kernels, and `{stage}` shows the whole model"));
+        return cx.fail(d.help(format!("leave --node out, or give a stage of {}", OF_KERNELS.join(", "))));
+    }
+    if a.pack && stage == "import" {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, "--pack: at the stage `import` the pack program is still part of the model");
+        return cx.fail(d.help("leave --pack out, or give a later stage"));
     }
     let m = model::load(&a.model, &a.target.dims, false, cx)?;
     if stage == "import" {

@@ -14,9 +14,9 @@ use std::time::Duration;
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use serde::{Deserialize, Serialize};
 
-use crate::Cx;
 use crate::args::{On, SuiteArgs};
 use crate::progress::Progress;
+use crate::{Cx, compile, place};
 
 /// The model of a case.
 pub const MODEL: &str = "model.onnx";
@@ -105,10 +105,19 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
         return cx
             .fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx or a bundle model.pw"));
     }
+    let place = if a.on == Some(On::Interpreter) {
+        super::interpret::refuse_machine_options(&a.target, 0, a.max_fallback, cx)?;
+        "rung 0: in the interpreter of Graph IR".to_owned()
+    } else {
+        // Said once for all cases: options that are wrong, and a machine that nothing here can run.
+        let options = compile::options(&a.target, cx)?;
+        let place = place::choose(&compile::machine_target(&options.machine), a.on, cx)?;
+        format!("rung {}: on {}", place::RUNG, place.name())
+    };
+    crate::model::dims(&a.target.dims, cx)?;
     let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64).min(cases.len());
     let mut progress = Progress::new(cx.quiet);
-    let rung = if a.on == Some(On::Interpreter) { 0 } else { 1 };
-    progress.say(&format!("{} cases on {}, rung {rung}, {jobs} workers", cases.len(), a.target.target));
+    progress.say(&format!("{} cases for {}, {jobs} workers, {place}", cases.len(), a.target.id()));
     progress.stage("suite");
     let queue: Mutex<VecDeque<(usize, PathBuf)>> = Mutex::new(cases.iter().cloned().enumerate().collect());
     let (send, results) = channel();
@@ -219,12 +228,19 @@ struct Worker {
 impl Worker {
     fn start(a: &SuiteArgs) -> std::io::Result<Worker> {
         let mut c = Command::new(std::env::current_exe()?);
-        c.arg("suite-worker").args(["--target", &a.target.target, "--max-memory", &a.max_memory.to_string()]);
-        if let Some(cpu) = &a.target.cpu {
-            c.args(["--cpu", cpu]);
-        }
-        if a.on == Some(On::Interpreter) {
-            c.args(["--on", "interpreter"]);
+        let options = [
+            ("--target", a.target.target.clone()),
+            ("--cpu", a.target.cpu.clone()),
+            ("--math", a.target.math.map(written)),
+            ("--on", a.on.map(written)),
+            ("--max-fallback", a.max_fallback.map(|n| n.to_string())),
+            ("--max-memory", Some(a.max_memory.to_string())),
+        ];
+        c.arg("suite-worker");
+        for (option, value) in options.into_iter().chain(a.target.dims.iter().map(|d| ("--dim", Some(d.clone())))) {
+            if let Some(v) = value {
+                c.args([option, &v]);
+            }
         }
         let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let gone = || std::io::Error::other("a worker without pipes");
@@ -264,6 +280,11 @@ impl Worker {
             _ => how,
         }
     }
+}
+
+/// A value of an option as it is written on the command line.
+fn written(value: impl clap::ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
 fn one(slot: &mut Option<Worker>, a: &SuiteArgs, case: &Path) -> Outcome {

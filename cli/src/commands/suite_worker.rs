@@ -5,13 +5,15 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered, Severity};
-use portwright_runtime::load::Model as Loaded;
+use portwright_runtime::bundle::Bundle;
+use portwright_runtime::manifest::HostNode;
 use portwright_runtime::tensor::{Tensor, View};
 use portwright_targets::codegen::Workers;
 
 use super::suite::{BUNDLE, MODEL, Outcome, Status, name_of};
 use crate::args::{On, WorkerArgs};
 use crate::compile::{Options, Scratch};
+use crate::place::{self, Place, Running, Start};
 use crate::progress::Progress;
 use crate::{Cx, compile, model, values};
 
@@ -27,9 +29,13 @@ pub fn run(a: WorkerArgs, cx: &mut Cx) -> Lowered<()> {
     limit_memory(a.max_memory);
     // A worker is a process of its own already.
     let options = Options { workers: Workers::InProcess, ..compile::options(&a.target, cx)? };
+    let place = match a.on {
+        Some(On::Interpreter) => None,
+        on => Some(place::choose(&compile::machine_target(&options.machine), on, cx)?),
+    };
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let case = PathBuf::from(line);
-        let outcome = case_outcome(&case, &a, &options, cx);
+        let outcome = case_outcome(&case, &a, &options, place.as_ref(), cx);
         let text = serde_json::to_string(&outcome).unwrap_or_default();
         let mut out = std::io::stdout().lock();
         if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
@@ -44,10 +50,10 @@ fn limit_memory(megabytes: u64) {
     let _ = rlimit::setrlimit(rlimit::Resource::AS, bytes, bytes);
 }
 
-fn case_outcome(case: &Path, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> Outcome {
+fn case_outcome(case: &Path, a: &WorkerArgs, options: &Options, place: Option<&Place>, cx: &mut Cx) -> Outcome {
     let name = name_of(case);
     cx.diags.take();
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_case(case, &name, a, options, cx)));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_case(case, &name, a, options, place, cx)));
     match result {
         Ok(Ok(o)) => o,
         Ok(Err(_)) => {
@@ -72,37 +78,38 @@ fn case_outcome(case: &Path, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> 
 
 /// How a case's model is run.
 enum Runner {
-    Native(Loaded, usize, usize),
+    Executed { running: Running, kernels: usize, device_nodes: usize, host: Vec<HostNode> },
     Interpreted(portwright_ir::graph::Graph),
 }
 
 /// The case's model, compiled and loaded; or its bundle, where the case is one that was compiled before.
-fn runner(case: &Path, a: &WorkerArgs, options: &Options, scratch: &Path, cx: &mut Cx) -> Lowered<Runner> {
-    let interpreted = a.on == Some(On::Interpreter);
-    let load = |bundle: &Path, nodes: Option<usize>, cx: &mut Cx| {
-        let kernels = portwright_runtime::bundle::Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.kernels);
-        let nodes = nodes.unwrap_or_else(|| kernels.iter().map(|k| k.nodes.len()).sum());
-        Ok(Runner::Native(super::run::load(bundle, 1, false, cx)?, kernels.len(), nodes))
-    };
+fn runner(case: &Path, a: &WorkerArgs, options: &Options, place: Option<&Place>, scratch: &Path, cx: &mut Cx) -> Lowered<Runner> {
     let (file, compiled) = (case.join(MODEL), case.join(BUNDLE));
-    if !interpreted && !file.is_file() && model::is_bundle(&compiled) {
-        return load(&compiled, None, cx);
-    }
-    let m = model::load(&file, &[], false, cx)?;
-    if interpreted {
-        return Ok(Runner::Interpreted(m.graph));
-    }
-    let nodes = m.graph.node_ids().filter(|&n| !m.graph.node(n).op.is_source()).count();
-    let bundle = compile::bundle(m, options, &scratch.join("model.pw"), false, &mut Progress::new(true), cx)?;
-    load(&bundle, Some(nodes), cx)
+    let Some(place) = place else {
+        return Ok(Runner::Interpreted(model::load(&file, &a.target.dims, false, cx)?.graph));
+    };
+    let (bundle, nodes) = if !file.is_file() && model::is_bundle(&compiled) {
+        (compiled, None)
+    } else {
+        let m = model::load(&file, &a.target.dims, false, cx)?;
+        let nodes = m.graph.node_ids().filter(|&n| !m.graph.node(n).op.is_source()).count();
+        (compile::bundle(m, options, &scratch.join("model.pw"), false, &mut Progress::new(true), cx)?, Some(nodes))
+    };
+    let manifest = Bundle::read(&bundle).map_err(|e| cx.diags.report(Diagnostic::error(Code::BAD_BUNDLE, e.to_string())))?.manifest;
+    place::fallback(&manifest.host_nodes, a.target.id(), a.max_fallback, cx)?;
+    let device_nodes = nodes.unwrap_or_else(|| manifest.kernels.iter().map(|k| k.nodes.len()).sum());
+    // A bundle that was compiled before says itself what it is for.
+    let own = if nodes.is_none() { Some(place::choose(&manifest.target, a.on, cx)?) } else { None };
+    let running = Running::start(&bundle, own.as_ref().unwrap_or(place), Start { threads: 1, profile: false }, cx)?;
+    Ok(Runner::Executed { running, kernels: manifest.kernels.len(), device_nodes, host: manifest.host_nodes })
 }
 
-fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, cx: &mut Cx) -> Lowered<Outcome> {
+fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: Option<&Place>, cx: &mut Cx) -> Lowered<Outcome> {
     let (rtol, atol) = tolerance(case);
     let scratch = Scratch::new(cx)?;
-    let runner = runner(case, a, options, scratch.path(), cx)?;
+    let mut runner = runner(case, a, options, place, scratch.path(), cx)?;
     let (inputs, outputs) = match &runner {
-        Runner::Native(l, ..) => (l.inputs().to_vec(), l.outputs().to_vec()),
+        Runner::Executed { running, .. } => (running.inputs().to_vec(), running.outputs().to_vec()),
         Runner::Interpreted(g) => (super::interpret::describe(g), super::interpret::describe_outputs(g)),
     };
     let mut sets: Vec<PathBuf> = std::fs::read_dir(case)
@@ -114,11 +121,10 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, cx: &mut
         let given = values::read_folder(set, "input", &inputs, cx)?;
         let expected = values::read_folder(set, "output", &outputs, cx)?;
         let views: Vec<View<'_>> = given.iter().map(Tensor::view).collect();
-        let got: Vec<Tensor> = match &runner {
-            Runner::Native(l, ..) => {
-                let mut session = l.open().map_err(|e| cx.diags.report(super::run::run_error(&e)))?;
-                let list = session.run(&views).map_err(|e| cx.diags.report(super::run::run_error(&e)))?;
-                list.iter().map(View::to_tensor).collect()
+        let got: Vec<Tensor> = match &mut runner {
+            Runner::Executed { running, .. } => {
+                running.execute(&views, cx)?;
+                running.results().iter().map(View::to_tensor).collect()
             }
             Runner::Interpreted(g) => super::interpret::interpret(g, &given, cx)?,
         };
@@ -132,9 +138,9 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, cx: &mut
     if sets.is_empty() {
         return Ok(Outcome::bad(name, Status::Skipped, None, "no test data sets"));
     }
-    let (rung, kernels, device_nodes) = match runner {
-        Runner::Native(_, k, n) => (1, k, n),
-        Runner::Interpreted(_) => (0, 0, 0),
+    let (rung, kernels, device_nodes, host) = match runner {
+        Runner::Executed { kernels, device_nodes, host, .. } => (place::RUNG, kernels, device_nodes, host),
+        Runner::Interpreted(_) => (0, 0, 0, Vec::new()),
     };
     Ok(Outcome {
         case: name.into(),
@@ -142,8 +148,8 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, cx: &mut
         rung,
         kernels,
         device_nodes,
-        host_nodes: 0,
-        host_ops: Vec::new(),
+        host_nodes: host.len(),
+        host_ops: host.into_iter().map(|h| h.op).collect(),
         max_abs,
         max_rel,
         code: None,

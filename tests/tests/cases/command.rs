@@ -109,7 +109,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// Where `./setup` puts tools.
-#[cfg(feature = "mlir")]
+#[cfg(all(feature = "mlir", feature = "emu"))]
 pub fn tools() -> PathBuf {
     std::env::var_os("PORTWRIGHT_TOOLS").map_or_else(|| repository().join("tools/.cache"), PathBuf::from)
 }

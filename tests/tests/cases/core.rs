@@ -29,6 +29,10 @@ use crate::snap::{self, Kept};
 /// The machine of the snapshots: x86-64-v4, by its numbers. `core::machine` compares it with the target's own.
 pub const MACHINE: &str = "x86-64-v4";
 
+/// Targets whose code is run on an emulated machine.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+const EMULATED: [&str; 3] = ["aarch64", "riscv64", "loongarch64"];
+
 /// Class of [`MACHINE`].
 pub fn class() -> MachineClass {
     MachineClass::Cpu(CpuSpec {
@@ -148,6 +152,11 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
         {
             let c = case.clone();
             out.push(always(format!("{name}::host::native"), move || crate::native::runs(&c)));
+        }
+        #[cfg(all(feature = "mlir", feature = "emu"))]
+        for target in EMULATED {
+            let c = case.clone();
+            out.push(crate::skip::trial(format!("{name}::{target}::emulator"), move || crate::native::runs_emulated(&c, target)));
         }
     }
     #[cfg(feature = "mlir")]

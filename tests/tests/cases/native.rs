@@ -4,20 +4,26 @@
 use std::path::{Path, PathBuf};
 
 use portwright_cli::args::ErrorFormat;
+#[cfg(feature = "emu")]
+use portwright_cli::args::On;
 use portwright_cli::compile::{self, Options};
 use portwright_cli::model::Model;
+#[cfg(feature = "emu")]
+use portwright_cli::place;
+use portwright_cli::place::{Place, Running, Start};
 use portwright_cli::progress::Progress;
 use portwright_cli::{Cx, model};
 use portwright_ir::diag::Diags;
 use portwright_ir::graph::interp::Tensor;
 use portwright_passes::spec::Math;
-use portwright_runtime::load;
 use portwright_runtime::tensor::{Tensor as RunTensor, View};
 use portwright_targets::codegen::{Form, Workers};
 use portwright_targets::compile::{self as codegen, onnx_dtype};
 use portwright_targets::target;
 
 use crate::core::{self, Case, MACHINE, caps, class, show};
+#[cfg(feature = "emu")]
+use crate::skip::Done;
 use crate::snap;
 
 /// What a command has at hand, quiet.
@@ -30,7 +36,7 @@ pub fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
     let mut diags = Diags::new();
     let machine = target::machine(id, cpu, &mut diags).map_err(|_| show(diags.all()))?;
     let packer = target::machine("host", None, &mut diags).map_err(|_| show(diags.all()))?;
-    Ok(Options { machine, packer, math: Math::F32, workers: Workers::InProcess })
+    Ok(Options { machine, packer, math: Math::F32, dims: Vec::new(), workers: Workers::InProcess })
 }
 
 /// Compiles a text of Graph IR for a machine into `out`.
@@ -49,24 +55,42 @@ pub fn runs(case: &Case) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let at = bundle(case.path(), "host", &folder.path().join("case.pw"))?;
     for threads in [1, 3] {
-        let got = run(&at, threads, &inputs).map_err(|m| format!("at {threads} threads: {m}"))?;
+        let got = run(&at, &Place::Here, threads, &inputs).map_err(|m| format!("at {threads} threads: {m}"))?;
         e.check(&got).map_err(|m| format!("against ONNX Runtime, at {threads} threads: {m}"))?;
         e.agree(&want, &got).map_err(|m| format!("against the Graph interpreter, at {threads} threads: {m}"))?;
     }
     Ok(())
 }
 
+/// A case compiled for another machine gives what the Graph interpreter gives, emulated.
+#[cfg(feature = "emu")]
+pub fn runs_emulated(case: &Case, target: &str) -> Result<Done, String> {
+    let (g, e) = (case.graph()?, case.expect()?);
+    let mut cx = cx();
+    let machine = compile::machine_target(&options(target, None)?.machine);
+    let Ok(place) = place::choose(&machine, Some(On::Emulator), &mut cx) else { return Ok(Done::Skipped(show(cx.diags.all()))) };
+    let inputs = e.inputs(&g)?;
+    let want = core::interpret(&g, &inputs)?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let at = bundle(case.path(), target, &folder.path().join("case.pw"))?;
+    let got = run(&at, &place, 1, &inputs)?;
+    e.check(&got).map_err(|m| format!("against ONNX Runtime: {m}"))?;
+    e.agree(&want, &got).map_err(|m| format!("against the Graph interpreter: {m}"))?;
+    Ok(Done::Passed)
+}
+
 /// Loads a bundle and runs it once.
-fn run(bundle: &Path, threads: u32, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    let loaded = load::Model::load(bundle, &load::Options { threads, ..Default::default() }).map_err(|e| e.to_string())?;
-    let mut session = loaded.open().map_err(|e| e.to_string())?;
+fn run(bundle: &Path, place: &Place, threads: u32, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let mut cx = cx();
+    let mut running = Running::start(bundle, place, Start { threads, profile: false }, &mut cx).map_err(|_| show(cx.diags.all()))?;
     let given = inputs.iter().map(|t| {
         let dims: Vec<i64> = t.dims.iter().map(|&d| d as i64).collect();
         RunTensor::new(onnx_dtype(t.dtype), &dims, t.bytes())
     });
     let given = given.collect::<Result<Vec<_>, _>>()?;
     let views: Vec<View<'_>> = given.iter().map(RunTensor::view).collect();
-    let results = session.run(&views).map_err(|e| e.to_string())?;
+    running.execute(&views, &mut cx).map_err(|_| show(cx.diags.all()))?;
+    let results = running.results();
     let back = results.iter().map(|v| {
         let dtype = portwright_cli::values::dtype_of(v.dtype)?;
         Tensor::new(dtype, v.dims.iter().map(|&d| d as usize).collect(), v.data.to_vec())

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Compiles the program that emulators run into one static executable an architecture, to be embedded.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// Architectures that an emulator is known for, as they begin target triples.
+const ARCHES: [&str; 4] = ["x86_64", "aarch64", "riscv64", "loongarch64"];
+
+const REMEDY: &str = "install LLVM's clang and lld 18 or later (Debian: apt-get install clang-22 lld-22), or set PORTWRIGHT_CLANG to a \
+                      clang that finds its own lld, or build without the feature `embed`";
+
+fn main() {
+    println!("cargo::rerun-if-changed=c");
+    println!("cargo::rerun-if-changed=../runtime/c/portwright.h");
+    println!("cargo::rerun-if-env-changed=PORTWRIGHT_CLANG");
+    if env::var_os("CARGO_FEATURE_EMBED").is_none() {
+        return;
+    }
+    if let Err(text) = embed() {
+        println!("cargo::error={text}");
+    }
+}
+
+fn embed() -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let room = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
+    let clang = find_clang()?;
+    let mut table = String::from("const RUNNERS: &[(&str, &[u8])] = &[\n");
+    for arch in ARCHES {
+        let program = out.join(format!("runner-{arch}"));
+        compile(&clang, &room, arch, &program)?;
+        table.push_str(&format!("    ({arch:?}, include_bytes!({:?})),\n", program.display().to_string()));
+    }
+    table.push_str("];\n");
+    fs::write(out.join("runners.rs"), table).map_err(|e| format!("cannot write to {}: {e}", out.display()))
+}
+
+/// The compiler that PORTWRIGHT_CLANG names, else the first that runs.
+fn find_clang() -> Result<String, String> {
+    let candidates = match env::var("PORTWRIGHT_CLANG") {
+        Ok(named) => vec![named],
+        Err(_) => ["clang-22", "clang", "clang-21", "clang-20", "clang-19", "clang-18"].map(String::from).to_vec(),
+    };
+    for c in &candidates {
+        if Command::new(c).arg("--version").output().is_ok_and(|o| o.status.success()) {
+            return Ok(c.clone());
+        }
+    }
+    Err(format!("no C compiler for the embedded runner (tried {}): {REMEDY}", candidates.join(", ")))
+}
+
+fn compile(clang: &str, room: &Path, arch: &str, program: &Path) -> Result<(), String> {
+    // Same bytes wherever it is built: no debug data, no paths, no compiler identification.
+    let run = Command::new(clang)
+        .current_dir(room)
+        .arg(format!("--target={arch}-linux-gnu"))
+        .args(["-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fno-stack-protector", "-fno-pic", "-fno-ident", "-g0"])
+        .args(["-fno-asynchronous-unwind-tables", "-ffile-prefix-map=.=.", "-Wall", "-Wextra", "-I", "../runtime/c"])
+        .args(["-static", "-nostdlib", "-fuse-ld=lld", "-Wl,--build-id=none,-z,noexecstack,--strip-all"])
+        .args(["c/runner.c", "-o"])
+        .arg(program)
+        .output()
+        .map_err(|e| format!("cannot run {clang}: {e}"))?;
+    if run.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&run.stderr).replace('\n', " | ");
+    Err(format!("{clang} did not compile the runner for {arch}: {text}; {REMEDY}"))
+}
