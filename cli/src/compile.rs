@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A model to a bundle: both programs, code, weights, header, manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::graph::Graph;
@@ -14,10 +13,8 @@ use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::Math;
 use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
-use portwright_runtime::load::{self, Session};
+use portwright_runtime::header;
 use portwright_runtime::manifest::{self, Kernel, Manifest, Memory, Store};
-use portwright_runtime::store::StoreWriter;
-use portwright_runtime::{header, tensor::View};
 use portwright_targets::codegen::Workers;
 use portwright_targets::compile as codegen;
 use portwright_targets::link;
@@ -26,6 +23,7 @@ use portwright_targets::target::{self, Machine};
 use crate::Cx;
 use crate::args::TargetArgs;
 use crate::model::Model;
+use crate::packing::Packing;
 use crate::progress::Progress;
 use crate::weightless;
 
@@ -61,6 +59,7 @@ pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: 
     let mut c = pipeline::compile(graph, &o.machine.class, &o.packer.class, o.math, watch, &mut cx.diags)?;
     codegen::legalize(&mut c.main.module, &o.machine);
     codegen::legalize(&mut c.pack.module, &o.packer);
+    c.streams.iter_mut().for_each(|s| codegen::legalize(&mut s.program.module, &o.packer));
     Ok(c)
 }
 
@@ -84,12 +83,12 @@ pub fn bundle_error(e: &BundleError) -> Diagnostic {
     }
 }
 
-fn file_error(path: &Path, e: impl std::fmt::Display) -> Diagnostic {
+pub(crate) fn file_error(path: &Path, e: impl std::fmt::Display) -> Diagnostic {
     Diagnostic::error(Code::FILE_WRITE, format!("`{}`: {e}", path.display()))
 }
 
 /// Emits and links a program into `out`; returns its description.
-fn library(
+pub(crate) fn library(
     program: &Program,
     machine: &Machine,
     workers: &Workers,
@@ -161,8 +160,8 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
         }
         if absent.is_empty() && !weightless {
             progress.stage(format!("weights ({:.1} MB)", layout.data_bytes() as f64 / 1e6));
-            let packed = pack(&compiled.pack, &o.packer, &o.workers, &work, cx)?;
-            let hash = write_store(&compiled.main, packed.as_ref(), &layout, &writer.folder().join(STORE), cx)?;
+            let packing = Packing { main: &compiled.main, pack: &compiled.pack, streams: &compiled.streams };
+            let hash = packing.fill(&o.packer, &o.workers, &work, (&layout, &writer.folder().join(STORE)), cx)?;
             store.packed = true;
             store.content = manifest::hex(&hash);
         } else {
@@ -182,10 +181,12 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
 
 /// All weights of the model that some program reads.
 fn weights(c: &Compiled) -> impl Iterator<Item = &Weight> {
-    c.main.weights.iter().chain(&c.pack.weights).filter_map(|w| match w {
-        WeightInit::Weight(w) if !matches!(w.source, WeightSource::Packed) => Some(w),
-        _ => None,
-    })
+    let stored = c.main.weights.iter().chain(&c.pack.weights).filter_map(|w| match w {
+        WeightInit::Weight(w) => Some(w),
+        WeightInit::Literal(_) => None,
+    });
+    let streamed = c.streams.iter().flat_map(|s| &s.runs).flat_map(|r| &r.inputs);
+    stored.chain(streamed).filter(|w| !matches!(w.source, WeightSource::Packed))
 }
 
 fn weight_entry(name: &str, dtype: i32, dims: &[i64], file: &str, offset: u64, bytes: u64) -> manifest::Weight {
@@ -202,9 +203,10 @@ fn weight_entry(name: &str, dtype: i32, dims: &[i64], file: &str, offset: u64, b
 /// What a weightless bundle is completed with.
 fn expected(absent: &[&Weight]) -> Vec<manifest::Weight> {
     let mut out: Vec<manifest::Weight> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for w in absent {
         let WeightSource::Absent { location, offset, len } = &w.source else { continue };
-        if !out.iter().any(|e| e.name == *w.name) {
+        if seen.insert(&w.name) {
             out.push(weight_entry(&w.name, codegen::onnx_dtype(w.dtype), &w.dims, location, *offset, *len));
         }
     }
@@ -243,81 +245,11 @@ fn memory(plan: &HostPlan) -> Memory {
 }
 
 /// Bytes of a weight that is at hand.
-pub fn bytes_of(w: &WeightInit) -> Option<std::borrow::Cow<'_, [u8]>> {
-    match w {
-        WeightInit::Literal(l) => Some((&*l.bytes).into()),
-        WeightInit::Weight(w) => match &w.source {
-            WeightSource::Seed(seed) => portwright_ir::numerics::seeded_bytes(*seed, w.dtype, &w.dims).map(Into::into),
-            _ => w.bytes().map(Into::into),
-        },
+pub fn bytes_of(w: &Weight) -> Option<std::borrow::Cow<'_, [u8]>> {
+    match &w.source {
+        WeightSource::Seed(seed) => portwright_ir::numerics::seeded_bytes(*seed, w.dtype, &w.dims).map(Into::into),
+        _ => w.bytes().map(Into::into),
     }
-}
-
-/// A pack program that ran: its outputs by name.
-pub struct Packed {
-    session: Session,
-    names: Vec<Arc<str>>,
-}
-
-/// Compiles the pack program for this machine and runs it; `None` if there is nothing to pack.
-///
-/// # Errors
-/// Anything on the way.
-pub fn pack(p: &Program, packer: &Machine, workers: &Workers, work: &Path, cx: &mut Cx) -> Lowered<Option<Packed>> {
-    if p.plan.outputs.is_empty() {
-        return Ok(None);
-    }
-    let folder = work.join("pack");
-    let internal = |what: String| Diagnostic::error(Code::INTERNAL, format!("the pack program: {what}"));
-    for dir in ["lib", "weights"] {
-        std::fs::create_dir_all(folder.join(dir)).map_err(|e| cx.diags.report(file_error(&folder, e)))?;
-    }
-    library(p, packer, workers, ("pack", work, &folder.join(LIBRARY)), &mut cx.diags)?;
-    let layout = codegen::store_layout(&p.plan);
-    if layout.reference().is_some() {
-        write_store(p, None, &layout, &folder.join(STORE), cx)?;
-    }
-    let model = load::Model::load(&folder, &load::Options::default()).map_err(|e| cx.diags.report(internal(e.to_string())))?;
-    let mut session = model.open().map_err(|e| cx.diags.report(internal(e.to_string())))?;
-    session.execute(&[]).map_err(|e| cx.diags.report(internal(e.to_string())))?;
-    Ok(Some(Packed { session, names: p.plan.outputs.iter().map(|p| p.name.clone()).collect() }))
-}
-
-/// Writes a program's weight store.
-///
-/// # Errors
-/// `E0702`, or a weight without data.
-pub fn write_store(
-    p: &Program,
-    packed: Option<&Packed>,
-    layout: &portwright_runtime::store::Layout,
-    path: &Path,
-    cx: &mut Cx,
-) -> Lowered<[u8; 32]> {
-    let put = || -> Result<[u8; 32], Diagnostic> {
-        let writer = StoreWriter::create(path, layout).map_err(|e| file_error(path, e))?;
-        let results: Vec<View<'_>> = packed.map_or_else(Vec::new, |p| p.session.results());
-        for (i, w) in p.weights.iter().enumerate() {
-            let from_pack = match w {
-                WeightInit::Weight(w) if matches!(w.source, WeightSource::Packed) => {
-                    let at = packed.and_then(|p| p.names.iter().position(|n| *n == w.name));
-                    Some(
-                        at.and_then(|at| results.get(at))
-                            .ok_or_else(|| Diagnostic::error(Code::INTERNAL, format!("`{}` was not packed", w.name)))?,
-                    )
-                }
-                _ => None,
-            };
-            let written = match (from_pack, bytes_of(w)) {
-                (Some(v), _) => writer.put(i, 0, v.data),
-                (None, Some(b)) => writer.put(i, 0, &b),
-                (None, None) => return Err(Diagnostic::error(Code::EXTERNAL_DATA, format!("weight {i} has no data"))),
-            };
-            written.map_err(|e| file_error(path, e))?;
-        }
-        writer.finish().map_err(|e| file_error(path, e))
-    };
-    put().map_err(|d| cx.diags.report(d))
 }
 
 /// A folder that is removed at the end.

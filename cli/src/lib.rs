@@ -13,6 +13,7 @@ pub mod args;
 pub mod commands;
 pub mod compile;
 pub mod model;
+pub mod packing;
 pub mod place;
 pub mod progress;
 pub mod render;

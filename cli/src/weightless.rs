@@ -3,10 +3,12 @@
 //!
 //! `pack/kernels.kir` and `pack/plan.txt` are the pack program, `pack/sources.json` says for each tensor of the store and of the program
 //! whether it is one of the model's weights (by name), a result of the program, or bytes in `pack/inline.bin`: small constants and
-//! weights that stood in the model file itself.
+//! weights that stood in the model file itself. A pack program that comes as streams has `pack/kernels.N.kir` and `pack/plan.N.txt`
+//! for each of them, and its runs are in `pack/sources.json` too.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,21 +16,24 @@ use portwright_frontend::External;
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId as _;
+use portwright_ir::graph::Literal;
+use portwright_ir::kernel::Module;
 use portwright_ir::plan::{HostPlan, StoredWeight};
+use portwright_ir::sym::SymExpr;
 use portwright_ir::weight::{ByteOwner, Weight, WeightSource};
-use portwright_passes::pipeline::Compiled;
+use portwright_passes::hoist::stream::Run;
+use portwright_passes::pipeline::{Compiled, PackStream};
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_runtime::bundle::{Bundle, BundleError, BundleWriter, STORE};
-use portwright_runtime::manifest::{self, Manifest};
+use portwright_runtime::manifest;
 use portwright_targets::compile as codegen;
 use portwright_targets::target;
 use serde::{Deserialize, Serialize};
 
 use crate::Cx;
 use crate::compile::{self, Scratch};
+use crate::packing::Packing;
 
-const KERNELS: &str = "pack/kernels.kir";
-const PLAN: &str = "pack/plan.txt";
 const SOURCES: &str = "pack/sources.json";
 const INLINE: &str = "pack/inline.bin";
 
@@ -51,6 +56,34 @@ struct Sources {
     main: Vec<Source>,
     /// Of the pack program's weights, by position.
     pack: Vec<Source>,
+    /// What packs one unit after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<StreamSources>,
+}
+
+/// What a stream packs.
+#[derive(Serialize, Deserialize)]
+struct StreamSources {
+    /// Of its program's weights, by position.
+    pack: Vec<Source>,
+    runs: Vec<RunSources>,
+}
+
+/// One unit of a stream.
+#[derive(Serialize, Deserialize)]
+struct RunSources {
+    /// Of the program's inputs, by position.
+    inputs: Vec<Source>,
+    /// Tensors of the store that its outputs are.
+    outputs: Vec<String>,
+}
+
+/// Names of the files of program `i` of the streams, or of the whole pack program.
+fn files(stream: Option<usize>) -> (String, String) {
+    match stream {
+        None => ("pack/kernels.kir".into(), "pack/plan.txt".into()),
+        Some(i) => (format!("pack/kernels.{i}.kir"), format!("pack/plan.{i}.txt")),
+    }
 }
 
 /// Writes what `pack` needs into a bundle.
@@ -59,26 +92,42 @@ struct Sources {
 /// A file that cannot be written.
 pub fn write(c: &Compiled, writer: &BundleWriter) -> Result<(), BundleError> {
     let mut inline: Vec<u8> = Vec::new();
-    let mut list = |p: &Program| -> Vec<Source> {
-        p.weights
-            .iter()
-            .map(|w| match w {
-                WeightInit::Weight(w) if matches!(w.source, WeightSource::Packed) => Source::Packed { name: w.name.to_string() },
-                WeightInit::Weight(w) if matches!(w.source, WeightSource::Absent { .. }) => Source::Weight { name: w.name.to_string() },
-                other => {
-                    let bytes = compile::bytes_of(other).unwrap_or(Cow::Borrowed(&[]));
-                    let offset = inline.len();
-                    inline.extend_from_slice(&bytes);
-                    Source::Inline { offset, bytes: bytes.len() }
-                }
-            })
-            .collect()
+    let mut keep = |bytes: &[u8]| {
+        let offset = inline.len();
+        inline.extend_from_slice(bytes);
+        Source::Inline { offset, bytes: bytes.len() }
     };
-    let sources = Sources { schema: 1, main: list(&c.main), pack: list(&c.pack) };
-    let names: Vec<&str> = c.pack.module.kernels.values().map(|k| k.name.as_str()).collect();
-    let name = |i: usize| names.get(i).map_or_else(|| format!("k{i}"), |n| (*n).to_owned());
-    writer.write(KERNELS, portwright_ir::kernel::print_module(&c.pack.module).as_bytes())?;
-    writer.write(PLAN, portwright_ir::plan::print(&c.pack.plan, &name).as_bytes())?;
+    let mut source = |w: &Weight| match w.source {
+        WeightSource::Packed => Source::Packed { name: w.name.to_string() },
+        WeightSource::Absent { .. } => Source::Weight { name: w.name.to_string() },
+        _ => keep(&compile::bytes_of(w).unwrap_or(Cow::Borrowed(&[]))),
+    };
+    let mut list = |p: &Program| -> Vec<Source> {
+        let literal = |l: &Literal| Weight::new("", l.dtype, l.dims.clone(), bytes_source(l.bytes.to_vec()));
+        let init = |w: &WeightInit| match w {
+            WeightInit::Weight(w) => w.clone(),
+            WeightInit::Literal(l) => literal(l),
+        };
+        p.weights.iter().map(|w| source(&init(w))).collect()
+    };
+    let (main, pack) = (list(&c.main), list(&c.pack));
+    let packs: Vec<Vec<Source>> = c.streams.iter().map(|s| list(&s.program)).collect();
+    let streams = c.streams.iter().zip(packs).map(|(s, pack)| {
+        let run = |r: &Run| RunSources {
+            inputs: r.inputs.iter().map(&mut source).collect(),
+            outputs: r.outputs.iter().map(|n| n.to_string()).collect(),
+        };
+        StreamSources { pack, runs: s.runs.iter().map(run).collect() }
+    });
+    let sources = Sources { schema: 1, main, pack, streams: streams.collect() };
+    let programs = std::iter::once((None, &c.pack)).chain(c.streams.iter().enumerate().map(|(i, s)| (Some(i), &s.program)));
+    for (stream, p) in programs {
+        let names: Vec<&str> = p.module.kernels.values().map(|k| k.name.as_str()).collect();
+        let name = |i: usize| names.get(i).map_or_else(|| format!("k{i}"), |n| (*n).to_owned());
+        let (kernels, plan) = files(stream);
+        writer.write(&kernels, portwright_ir::kernel::print_module(&p.module).as_bytes())?;
+        writer.write(&plan, portwright_ir::plan::print(&p.plan, &name).as_bytes())?;
+    }
     writer.write(SOURCES, serde_json::to_string_pretty(&sources).unwrap_or_default().as_bytes())?;
     writer.write(INLINE, &inline)
 }
@@ -101,18 +150,29 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
         })
     };
     let sources: Sources = serde_json::from_str(&text(SOURCES, cx)?).or_else(|e| cx.fail(broken(SOURCES, &e)))?;
-    let module = portwright_ir::kernel::parse_module(&text(KERNELS, cx)?).or_else(|e| cx.fail(broken(KERNELS, &e)))?;
-    let plan_text = text(PLAN, cx)?;
-    let plan = match portwright_ir::plan::parse(&plan_text, &|n| module.kernel_named(n).map(|k| k.index())) {
-        Ok(p) => p,
-        Err(list) => {
-            cx.diags.extend(list);
-            return cx.fail(broken(PLAN, &"the pack program is damaged"));
+    let read = |stream: Option<usize>, cx: &mut Cx| -> Lowered<(Module, HostPlan)> {
+        let (kernels, plan) = files(stream);
+        let module = portwright_ir::kernel::parse_module(&text(&kernels, cx)?).or_else(|e| cx.fail(broken(&kernels, &e)))?;
+        match portwright_ir::plan::parse(&text(&plan, cx)?, &|n| module.kernel_named(n).map(|k| k.index())) {
+            Ok(p) => Ok((module, p)),
+            Err(list) => {
+                cx.diags.extend(list);
+                cx.fail(broken(&plan, &"the pack program is damaged"))
+            }
         }
     };
     let inline: Arc<dyn ByteOwner> = Arc::new(std::fs::read(place.join(INLINE)).or_else(|e| cx.fail(broken(INLINE, &e)))?);
-    let given = Given { manifest: &bundle.manifest, files: RefCell::new(External::new(Some(folder), false)), inline };
+    let weights = bundle.manifest.weights.iter().map(|w| (w.name.as_str(), w)).collect();
+    let given = Given { weights, files: RefCell::new(External::new(Some(folder), false)), inline };
+    let (module, plan) = read(None, cx)?;
     let pack = given.program(module, plan, &sources.pack, cx)?;
+    let mut streams = Vec::with_capacity(sources.streams.len());
+    for (i, s) in sources.streams.iter().enumerate() {
+        let (module, plan) = read(Some(i), cx)?;
+        let program = given.program(module, plan, &s.pack, cx)?;
+        let runs = s.runs.iter().map(|r| given.run(&program, r)).collect::<Result<Vec<_>, _>>().or_else(|d| cx.fail(d))?;
+        streams.push(PackStream { program, runs });
+    }
     let mut stored = HostPlan::default();
     for t in &store.tensors {
         let Some(dtype) = DType::from_name(&t.dtype) else { return cx.fail(broken("manifest", &"a dtype that does not exist")) };
@@ -122,10 +182,10 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
 
     let packer = target::machine("host", None, &mut cx.diags)?;
     let scratch = Scratch::new(cx)?;
-    let packed = compile::pack(&pack, &packer, &compile::workers(), scratch.path(), cx)?;
     let layout = codegen::store_layout(&main.plan);
     let writer = BundleWriter::create(place).map_err(|e| cx.diags.report(compile::bundle_error(&e)))?;
-    let hash = compile::write_store(&main, packed.as_ref(), &layout, &writer.folder().join(STORE), cx)?;
+    let packing = Packing { main: &main, pack: &pack, streams: &streams };
+    let hash = packing.fill(&packer, &compile::workers(), scratch.path(), (&layout, &writer.folder().join(STORE)), cx)?;
     for name in bundle.manifest.files.keys() {
         writer.copy(&place.join(name), name).map_err(|e| cx.diags.report(compile::bundle_error(&e)))?;
     }
@@ -135,9 +195,14 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
     Ok(done.path)
 }
 
+fn bytes_source(bytes: Vec<u8>) -> WeightSource {
+    let len = bytes.len();
+    WeightSource::Bytes { owner: Arc::new(bytes), offset: 0, len }
+}
+
 /// What a bundle is completed with.
 struct Given<'a> {
-    manifest: &'a Manifest,
+    weights: HashMap<&'a str, &'a manifest::Weight>,
     files: RefCell<External>,
     inline: Arc<dyn ByteOwner>,
 }
@@ -173,13 +238,39 @@ impl Given<'_> {
         cx.diags.check()?;
         Ok(Program { module, plan, weights })
     }
+    /// One unit of a stream.
+    fn run(&self, p: &Program, r: &RunSources) -> Result<Run, Diagnostic> {
+        let damaged = |what: &str| Diagnostic::error(Code::BAD_BUNDLE, format!("a run of the pack program {what}"));
+        if r.inputs.len() != p.plan.inputs.len() || r.outputs.len() != p.plan.outputs.len() {
+            return Err(damaged("has another number of inputs or outputs than its plan"));
+        }
+        let mut inputs = Vec::with_capacity(r.inputs.len());
+        for (s, port) in r.inputs.iter().zip(&p.plan.inputs) {
+            let dims: Vec<i64> =
+                port.dims.iter().map(SymExpr::as_const).collect::<Option<_>>().ok_or_else(|| damaged("has no fixed size"))?;
+            let (name, source) = match s {
+                Source::Packed { .. } => return Err(damaged("reads what is packed")),
+                Source::Inline { offset, bytes } => ("", WeightSource::Bytes { owner: self.inline.clone(), offset: *offset, len: *bytes }),
+                Source::Weight { name } => (name.as_str(), self.file_range(name)?),
+            };
+            let w = Weight::new(name, port.dtype, dims, source);
+            if w.bytes().map(|b| b.len() as u64) != w.bytes_len() {
+                return Err(damaged(&format!("reads `{name}`, which has another size")));
+            }
+            inputs.push(w);
+        }
+        Ok(Run { inputs, outputs: r.outputs.iter().map(|n| n.as_str().into()).collect() })
+    }
     /// The bytes of one of the model's weights.
     fn file_range(&self, name: &str) -> Result<WeightSource, Diagnostic> {
         let fail =
             |m: String| Diagnostic::error(Code::EXTERNAL_DATA, m).help("give the folder that holds the model's data files with --weights");
-        let Some(w) = self.manifest.weights.iter().find(|w| w.name == name) else {
+        let Some(w) = self.weights.get(name) else {
             return Err(fail(format!("the bundle does not say where weight `{name}` lies")));
         };
-        self.files.borrow_mut().source(&w.file, w.offset, None, w.bytes).map_err(|e| fail(e).at(format!("weight {name}")))
+        self.files
+            .borrow_mut()
+            .source(&w.file, w.offset, None, w.bytes)
+            .map_err(|e| e.note.iter().fold(fail(e.message), |d, n| d.note(n)).at(format!("weight {name}")))
     }
 }

@@ -273,7 +273,13 @@ impl<'m> Cx<'_, 'm> {
     /// Elements of an integer tensor as expressions, if they are known.
     pub fn elements(&mut self, v: ValueId) -> Option<Vec<SymExpr>> {
         let top = self.imp.frames.len() - 1;
-        elements(&mut self.imp.frames[top], v)
+        let f = &mut self.imp.frames[top];
+        elements(f, v).or_else(|| {
+            // A long list of integers is a weight until an operator is shaped by it.
+            let w = f.graph.weight(f.graph.as_weight(v)?);
+            let bytes = w.bytes().filter(|b| b.len() as u64 <= crate::tensor::CONST_BYTES)?;
+            Some(crate::tensor::ints(w.dtype, bytes)?.into_iter().map(SymExpr::from).collect())
+        })
     }
     /// As [`elements`](Self::elements), with `None` for elements that are not known.
     pub fn partial(&mut self, v: ValueId) -> Option<Vec<Option<SymExpr>>> {

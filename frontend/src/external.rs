@@ -16,6 +16,15 @@ impl ByteOwner for Mapped {
     fn bytes(&self) -> &[u8] {
         &self.0
     }
+    fn forget(&self, offset: usize, len: usize) {
+        /// Pages of every machine at hand are of this size or smaller; a range in between is kept.
+        const PAGE: usize = 64 << 10;
+        let (from, to) = (offset.next_multiple_of(PAGE), offset.saturating_add(len) / PAGE * PAGE);
+        if from < to && to <= self.0.len() {
+            // SAFETY: the mapping is of a file and read-only, so what is dropped is read from the file again. A refusal costs memory only.
+            let _ = unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
+        }
+    }
 }
 
 /// Maps a regular file.
@@ -34,6 +43,27 @@ pub fn map_file(path: &Path) -> Result<Arc<Mapped>, String> {
     Ok(Arc::new(Mapped(map)))
 }
 
+/// Why bytes of a data file cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFault {
+    /// One sentence about the file.
+    pub message: String,
+    /// What concerns this tensor alone.
+    pub note: Option<String>,
+}
+
+impl DataFault {
+    fn with(message: String, note: String) -> Self {
+        DataFault { message, note: Some(note) }
+    }
+}
+
+impl From<String> for DataFault {
+    fn from(message: String) -> Self {
+        DataFault { message, note: None }
+    }
+}
+
 /// Opens external data files of one model.
 pub struct External {
     folder: Option<PathBuf>,
@@ -50,13 +80,17 @@ impl External {
     /// Where `expected` bytes of a tensor are.
     ///
     /// # Errors
-    /// A sentence: the file is missing, too short or outside the folder.
-    pub fn source(&mut self, location: &str, offset: u64, len: Option<u64>, expected: u64) -> Result<WeightSource, String> {
+    /// The file is missing, too short or outside the folder.
+    pub fn source(&mut self, location: &str, offset: u64, len: Option<u64>, expected: u64) -> Result<WeightSource, DataFault> {
         confined(location)?;
         if let Some(len) = len.filter(|l| *l != expected) {
-            return Err(format!("`{location}` gives it {len} bytes, its shape and dtype need {expected}"));
+            let m = format!("a range of `{location}` has another length than its tensor");
+            return Err(DataFault::with(m, format!("{len} bytes are given, shape and dtype need {expected}")));
         }
-        let end = offset.checked_add(expected).ok_or_else(|| format!("bytes {offset}.. of `{location}` leave the range of 64 bits"))?;
+        let Some(end) = offset.checked_add(expected) else {
+            let m = format!("a range of `{location}` leaves the range of 64 bits");
+            return Err(DataFault::with(m, format!("{expected} bytes from {offset} are expected")));
+        };
         if self.weightless {
             return Ok(WeightSource::Absent { location: location.into(), offset, len: expected });
         }
@@ -66,12 +100,13 @@ impl External {
         }
         let map = match self.files.get(location) {
             Some(Ok(map)) => map.clone(),
-            Some(Err(e)) => return Err(e.clone()),
-            None => return Err(format!("`{location}` cannot be opened")),
+            Some(Err(e)) => return Err(e.clone().into()),
+            None => return Err(format!("`{location}` cannot be opened").into()),
         };
         let found = map.bytes().len() as u64;
         if end > found {
-            return Err(format!("`{location}` is too short: bytes {offset}..{end} are expected, the file has {found}"));
+            let m = format!("`{location}` is too short: it has {found} bytes");
+            return Err(DataFault::with(m, format!("bytes {offset}..{end} are expected")));
         }
         Ok(WeightSource::Bytes { owner: map, offset: offset as usize, len: expected as usize })
     }

@@ -13,12 +13,14 @@ pub struct Fault {
     pub message: String,
     /// How to mend it.
     pub help: Option<String>,
+    /// What differs from tensor to tensor where one sentence is said of many.
+    pub note: Option<String>,
 }
 
 impl Fault {
     /// Makes a fault.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Fault { code: Some(code), message: message.into(), help: None }
+        Fault { code: Some(code), message: message.into(), help: None, note: None }
     }
     /// A form of the operator that is not taken.
     pub fn form(message: impl Into<String>) -> Self {
@@ -34,7 +36,7 @@ impl Fault {
     }
     /// Follows from a fault that was reported elsewhere.
     pub fn follows() -> Self {
-        Fault { code: None, message: String::new(), help: None }
+        Fault { code: None, message: String::new(), help: None, note: None }
     }
     /// Says how to mend it.
     pub fn help(mut self, help: impl Into<String>) -> Self {

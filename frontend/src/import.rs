@@ -218,9 +218,10 @@ impl<'m> Importer<'m> {
             self.diags.report(Diagnostic::error(Code::DUPLICATE_NAME, m));
         }
         self.initializers(g);
+        let with_default: HashSet<&str> = g.initializers.iter().map(|t| t.name.as_str()).collect();
         for v in &g.inputs {
             // An input with an initializer has a default; inference takes it as the constant that it is.
-            if g.initializers.iter().any(|t| t.name == v.name) {
+            if with_default.contains(v.name.as_str()) {
                 continue;
             }
             let slot = match opts.fixed.iter().find(|(name, _)| *name == v.name) {
@@ -273,7 +274,9 @@ impl<'m> Importer<'m> {
             let slot = match self.constant(t, &t.name, Origin::default()) {
                 Ok(v) => Slot::Value(v),
                 Err(f) => {
-                    self.fault(f, None, None);
+                    // What is said of a data file is said once, with the weights that lie in it.
+                    let path = (f.code == Some(Code::EXTERNAL_DATA)).then(|| format!("weight {}", t.name));
+                    self.fault(f, path.as_deref(), None);
                     Slot::Poison
                 }
             };
@@ -485,7 +488,8 @@ impl<'m> Importer<'m> {
 }
 
 fn diagnostic(f: Fault) -> Diagnostic {
-    let d = Diagnostic::error(f.code.unwrap_or(Code::INTERNAL), f.message);
+    let mut d = Diagnostic::error(f.code.unwrap_or(Code::INTERNAL), f.message);
+    d.notes.extend(f.note);
     match f.help {
         Some(h) => d.help(h),
         None => d,

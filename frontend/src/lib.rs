@@ -20,7 +20,7 @@ mod scope;
 mod tensor;
 mod testdata;
 
-pub use external::External;
+pub use external::{DataFault, External};
 pub use import::{DimOverride, ImportOptions, Imported, Progress, import, import_bytes};
 pub use ops::operators;
 pub use testdata::{TestTensor, tensor_from_pb};

@@ -8,12 +8,14 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::Literal;
 use portwright_ir::weight::{Weight, WeightSource};
 
-use crate::external::External;
+use crate::external::{DataFault, External};
 use crate::fault::Fault;
 use crate::model::{TensorData, TensorDef, dtype_of};
 
 /// Integers and truth values up to this many bytes are constants of the graph: they may shape it.
 pub const CONST_BYTES: u64 = 64 << 10;
+/// As [`CONST_BYTES`], of dtypes in which weights are quantized: longer ones are weights unless one number says it all.
+const QUANTIZED_CONST_BYTES: u64 = 1 << 10;
 /// Largest sparse tensor that is made dense.
 const SPARSE_BYTES: u64 = 1 << 30;
 
@@ -39,8 +41,13 @@ impl Checked {
     pub fn into_const(self) -> Result<Literal, Self> {
         let elems: i64 = self.dims.iter().product();
         let shape_like = (self.dtype.is_int() || self.dtype == DType::Bool) && self.dtype.bits() >= 8;
+        let quantized = self.dtype.is_int() && self.dtype.bits() <= 32;
+        let small = |b: &[u8]| {
+            let len = b.len() as u64;
+            len <= CONST_BYTES && (!quantized || len <= QUANTIZED_CONST_BYTES || uniform(b, self.dtype))
+        };
         match self.bytes() {
-            Some(b) if elems == 1 || (shape_like && b.len() as u64 <= CONST_BYTES) => {
+            Some(b) if elems == 1 || (shape_like && small(b)) => {
                 let bytes: Arc<[u8]> = if self.dtype == DType::Bool { b.iter().map(|v| u8::from(*v != 0)).collect() } else { b.into() };
                 Ok(Literal { dtype: self.dtype, dims: self.dims, bytes })
             }
@@ -51,6 +58,12 @@ impl Checked {
     pub fn into_weight(self, name: impl Into<Arc<str>>) -> Weight {
         Weight::new(name, self.dtype, self.dims, self.source)
     }
+}
+
+/// Whether all elements, of whole bytes, are the same.
+fn uniform(bytes: &[u8], dtype: DType) -> bool {
+    let width = dtype.bytes().map_or(1, |w| w as usize).max(1);
+    bytes.get(..width).is_some_and(|first| bytes.chunks(width).all(|e| e == first))
 }
 
 /// Checks a tensor's dtype, dims and amount of data, and says where its bytes are.
@@ -84,7 +97,7 @@ pub fn check(t: &TensorDef, external: &mut External) -> Result<Checked, Fault> {
                 .help("move the text processing out of the model and feed it the numbers"));
         }
         TensorData::External { location, offset, len } => {
-            let fault = |m| Fault::new(Code::EXTERNAL_DATA, format!("external data of tensor `{name}`: {m}"));
+            let fault = |e: DataFault| Fault { note: e.note, ..Fault::new(Code::EXTERNAL_DATA, e.message) };
             external.source(location, *offset, *len, expected).map_err(fault)?
         }
         TensorData::Sparse { values, indices } => {

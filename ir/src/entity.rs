@@ -24,9 +24,11 @@ macro_rules! entity_ids {
         #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(u32);
         impl $crate::entity::EntityId for $name {
+            #[inline]
             fn new(index: usize) -> Self {
                 $name(u32::try_from(index).expect("more than 2^32 entities"))
             }
+            #[inline]
             fn index(self) -> usize {
                 self.0 as usize
             }

@@ -113,6 +113,7 @@ impl SymExpr {
         matches!(self.0, Repr::Overflow)
     }
     /// The value, if no symbol is in it.
+    #[inline]
     pub fn as_const(&self) -> Option<i64> {
         match self.0 {
             Repr::Const(v) => Some(v),
@@ -130,6 +131,7 @@ impl SymExpr {
         }
     }
     /// Whether it is that constant.
+    #[inline]
     pub fn is(&self, v: i64) -> bool {
         self.as_const() == Some(v)
     }
@@ -205,8 +207,12 @@ impl SymExpr {
         }
     }
     fn try_mul(&self, o: &Self) -> Option<Self> {
-        if let (Some(a), Some(b)) = (self.as_const(), o.as_const()) {
-            return a.checked_mul(b).map(Self::from);
+        match (self.as_const(), o.as_const()) {
+            (Some(a), Some(b)) => return a.checked_mul(b).map(Self::from),
+            // Most products are of a size and a number: the terms keep their order.
+            (Some(c), None) => return o.scaled(c),
+            (None, Some(c)) => return self.scaled(c),
+            (None, None) => {}
         }
         let (a, b) = (self.poly()?, o.poly()?);
         if a.terms.len().saturating_mul(b.terms.len()) > MAX_PRODUCTS {
@@ -237,6 +243,18 @@ impl SymExpr {
             }
         }
         Some(Self::from_poly(Poly::new(terms, constant)))
+    }
+    /// The expression times a number.
+    fn scaled(&self, c: i64) -> Option<Self> {
+        if c == 1 {
+            return Some(self.clone());
+        }
+        let mut p = self.poly()?;
+        p.constant = p.constant.checked_mul(c)?;
+        for (_, k) in &mut p.terms {
+            *k = k.checked_mul(c)?;
+        }
+        Some(Self::from_poly(p))
     }
     /// `floor(self / d)` in normal form; `None` if it cannot be had.
     ///
@@ -597,7 +615,19 @@ arith! {
 
 /// Product of dims; 1 for none.
 pub fn product<'a>(dims: impl IntoIterator<Item = &'a SymExpr>) -> SymExpr {
-    dims.into_iter().fold(SymExpr::from(1), |p, d| &p * d)
+    // Numbers first: with one unknown the rest is a single multiplication.
+    let (mut number, mut rest) = (SymExpr::from(1), None);
+    for d in dims {
+        if d.as_const().is_some() {
+            number = &number * d;
+        } else {
+            rest = Some(rest.map_or_else(|| d.clone(), |r: SymExpr| &r * d));
+        }
+    }
+    match rest {
+        Some(r) => &r * &number,
+        None => number,
+    }
 }
 
 impl fmt::Display for Atom {

@@ -12,6 +12,8 @@ use crate::dtype::DType;
 pub trait ByteOwner: Send + Sync {
     /// The bytes.
     fn bytes(&self) -> &[u8];
+    /// These bytes are not read again soon: a mapped file may take their memory back until they are.
+    fn forget(&self, _offset: usize, _len: usize) {}
 }
 
 impl ByteOwner for Vec<u8> {
@@ -79,6 +81,12 @@ impl Weight {
         match &self.source {
             WeightSource::Bytes { owner, offset, len } => owner.bytes().get(*offset..offset.checked_add(*len)?),
             _ => None,
+        }
+    }
+    /// Its bytes are not read again soon.
+    pub fn forget(&self) {
+        if let WeightSource::Bytes { owner, offset, len } = &self.source {
+            owner.forget(*offset, *len);
         }
     }
     /// SHA-256 of its bytes, computed once; `None` while they are not at hand.

@@ -19,14 +19,16 @@ use portwright_ir::sym::SymExpr;
 use crate::rules::consts::splat;
 use crate::rules::{Edit, RuleLog, nodes_with_regions, topological};
 
-/// Replaces small values that are known by constants and `dims` nodes; returns how many.
+/// Replaces small values that are known by constants and `dims` nodes; returns the nodes of the graph itself that are new or changed.
 ///
 /// Before: `%1: i64[2] = concat(%dim, const<i64 [3]>)`; after: `%1: i64[2] = dims{values=[N, 3]}`.
-pub fn fold(graph: &mut Graph, log: &mut RuleLog) -> usize {
-    let mut count = 0;
+pub fn fold(graph: &mut Graph, log: &mut RuleLog) -> Vec<NodeId> {
+    let mut changed = Vec::new();
     for n in nodes_with_regions(graph) {
         let mut regions = std::mem::take(graph.regions_mut(n));
-        count += regions.iter_mut().map(|r| fold(r, log)).sum::<usize>();
+        for r in &mut regions {
+            fold(r, log);
+        }
         *graph.regions_mut(n) = regions;
     }
     // What a `bind` node reads is known as the symbol that it binds, and must stay.
@@ -49,9 +51,10 @@ pub fn fold(graph: &mut Graph, log: &mut RuleLog) -> usize {
         }
         if let Some(patch) = folded(graph, n, v, &mut known) {
             match graph.apply(patch) {
-                Ok(_) => {
+                Ok(applied) => {
                     log.count("fold");
-                    count += 1;
+                    changed.extend(applied.added);
+                    changed.extend(applied.changed);
                 }
                 Err(fault) => {
                     log.refused.insert("fold", fault.message);
@@ -59,13 +62,14 @@ pub fn fold(graph: &mut Graph, log: &mut RuleLog) -> usize {
             }
         }
     }
-    count
+    changed
 }
 
 fn folded(graph: &Graph, n: NodeId, v: ValueId, known: &mut Symbolic) -> Option<portwright_ir::graph::Patch> {
     const NAME: &str = "fold";
     let ty = graph.ty(v);
-    let elems = ty.elems().as_const().filter(|e| (0..=symbolic::MAX_ELEMS as i64).contains(e))?;
+    let elems = ty.dims.iter().try_fold(1i64, |n, d| n.checked_mul(d.as_const()?));
+    let elems = elems.filter(|e| (0..=symbolic::MAX_ELEMS as i64).contains(e))?;
     if ty.quant.is_some() {
         return None;
     }
@@ -107,17 +111,19 @@ fn folded(graph: &Graph, n: NodeId, v: ValueId, known: &mut Symbolic) -> Option<
     e.finish(v, new)
 }
 
-/// Nodes of equal op and operands become one; returns how many went.
+/// Nodes of equal op and operands become one; returns the nodes that take others now, and those of whose results fewer are used.
 ///
 /// Before: `%2 = exp(%0); %3 = exp(%0)`; after: `%2 = exp(%0)`, used for both.
-pub fn share(graph: &mut Graph, log: &mut RuleLog) -> usize {
-    let mut stands_for: HashMap<ValueId, ValueId> = HashMap::new();
+pub fn share(graph: &mut Graph, log: &mut RuleLog) -> Vec<NodeId> {
+    let mut stands_for: SecondaryMap<ValueId, Option<ValueId>> = SecondaryMap::default();
+    let mut changed = Vec::new();
     let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::with_capacity(graph.len());
     let mut gone = Vec::new();
     for n in topological(graph) {
         for i in 0..graph.node(n).operands.len() {
-            if let Some(&v) = stands_for.get(&graph.node(n).operands[i]) {
+            if let Some(v) = stands_for[graph.node(n).operands[i]] {
                 graph.set_operand(n, i, v);
+                changed.push(n);
             }
         }
         let node = graph.node(n);
@@ -130,22 +136,25 @@ pub fn share(graph: &mut Graph, log: &mut RuleLog) -> usize {
         let same = seen.entry(h.finish()).or_default();
         match same.iter().find(|&&m| graph.node(m).op == node.op && graph.node(m).operands == node.operands) {
             Some(&m) => {
-                stands_for.extend(node.results.iter().copied().zip(graph.node(m).results.iter().copied()));
+                for (&old, &new) in node.results.iter().zip(&graph.node(m).results) {
+                    stands_for[old] = Some(new);
+                }
+                changed.extend(node.operands.iter().filter_map(|&v| graph.producer_id(v)).filter(|&p| !graph.node(p).op.is_source()));
                 gone.push(n);
                 log.count("share");
             }
             None => same.push(n),
         }
     }
-    for o in graph.outputs_mut() {
-        if let Some(&v) = stands_for.get(&o.value) {
-            o.value = v;
+    for i in 0..graph.outputs().len() {
+        if let Some(v) = stands_for[graph.outputs()[i].value] {
+            graph.set_output(i, v);
         }
     }
     for &n in gone.iter().rev() {
         graph.remove(n);
     }
-    gone.len()
+    changed
 }
 
 /// Gives symbols a range, or a value where both ends are equal; every type is inferred anew.
@@ -207,7 +216,7 @@ fn rebuild(graph: &Graph, fixed: &HashMap<&str, i64>) -> Result<Graph, TypeFault
     for (i, o) in graph.outputs().iter().enumerate() {
         if let Some(&v) = map.get(&o.value) {
             out.add_output(o.name.clone(), v);
-            out.outputs_mut()[i].alias_of = o.alias_of;
+            out.set_alias(i, o.alias_of);
         }
     }
     for c in &graph.constraints {

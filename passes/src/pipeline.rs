@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A graph to programs: the model's own, and the pack program that fills its weight store.
 
-use portwright_ir::diag::{Diags, Lowered};
+use portwright_ir::diag::{Diagnostic, Diags, Lowered};
 use portwright_ir::graph::Graph;
 
+use crate::hoist::stream::{self, Run, Stream};
 use crate::plan::{self, Program};
 use crate::prepare::{self, Prepared};
 use crate::spec::{MachineClass, Math};
@@ -15,8 +16,19 @@ pub struct Compiled {
     pub main: Program,
     /// What computes packed weights, once; its outputs are packed weights of `main` by name. Runs on the machine that packs.
     pub pack: Program,
+    /// What computes packed weights one after the other, where they are too large to be computed at once; then `pack` is empty.
+    pub streams: Vec<PackStream>,
     /// The graphs that they came from.
     pub prepared: Prepared,
+}
+
+/// A program that packs many weights, one unit at a time.
+#[derive(Debug)]
+pub struct PackStream {
+    /// Inputs are weights as they come, outputs packed ones.
+    pub program: Program,
+    /// What each run reads and makes.
+    pub runs: Vec<Run>,
 }
 
 /// Where the pipeline can be looked at.
@@ -37,6 +49,15 @@ pub fn compile(
     let options = prepare::Options { math, stages: watch, ..Default::default() };
     let prepared = prepare::prepare_with(graph, machine, options, diags)?;
     let main = plan::build(&prepared.main, machine, diags)?;
-    let pack = plan::build(&prepared.pack, packer, diags)?;
-    Ok(Compiled { main, pack, prepared })
+    let (mut pack, mut streams) = (&prepared.pack, Vec::new());
+    let nothing = Graph::new(pack.name.clone());
+    if stream::bytes(pack) > stream::AT_ONCE {
+        let parts = stream::streams(pack).map_err(|f| diags.report(Diagnostic::error(f.code, f.message)))?;
+        for Stream { graph, runs } in parts {
+            streams.push(PackStream { program: plan::build(&graph, packer, diags)?, runs });
+        }
+        pack = &nothing;
+    }
+    let pack = plan::build(pack, packer, diags)?;
+    Ok(Compiled { main, pack, streams, prepared })
 }

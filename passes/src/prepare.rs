@@ -2,7 +2,7 @@
 //! The way of a graph to its kernels: canonical form, composites, decomposition, the pack program, fusion, legal dtypes.
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
-use portwright_ir::graph::{Graph, Node};
+use portwright_ir::graph::{Graph, Node, NodeId};
 
 use crate::rules::{self, Rule, RuleCx, RuleLog};
 use crate::spec::{MachineClass, Math};
@@ -68,6 +68,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
 
     layout::turn_weights(&mut graph, &cx, &mut log);
+    hoist::lift(&mut graph, &mut log);
     let (mut main, mut pack) = hoist::split_pack(graph, &mut log);
     for g in [&mut main, &mut pack] {
         if let Err(fault) = fuse::fuse(g, &mut log) {
@@ -87,13 +88,23 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     Ok(Prepared { main, pack, log })
 }
 
-/// Folds, rewrites and shares until nothing changes, at most four times.
+/// Folds, rewrites and shares until nothing changes, at most four times; after the first time rules look at what changed alone.
 fn simplify(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mut RuleLog) {
+    let mut changed: Option<Vec<NodeId>> = None;
     for _ in 0..4 {
         let before = log.patches;
-        fold::fold(graph, log);
-        rules::run(graph, rules, cx, log);
-        fold::share(graph, log);
+        let folded = fold::fold(graph, log);
+        match changed.take() {
+            None => rules::run(graph, rules, cx, log),
+            Some(mut nodes) => {
+                nodes.extend(folded);
+                rules::run_from(graph, rules, nodes, cx, log);
+                if log.patches == before {
+                    break;
+                }
+            }
+        }
+        changed = Some(fold::share(graph, log));
         graph.remove_dead();
         if log.patches == before || log.spent() {
             break;

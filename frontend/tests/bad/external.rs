@@ -47,9 +47,9 @@ fn every_way_out_is_closed() {
     let absolute = f.0.join("secret.bin").display().to_string();
     for (location, offset, expected) in [
         ("missing.bin", 0, "`missing.bin` cannot be opened in the model's folder"),
-        ("short.bin", 0, "`short.bin` is too short: bytes 0..16 are expected, the file has 12"),
-        ("good.bin", 60, "`good.bin` is too short: bytes 60..76 are expected, the file has 64"),
-        ("good.bin", u64::MAX - 2, "bytes 18446744073709551613.. of `good.bin` leave the range of 64 bits"),
+        ("short.bin", 0, "`short.bin` is too short: it has 12 bytes"),
+        ("good.bin", 60, "`good.bin` is too short: it has 64 bytes"),
+        ("good.bin", u64::MAX - 2, "a range of `good.bin` leaves the range of 64 bits"),
         ("../secret.bin", 0, "`../secret.bin` points outside the model's folder"),
         ("a/../../secret.bin", 0, "`a/../../secret.bin` points outside the model's folder"),
         ("..\\secret.bin", 0, "`..\\secret.bin` points outside the model's folder"),
@@ -59,9 +59,18 @@ fn every_way_out_is_closed() {
         ("", 0, "its data is external, but no location is given"),
     ] {
         let (_, found) = run(location, offset, false);
-        let code = if location.is_empty() { "E0109: tensor `w`: " } else { "E0110: external data of tensor `w`: " };
+        let code = if location.is_empty() { "E0109: tensor `w`: " } else { "E0110 weight w: " };
         assert!(found.starts_with(code) && found.contains(expected), "{location}: {found}");
     }
+    // One file, one sentence: what differs is in the path and the note.
+    let mut two = with_weight("short.bin", 0);
+    two.graph.as_mut().expect("a graph").initializer.push(external("v", &[5], "short.bin", 4));
+    let mut diags = portwright_ir::diag::Diags::new();
+    let options = ImportOptions::default();
+    assert!(portwright_frontend::import_bytes(&bytes(&two), Some(&model), &options, &mut diags).is_err());
+    let said: Vec<_> = diags.all().iter().map(|d| (d.path.as_deref(), d.message.as_str(), d.notes.as_slice())).collect();
+    let (message, note) = ("`short.bin` is too short: it has 12 bytes", |n: &str| [format!("bytes {n} are expected")]);
+    assert_eq!(said, [(Some("weight w"), message, &note("0..16")[..]), (Some("weight v"), message, &note("4..24")[..])]);
     let (i, found) = run("good.bin", 48, false);
     let i = i.unwrap_or_else(|| panic!("{found}"));
     assert_eq!(i.graph.weights().values().next().and_then(|w| w.bytes()), Some(&[1u8; 16][..]));

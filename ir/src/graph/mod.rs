@@ -5,7 +5,7 @@
 //!
 //! 1. **Types are always known.** Every value has a dtype and dims; a dim is an expression over named symbols. Types
 //!    are inferred when a node is added ([`infer`]) and never guessed.
-//! 2. **Operands are an ordered list on the node and are the truth**; the graph library's edges are an index.
+//! 2. **Operands are an ordered list on the node and are the truth**; lists of uses follow them.
 //! 3. **Order** is by import sequence among what is ready ([`Graph::order`]), so that prints follow the model file.
 //! 4. **Shape arithmetic is expressions.** Small integer tensors whose elements are expressions over symbols are known
 //!    symbolically ([`symbolic`]); a number that only data can tell is bound to a symbol by a `bind` node.
@@ -13,16 +13,11 @@
 //! 6. **Weights are references** ([`crate::weight`]); no pass looks at their values but through a named analysis.
 //! 7. **Names survive**: every node keeps the paths of the model nodes that it stands for ([`Origin`]).
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use petgraph::Direction;
-use petgraph::stable_graph::{NodeIndex, StableDiGraph};
-use petgraph::visit::EdgeRef;
-
 use crate::diag::Code;
-use crate::entity::{EntityId, PrimaryMap};
+use crate::entity::PrimaryMap;
 use crate::entity_ids;
 use crate::sym::{SymExpr, SymName};
 use crate::weight::Weight;
@@ -30,14 +25,18 @@ use crate::weight::Weight;
 pub mod attr;
 pub mod infer;
 pub mod interp;
+mod nodes;
 pub mod op;
+mod order;
 pub mod patch;
 pub mod symbolic;
 pub mod text;
 pub mod types;
 pub mod verify;
 
+pub use nodes::Uses;
 pub use op::{ArgOp, BinaryOp, FusionKind, Op, PadMode, ReduceOp, ScatterOp, UnaryOp, WeightId};
+pub use order::collect_attr_symbols;
 pub use patch::Patch;
 pub use types::{Constraint, Dims, Literal, Origin, Quant, Scalar, SymSource, Symbol, TensorType};
 
@@ -66,6 +65,12 @@ pub struct Value {
     pub def: Def,
     /// Name in the model file, where it has one.
     pub name: Option<Arc<str>>,
+    /// The first of its uses.
+    first_use: nodes::Use,
+    /// How many outputs of the graph it is.
+    outputs: u32,
+    /// Whether a source makes it: the order of nodes asks of every operand.
+    source: bool,
 }
 
 /// An operation on values.
@@ -117,8 +122,8 @@ pub struct Output {
 pub struct Graph {
     /// Name of the model or region.
     pub name: String,
-    nodes: StableDiGraph<Node, ()>,
-    values: PrimaryMap<ValueId, Value>,
+    nodes: nodes::Nodes,
+    values: nodes::Values,
     inputs: Vec<ValueId>,
     outputs: Vec<Output>,
     weights: PrimaryMap<WeightId, Weight>,
@@ -128,14 +133,8 @@ pub struct Graph {
     symbol_nodes: HashMap<SymName, NodeId>,
     /// What the model takes as given; tested when a run binds its symbols.
     pub constraints: Vec<Constraint>,
+    assumed: HashSet<(SymExpr, SymExpr)>,
     next_seq: u64,
-}
-
-fn ix(n: NodeId) -> NodeIndex {
-    NodeIndex::new(n.index())
-}
-fn id(n: NodeIndex) -> NodeId {
-    NodeId::new(n.index())
 }
 
 impl Graph {
@@ -188,19 +187,31 @@ impl Graph {
     }
     /// Takes `left == right` as given because node `path` needs it; nothing is recorded when it is plain.
     pub fn assume_equal(&mut self, left: &SymExpr, right: &SymExpr, path: &str) {
-        if left != right {
-            let c = Constraint { left: left.clone(), right: right.clone(), path: path.into() };
-            if !self.constraints.iter().any(|o| o.left == c.left && o.right == c.right) {
-                self.constraints.push(c);
-            }
+        if left == right {
+            return;
+        }
+        // The list is open to everybody; the index follows it when it was changed elsewhere.
+        if self.assumed.len() != self.constraints.len() {
+            self.assumed = self.constraints.iter().map(|c| (c.left.clone(), c.right.clone())).collect();
+        }
+        if self.assumed.insert((left.clone(), right.clone())) {
+            self.constraints.push(Constraint { left: left.clone(), right: right.clone(), path: path.into() });
         }
     }
     /// Adds an input.
     pub fn add_input(&mut self, name: impl Into<Arc<str>>, ty: TensorType) -> ValueId {
         let def = Def::Input(self.inputs.len() as u32);
-        let v = self.values.push(Value { ty, def, name: Some(name.into()) });
+        let v = self.values.push(nodes::unused(ty, def, Some(name.into())));
         self.inputs.push(v);
         v
+    }
+    /// Removes an input that nothing takes; those after it move up.
+    pub fn remove_input(&mut self, i: usize) {
+        let gone = self.inputs.remove(i);
+        debug_assert!(!self.is_used(gone) && !self.is_output(gone));
+        for (i, &v) in self.inputs.iter().enumerate().skip(i) {
+            self.values[v].def = Def::Input(i as u32);
+        }
     }
     /// Inputs by position.
     pub fn inputs(&self) -> &[ValueId] {
@@ -219,6 +230,7 @@ impl Graph {
         &self.weights[w]
     }
     /// The weight that a value is, if it is just that.
+    #[inline]
     pub fn as_weight(&self, v: ValueId) -> Option<WeightId> {
         match self.producer(v).map(|n| &n.op) {
             Some(Op::Weight { weight }) => Some(*weight),
@@ -234,15 +246,30 @@ impl Graph {
     }
     /// Adds an output.
     pub fn add_output(&mut self, name: impl Into<Arc<str>>, value: ValueId) {
+        self.values[value].outputs += 1;
         self.outputs.push(Output { name: name.into(), value, alias_of: None });
     }
     /// Outputs by position.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }
-    /// Outputs by position.
-    pub fn outputs_mut(&mut self) -> &mut [Output] {
-        &mut self.outputs
+    /// Keeps the outputs that `keep` holds for.
+    pub fn retain_outputs(&mut self, mut keep: impl FnMut(&Output) -> bool) {
+        let (kept, gone) = std::mem::take(&mut self.outputs).into_iter().partition(|o| keep(o));
+        self.outputs = kept;
+        for o in gone as Vec<Output> {
+            self.values[o.value].outputs -= 1;
+        }
+    }
+    /// Makes output `i` another value.
+    pub fn set_output(&mut self, i: usize, value: ValueId) {
+        let old = std::mem::replace(&mut self.outputs[i].value, value);
+        self.values[old].outputs -= 1;
+        self.values[value].outputs += 1;
+    }
+    /// Says which input's memory output `i` continues.
+    pub fn set_alias(&mut self, i: usize, alias_of: Option<u32>) {
+        self.outputs[i].alias_of = alias_of;
     }
 
     // ---- nodes and values ----
@@ -272,65 +299,43 @@ impl Graph {
         for (left, right) in &assumed {
             self.assume_equal(left, right, origin.first());
         }
-        let defines = match &op {
-            Op::Bind { symbols } => symbols.clone(),
-            Op::NonZero { count } => vec![count.clone()],
-            Op::Loop { trips, .. } => vec![trips.clone()],
-            // What its body finds, a fusion finds.
-            Op::Fusion { .. } => regions.iter().flat_map(|r| r.symbol_nodes.keys().cloned()).collect(),
-            _ => Vec::new(),
-        };
-        let node = Node { op, operands: operands.to_vec(), results: Vec::new(), regions, origin, seq };
-        let n = id(self.nodes.add_node(node));
+        let (defines, source) = (defined_symbols(&op, &regions), op.is_source());
+        let n = self.place(Node { op, operands: operands.to_vec(), results: Vec::with_capacity(result_types.len()), regions, origin, seq });
         for s in defines {
             self.symbol_nodes.insert(s, n);
         }
         self.next_seq = self.next_seq.max(seq + 1);
-        for &v in operands {
-            self.link(v, n);
-        }
         for (i, ty) in result_types.into_iter().enumerate() {
-            let v = self.values.push(Value { ty, def: Def::Result(n, i as u32), name: None });
-            self.nodes[ix(n)].results.push(v);
+            let v = self.values.push(Value { source, ..nodes::unused(ty, Def::Result(n, i as u32), None) });
+            self.nodes.get_mut(n).results.push(v);
         }
         Ok(n)
     }
-    /// Sources have no edges: a constant with a million uses must not make each removal walk them all.
-    fn link(&mut self, v: ValueId, user: NodeId) {
-        if let Def::Result(p, _) = self.values[v].def
-            && !self.nodes[ix(p)].op.is_source()
-        {
-            self.nodes.add_edge(ix(p), ix(user), ());
-        }
-    }
-    fn unlink(&mut self, v: ValueId, user: NodeId) {
-        if let Def::Result(p, _) = self.values[v].def
-            && let Some(e) = self.nodes.find_edge(ix(p), ix(user))
-        {
-            self.nodes.remove_edge(e);
-        }
-    }
     /// The node, which must be in the graph.
+    #[inline]
     pub fn node(&self, n: NodeId) -> &Node {
-        &self.nodes[ix(n)]
+        self.nodes.get(n)
     }
     /// Whether the node is (still) in the graph.
+    #[inline]
     pub fn contains(&self, n: NodeId) -> bool {
-        self.nodes.contains_node(ix(n))
+        self.nodes.contains(n)
     }
     /// Nested graphs of a node.
     pub fn regions_mut(&mut self, n: NodeId) -> &mut Vec<Graph> {
-        &mut self.nodes[ix(n)].regions
+        &mut self.nodes.get_mut(n).regions
     }
     /// Origin of a node.
     pub fn origin_mut(&mut self, n: NodeId) -> &mut Origin {
-        &mut self.nodes[ix(n)].origin
+        &mut self.nodes.get_mut(n).origin
     }
     /// The value.
+    #[inline]
     pub fn value(&self, v: ValueId) -> &Value {
         &self.values[v]
     }
     /// Its type.
+    #[inline]
     pub fn ty(&self, v: ValueId) -> &TensorType {
         &self.values[v].ty
     }
@@ -343,14 +348,17 @@ impl Graph {
         &self.values
     }
     /// First result of a node.
+    #[inline]
     pub fn result(&self, n: NodeId) -> ValueId {
-        self.nodes[ix(n)].results[0]
+        self.nodes.get(n).results[0]
     }
     /// The node that makes a value; `None` for an input.
+    #[inline]
     pub fn producer(&self, v: ValueId) -> Option<&Node> {
         self.producer_id(v).map(|n| self.node(n))
     }
     /// The node that makes a value; `None` for an input.
+    #[inline]
     pub fn producer_id(&self, v: ValueId) -> Option<NodeId> {
         match self.values[v].def {
             Def::Result(n, _) => Some(n),
@@ -359,7 +367,7 @@ impl Graph {
     }
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.nodes.node_count()
+        self.nodes.len()
     }
     /// Whether there is no node.
     pub fn is_empty(&self) -> bool {
@@ -367,111 +375,30 @@ impl Graph {
     }
     /// All nodes, in no meaningful order.
     pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.nodes.node_indices().map(id)
-    }
-    /// Nodes that take a value as operand, each once, by import order. For sources and inputs this walks the graph.
-    pub fn users(&self, v: ValueId) -> Vec<NodeId> {
-        let direct = match self.values[v].def {
-            Def::Result(p, _) if !self.node(p).op.is_source() => Some(p),
-            _ => None,
-        };
-        let mut out: Vec<NodeId> = match direct {
-            Some(p) => self.nodes.edges_directed(ix(p), Direction::Outgoing).map(|e| id(e.target())).collect(),
-            None => self.node_ids().collect(),
-        };
-        out.retain(|&n| self.node(n).operands.contains(&v));
-        out.sort_by_key(|&n| (self.node(n).seq, n));
-        out.dedup();
-        out
+        self.nodes.ids()
     }
     /// Whether a value is an output of the graph.
+    #[inline]
     pub fn is_output(&self, v: ValueId) -> bool {
-        self.outputs.iter().any(|o| o.value == v)
+        self.values[v].outputs > 0
     }
 
-    /// Nodes so that each comes after what it needs, ties by import order. Nodes on a cycle are left out.
-    pub fn order(&self) -> Vec<NodeId> {
-        let mut missing: HashMap<NodeId, usize> = HashMap::with_capacity(self.len());
-        let mut symbol_users: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
-        let mut ready = BinaryHeap::new();
-        for n in self.node_ids() {
-            let mut count = self.nodes.edges_directed(ix(n), Direction::Incoming).count();
-            if !self.symbol_nodes.is_empty() {
-                for d in self.symbol_definers(n) {
-                    symbol_users.entry(d).or_default().push(n);
-                    count += 1;
-                }
-            }
-            if count == 0 {
-                ready.push(Reverse((self.node(n).seq, n)));
-            } else {
-                missing.insert(n, count);
-            }
-        }
-        let mut out = Vec::with_capacity(self.len());
-        let mut early: HashSet<NodeId> = HashSet::new();
-        while let Some(Reverse((_, n))) = ready.pop() {
-            // Sources have no edges: one that a patch made later than its user goes just before it.
-            let late = |s: &NodeId| (self.node(*s).seq, *s) > (self.node(n).seq, n) && self.node(*s).op.is_source();
-            for s in self.node(n).operands.iter().filter_map(|&v| self.producer_id(v)).filter(late) {
-                if early.insert(s) {
-                    out.push(s);
-                }
-            }
-            if self.node(n).op.is_source() && !early.insert(n) {
-                continue;
-            }
-            out.push(n);
-            let next = self.nodes.edges_directed(ix(n), Direction::Outgoing).map(|e| id(e.target()));
-            for m in next.chain(symbol_users.remove(&n).unwrap_or_default()) {
-                if let Some(c) = missing.get_mut(&m) {
-                    *c -= 1;
-                    if *c == 0 {
-                        missing.remove(&m);
-                        ready.push(Reverse((self.node(m).seq, m)));
-                    }
-                }
-            }
-        }
-        out
-    }
-    /// Nodes that must run before `n` because they define symbols in its types or attributes.
-    fn symbol_definers(&self, n: NodeId) -> BTreeSet<NodeId> {
-        let node = self.node(n);
-        let mut names = BTreeSet::new();
-        for &v in &node.results {
-            self.values[v].ty.dims.iter().for_each(|d| d.collect_symbols(&mut names));
-        }
-        collect_attr_symbols(&node.op, &mut names);
-        names.iter().filter_map(|s| self.symbol_nodes.get(s)).copied().filter(|&d| d != n && self.contains(d)).collect()
-    }
     /// The node that defines a symbol while the model runs, if one does.
     pub fn symbol_definer(&self, name: &str) -> Option<NodeId> {
         self.symbol_nodes.get(name).copied().filter(|&n| self.contains(n))
     }
 
-    /// Replaces an operand.
-    pub fn set_operand(&mut self, n: NodeId, position: usize, v: ValueId) {
-        let old = self.nodes[ix(n)].operands[position];
-        if old != v {
-            self.unlink(old, n);
-            self.nodes[ix(n)].operands[position] = v;
-            self.link(v, n);
-        }
-    }
-    /// Makes every user of `old`, and every output that is `old`, take `new`; returns the nodes that changed.
+    /// Makes every user of `old`, and every output that is `old`, take `new`; returns the nodes that changed, by import order.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) -> Vec<NodeId> {
         let users = self.users(old);
-        for &n in &users {
-            for i in 0..self.node(n).operands.len() {
-                if self.node(n).operands[i] == old {
-                    self.set_operand(n, i, new);
-                }
-            }
+        while let Some((n, slot)) = if old == new { None } else { self.uses(old).next() } {
+            self.set_operand(n, slot, new);
         }
-        for o in &mut self.outputs {
-            if o.value == old {
-                o.value = new;
+        if self.is_output(old) {
+            for i in 0..self.outputs.len() {
+                if self.outputs[i].value == old {
+                    self.set_output(i, new);
+                }
             }
         }
         if self.values[new].name.is_none() {
@@ -481,79 +408,25 @@ impl Graph {
     }
     /// Removes a node; its results must have no users.
     pub fn remove(&mut self, n: NodeId) {
-        if let Some(node) = self.nodes.remove_node(ix(n)) {
+        if let Some(node) = self.take_out(n) {
             debug_assert!(!node.results.iter().any(|&v| self.is_output(v)));
-            self.symbol_nodes.retain(|_, d| *d != n);
-        }
-    }
-    /// Removes every node that no output and no used symbol needs; returns how many went.
-    pub fn remove_dead(&mut self) -> usize {
-        let mut used_symbols = BTreeSet::new();
-        let mut live: Vec<bool> = vec![false; self.nodes.node_indices().map(|i| i.index() + 1).max().unwrap_or(0)];
-        let mut work: Vec<NodeId> = Vec::new();
-        for o in &self.outputs {
-            work.extend(self.producer_id(o.value));
-            self.values[o.value].ty.dims.iter().for_each(|d| d.collect_symbols(&mut used_symbols));
-        }
-        for c in &self.constraints {
-            c.left.collect_symbols(&mut used_symbols);
-            c.right.collect_symbols(&mut used_symbols);
-        }
-        loop {
-            while let Some(n) = work.pop() {
-                if std::mem::replace(&mut live[n.index()], true) {
-                    continue;
+            for s in defined_symbols(&node.op, &node.regions) {
+                if self.symbol_nodes.get(&s) == Some(&n) {
+                    self.symbol_nodes.remove(&s);
                 }
-                let node = self.node(n);
-                for &v in node.operands.iter().chain(&node.results) {
-                    if !self.symbol_nodes.is_empty() {
-                        self.values[v].ty.dims.iter().for_each(|d| d.collect_symbols(&mut used_symbols));
-                    }
-                }
-                if !self.symbol_nodes.is_empty() {
-                    collect_attr_symbols(&node.op, &mut used_symbols);
-                    for r in &node.regions {
-                        r.collect_free_symbols(&mut used_symbols);
-                    }
-                }
-                work.extend(node.operands.iter().filter_map(|&v| self.producer_id(v)));
-            }
-            work.extend(used_symbols.iter().filter_map(|s| self.symbol_definer(s)).filter(|n| !live[n.index()]));
-            if work.is_empty() {
-                break;
-            }
-        }
-        let dead: Vec<NodeId> = self.node_ids().filter(|n| !live[n.index()]).collect();
-        for &n in dead.iter().rev() {
-            self.remove(n);
-        }
-        dead.len()
-    }
-    /// Adds every symbol that the types and attributes of this graph mention.
-    pub fn collect_free_symbols(&self, out: &mut BTreeSet<SymName>) {
-        for v in self.values.values() {
-            v.ty.dims.iter().for_each(|d| d.collect_symbols(out));
-        }
-        for n in self.node_ids() {
-            collect_attr_symbols(&self.node(n).op, out);
-            for r in &self.node(n).regions {
-                r.collect_free_symbols(out);
             }
         }
     }
 }
 
-/// Adds the symbols in an op's attributes.
-pub fn collect_attr_symbols(op: &Op, out: &mut BTreeSet<SymName>) {
-    fn walk(a: &attr::Attr, out: &mut BTreeSet<SymName>) {
-        match a {
-            attr::Attr::Expr(e) => e.collect_symbols(out),
-            attr::Attr::List(l) => l.iter().for_each(|a| walk(a, out)),
-            _ => {}
-        }
-    }
-    // The common ops have no expressions; skipping them keeps ordering a million nodes cheap.
-    if !matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Weight { .. } | Op::Const { .. } | Op::Contract { .. }) {
-        op.attrs().iter().for_each(|(_, a)| walk(a, out));
+/// Symbols that a node gives a value while the model runs.
+pub(super) fn defined_symbols(op: &Op, regions: &[Graph]) -> Vec<SymName> {
+    match op {
+        Op::Bind { symbols } => symbols.clone(),
+        Op::NonZero { count } => vec![count.clone()],
+        Op::Loop { trips, .. } => vec![trips.clone()],
+        // What its body finds, a fusion finds.
+        Op::Fusion { .. } => regions.iter().flat_map(|r| r.symbol_nodes.keys().cloned()).collect(),
+        _ => Vec::new(),
     }
 }

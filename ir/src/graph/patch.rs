@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Edits as values: a rule returns a patch, and only the graph applies it.
 
-use super::{Graph, NodeId, Op, Origin, TensorType, TypeFault, ValueId, infer};
+use super::{Graph, NodeId, Op, Origin, TensorType, TypeFault, ValueId, defined_symbols, infer};
 use crate::entity::EntityId;
 use crate::weight::Weight;
 
@@ -153,11 +153,10 @@ impl Graph {
                 continue;
             }
             let node = self.node(n);
-            if node.op.is_source() || node.results.iter().any(|&v| self.is_output(v) || !self.users(v).is_empty()) {
+            if node.op.is_source() || node.results.iter().any(|&v| self.is_output(v) || self.is_used(v)) {
                 continue;
             }
-            let defines_symbols = self.symbol_nodes.values().any(|&d| d == n);
-            if defines_symbols {
+            if defined_symbols(&node.op, &node.regions).iter().any(|s| self.symbol_nodes.get(s) == Some(&n)) {
                 continue;
             }
             maybe_dead.extend(node.operands.iter().filter_map(|&v| self.producer_id(v)));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Types of values, constants, symbols and where nodes come from.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -167,9 +168,17 @@ impl Origin {
     /// Origin of what `rule` makes from nodes of these origins.
     pub fn merge<'a>(parts: impl IntoIterator<Item = &'a Origin>, rule: &'static str) -> Self {
         let mut out = Origin::default();
+        // Filled once a list is too long to be searched.
+        let mut seen: HashSet<&'a str> = HashSet::new();
+        let mut listed: Vec<&'a str> = Vec::new();
         for o in parts {
             for p in &o.paths {
-                if !out.paths.contains(p) {
+                if listed.len() == 16 && seen.is_empty() {
+                    seen.extend(listed.iter().copied());
+                }
+                let new = if seen.is_empty() { !listed.contains(&&**p) } else { seen.insert(p) };
+                if new {
+                    listed.push(p);
                     out.paths.push(p.clone());
                 }
             }

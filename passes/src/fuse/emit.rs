@@ -72,7 +72,7 @@ pub(super) fn emit(g: &Graph, plan: &Grouping, log: &mut RuleLog) -> Result<Grap
     for (i, o) in g.outputs().iter().enumerate() {
         let v = e.operand(o.value)?;
         e.out.add_output(o.name.clone(), v);
-        e.out.outputs_mut()[i].alias_of = o.alias_of;
+        e.out.set_alias(i, o.alias_of);
     }
     Ok(e.out)
 }

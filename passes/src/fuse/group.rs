@@ -227,9 +227,10 @@ impl<'g> Build<'g> {
         let c = class(self.g, node);
         group.pure &= matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. });
         group.cheap &= cheap(&node.op);
+        let mut seen = BTreeSet::new();
         for v in reads {
             group.needs = group.needs.max(self.ready(v));
-            if !group.inputs.contains(&v) {
+            if seen.insert(v) {
                 group.inputs.push(v);
             }
         }
@@ -303,6 +304,10 @@ impl<'g> Build<'g> {
     fn join_if(&mut self, n: NodeId, for_reductions: bool) -> bool {
         let g = self.g;
         let node = g.node(n);
+        // No group takes a long concat in: asking all its operands would cost their square.
+        if matches!(node.op, Op::Concat { .. }) && node.operands.len() > MAX_CONCAT {
+            return false;
+        }
         let c = class(g, node);
         let dims = self.dims(n);
         let (reads, copies) = self.reads(n);

@@ -133,10 +133,7 @@ impl<'g> Edit<'g> {
 
 /// The only user of a value that is no output of the graph.
 pub fn only_user(g: &Graph, v: ValueId) -> Option<NodeId> {
-    match g.users(v).as_slice() {
-        [one] if !g.is_output(v) => Some(*one),
-        _ => None,
-    }
+    if g.is_output(v) { None } else { g.single_user(v) }
 }
 
 /// The operands of the node that makes `v`, if it is `op`.

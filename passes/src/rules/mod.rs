@@ -11,6 +11,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use portwright_ir::diag::{Code, Diagnostic};
@@ -29,6 +30,8 @@ pub use portwright_ir::graph::patch::Tap;
 pub const GENERATIONS: u32 = 48;
 /// How many steps along users a change is felt.
 pub const REACH: usize = 2;
+/// Users of a value beyond which a change is felt one step on only.
+const FAN: usize = 1024;
 
 /// What rules may know beside the graph.
 #[derive(Copy, Clone)]
@@ -99,6 +102,28 @@ impl RuleLog {
 
 /// Runs rules over a graph and the regions of its nodes until none applies.
 pub fn run(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mut RuleLog) {
+    regions(graph, rules, cx, log);
+    let mut driver = Driver::new(graph, rules);
+    for n in graph.node_ids() {
+        driver.push(graph, n);
+    }
+    driver.run(graph, cx, log);
+}
+
+/// As [`run`], for a graph to which no rule applied before these nodes changed; all of its regions are visited.
+pub fn run_from(graph: &mut Graph, rules: &[&'static Rule], mut changed: Vec<NodeId>, cx: &RuleCx<'_>, log: &mut RuleLog) {
+    regions(graph, rules, cx, log);
+    changed.sort_unstable();
+    changed.dedup();
+    let mut driver = Driver::new(graph, rules);
+    for n in changed.into_iter().filter(|&n| graph.contains(n)).collect::<Vec<_>>() {
+        driver.push(graph, n);
+        driver.push_users(graph, n, REACH);
+    }
+    driver.run(graph, cx, log);
+}
+
+fn regions(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mut RuleLog) {
     for n in crate::rules::nodes_with_regions(graph) {
         let mut regions = std::mem::take(graph.regions_mut(n));
         for r in &mut regions {
@@ -106,7 +131,6 @@ pub fn run(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mu
         }
         *graph.regions_mut(n) = regions;
     }
-    Driver::new(graph, rules).run(graph, cx, log);
 }
 
 /// Nodes so that each comes after what it needs, sources first: [`Graph::order`] puts a source where it was imported, which may be after
@@ -124,10 +148,31 @@ pub fn nodes_with_regions(graph: &Graph) -> Vec<NodeId> {
     out
 }
 
+/// Hashes the short names of ops, which is asked for every visit of a node.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        // FNV-1a.
+        for b in bytes {
+            self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+type ByName<V> = HashMap<&'static str, V, BuildHasherDefault<NameHasher>>;
+
 struct Driver {
-    by_root: HashMap<&'static str, Vec<&'static Rule>>,
+    by_root: ByName<Vec<&'static Rule>>,
     any: Vec<&'static Rule>,
+    /// Nodes that wait from the start, in descending order, and those that came since.
+    first: Vec<(u64, NodeId)>,
     queue: BinaryHeap<Reverse<(u64, NodeId)>>,
+    started: bool,
     queued: SecondaryMap<NodeId, bool>,
     generation: SecondaryMap<NodeId, u32>,
     left: u64,
@@ -135,7 +180,7 @@ struct Driver {
 
 impl Driver {
     fn new(graph: &Graph, rules: &[&'static Rule]) -> Self {
-        let mut by_root: HashMap<&'static str, Vec<&'static Rule>> = HashMap::new();
+        let mut by_root: ByName<Vec<&'static Rule>> = ByName::default();
         let mut any = Vec::new();
         for r in rules {
             for m in r.roots {
@@ -145,23 +190,35 @@ impl Driver {
                 any.push(*r);
             }
         }
-        let mut d = Driver {
+        Driver {
             by_root,
             any,
+            first: Vec::new(),
             queue: BinaryHeap::new(),
+            started: false,
             queued: SecondaryMap::default(),
             generation: SecondaryMap::default(),
             left: 16 * graph.len() as u64 + 4096,
-        };
-        graph.node_ids().for_each(|n| d.push(graph, n));
-        d
+        }
     }
 
     fn push(&mut self, graph: &Graph, n: NodeId) {
         let node = graph.node(n);
         let wanted = !node.op.is_source() && (!self.any.is_empty() || self.by_root.contains_key(node.op.mnemonic()));
         if wanted && !std::mem::replace(&mut self.queued[n], true) {
-            self.queue.push(Reverse((node.seq, n)));
+            match self.started {
+                true => self.queue.push(Reverse((node.seq, n))),
+                false => self.first.push((node.seq, n)),
+            }
+        }
+    }
+
+    /// The first of all that wait.
+    fn pop(&mut self) -> Option<NodeId> {
+        match (self.first.last(), self.queue.peek()) {
+            (Some(f), Some(Reverse(q))) if q < f => self.queue.pop().map(|Reverse((_, n))| n),
+            (Some(_), _) => self.first.pop().map(|(_, n)| n),
+            (None, _) => self.queue.pop().map(|Reverse((_, n))| n),
         }
     }
 
@@ -171,9 +228,12 @@ impl Driver {
             return;
         }
         for &v in &graph.node(n).results {
-            for u in graph.users(v) {
+            for (u, _) in graph.uses(v) {
                 self.push(graph, u);
-                if reach > 1 {
+            }
+            // Behind what many nodes feed and many use, every change would be felt by all.
+            if reach > 1 && graph.uses(v).nth(FAN).is_none() {
+                for (u, _) in graph.uses(v) {
                     self.push_users(graph, u, reach - 1);
                 }
             }
@@ -181,7 +241,9 @@ impl Driver {
     }
 
     fn run(mut self, graph: &mut Graph, cx: &RuleCx<'_>, log: &mut RuleLog) {
-        while let Some(Reverse((_, n))) = self.queue.pop() {
+        self.first.sort_unstable_by(|a, b| b.cmp(a));
+        self.started = true;
+        while let Some(n) = self.pop() {
             self.queued[n] = false;
             // Ids of removed nodes are given out again, so an entry may stand for another node: visiting it does no harm.
             if graph.contains(n) && !log.spent() && self.left > 0 {

@@ -11,7 +11,7 @@ use crate::diag::{Code, Diagnostic};
 use crate::graph::attr::Attr;
 use crate::graph::op::WeightId;
 use crate::graph::verify::{Facts, types_agree};
-use crate::graph::{Constraint, Graph, Op, Origin, Output, SymSource, Symbol, TensorType, ValueId};
+use crate::graph::{Constraint, Graph, Op, Origin, SymSource, Symbol, TensorType, ValueId};
 use crate::sym::SymName;
 use crate::text::{Cursor, Kind, SyntaxError, Token, parse_expr};
 use crate::weight::Weight;
@@ -215,7 +215,8 @@ impl<'a> Parser<'a> {
             let position = b.graph.inputs.iter().position(|&v| v == input);
             alias_of = Some(position.ok_or_else(|| self.c.error_at(at, format!("{} is no input", self.c.text(at))))? as u32);
         }
-        b.graph.outputs.push(Output { name: name.into(), value, alias_of });
+        b.graph.add_output(name, value);
+        b.graph.set_alias(b.graph.outputs.len() - 1, alias_of);
         Ok(())
     }
 

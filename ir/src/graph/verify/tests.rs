@@ -60,7 +60,7 @@ fn each_rule_is_checked() {
 
     let (mut g, _, b) = chain();
     g.add_output("y", b);
-    g.outputs_mut()[1].alias_of = Some(3);
+    g.set_alias(1, Some(3));
     assert_eq!(codes(&g), [Code::DUPLICATE_NAME, Code::DTYPE_MISMATCH]);
 
     let (mut g, ..) = chain();

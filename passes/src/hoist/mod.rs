@@ -17,6 +17,11 @@ use portwright_ir::weight::{Weight, WeightSource};
 
 use crate::rules::{RuleLog, topological};
 
+mod lift;
+pub mod stream;
+
+pub use lift::lift;
+
 /// Splits a graph into the model and its pack program.
 ///
 /// The pack program's inputs are none, its weights are the model's; output `i` is the weight of that name in the model, whose source is
@@ -63,6 +68,12 @@ pub fn split_pack(mut graph: Graph, log: &mut RuleLog) -> (Graph, Graph) {
     graph.remove_dead();
     pack.remove_dead();
     (graph, pack)
+}
+
+/// Whether a value is made of another one without computing: stored, it would take memory twice.
+fn is_view(graph: &Graph, v: ValueId) -> bool {
+    let renames = |op: &Op| matches!(op, Op::Reshape { .. } | Op::Broadcast { .. } | Op::Quantized { .. });
+    graph.producer(v).is_some_and(|p| renames(&p.op)) || graph.ty(v).quant.is_some()
 }
 
 /// Whether recomputing a node costs next to nothing.
@@ -129,8 +140,7 @@ fn packed_values(graph: &Graph) -> Vec<ValueId> {
                 continue;
             }
             let Some(p) = graph.producer(v).filter(|p| !p.op.is_source()) else { continue };
-            let view = matches!(p.op, Op::Reshape { .. } | Op::Broadcast { .. } | Op::Quantized { .. }) || graph.ty(v).quant.is_some();
-            if view || from[v] == From::Nothing {
+            if is_view(graph, v) || from[v] == From::Nothing {
                 work.extend(p.operands.iter().copied().filter(computed).rev());
             } else {
                 wanted.push(v);
@@ -174,3 +184,6 @@ fn copy(graph: &Graph, root: ValueId, pack: &mut Graph, copied: &mut SecondaryMa
     }
     copied[root]
 }
+
+#[cfg(test)]
+mod tests;
