@@ -67,6 +67,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     legalize::legalize(&mut graph, &cx, &mut log);
     simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
 
+    layout::channels_last(&mut graph, machine, &cx, &mut log);
     layout::turn_weights(&mut graph, &cx, &mut log);
     hoist::lift(&mut graph, &mut log);
     let (mut main, mut pack) = hoist::split_pack(graph, &mut log);

@@ -126,7 +126,8 @@ fn check_regions(g: &Graph, whole: &str) {
         let nodes: Vec<&Node> = r.order().into_iter().map(|m| r.node(m)).collect();
         assert!(!nodes.iter().any(|m| matches!(m.op, Op::Weight { .. })), "a region holds a weight\n{whole}");
         let outputs: Vec<_> = r.outputs().iter().map(|o| &r.ty(o.value).dims).collect();
-        let cores = nodes.iter().filter(|m| matches!(m.op, Op::Contract { .. } | Op::Conv { .. } | Op::Pool { .. })).count();
+        let cores =
+            nodes.iter().filter(|m| matches!(m.op, Op::Contract { .. } | Op::Conv { .. } | Op::ConvLast { .. } | Op::Pool { .. })).count();
         let reductions: Vec<&&Node> = nodes.iter().filter(|m| matches!(m.op, Op::Reduce { .. } | Op::ArgReduce { .. })).collect();
         match kind {
             FusionKind::Map => {

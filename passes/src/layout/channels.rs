@@ -27,11 +27,13 @@ const TIDY: &[&str] = &["move-nothing", "transpose-chain", "transpose-ones", "tr
 /// Size that a symbol is taken to have, where its range allows.
 const NOMINAL: i64 = 16;
 
-/// Products of a dense convolution that gain as much as moving one element costs.
-const DENSE_GAIN: i64 = 48;
-
-/// The same of a depthwise one.
-const DEPTHWISE_GAIN: i64 = 4;
+/// Femtoseconds of one core: a product of a dense convolution in its inner loop, an element that is transposed, and what a product of a
+/// depthwise convolution takes longer with channels first, at steps of 1 and more. Measured on cores with vectors of 64 bytes; what counts
+/// is how they compare.
+const PRODUCT: u64 = 8_700;
+const MOVED: u64 = 300_000;
+const DEPTHWISE: u64 = 4_000;
+const DEPTHWISE_STRIDED: u64 = 30_000;
 
 /// How a node can take part.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
         }
         *graph.regions_mut(n) = regions;
     }
-    let chosen = choose(graph);
+    let chosen = choose(graph, spec);
     if chosen.is_empty() {
         return;
     }
@@ -160,17 +162,41 @@ fn reduced(rank: usize, axes: &[u32], keep: bool) -> Part {
     }
 }
 
-/// Elements of a value that a transpose moves: none where it moves only dims of 1.
+/// What a convolution gains by having its channels last. With channels first, vectors run along positions: along a row, or along all of
+/// them for pointwise ones; their last vector is partly filled, and steps and taps cost shuffles.
+fn gain(g: &Graph, node: &Node, part: Part, spec: &CpuSpec, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
+    let (Op::Conv { strides, .. }, &[_, w], &[y]) = (&node.op, node.operands.as_slice(), node.results.as_slice()) else { return 0 };
+    let size = |dims: &[SymExpr]| product(dims).eval(nominal).unwrap_or(0).clamp(0, 1 << 40) as u64;
+    let (filters, dims) = (&g.ty(w).dims, &g.ty(y).dims);
+    let products = size(dims).saturating_mul(size(&filters[1..]).max(1));
+    let strided = strides.iter().any(|&s| s != 1);
+    if part == Part::Depthwise {
+        return products.saturating_mul(if strided { DEPTHWISE_STRIDED } else { DEPTHWISE });
+    }
+    let lanes = u64::from(spec.lanes(g.ty(y).dtype));
+    let pointwise = filters[2..].iter().all(|d| d.is(1)) && !strided;
+    let row = if pointwise { size(&dims[2..]) } else { size(&dims[dims.len() - 1..]) }.max(1);
+    // Percent of the time with channels last.
+    let filled = row.next_multiple_of(lanes).saturating_mul(100) / row;
+    let percent = match (pointwise, strided) {
+        (true, _) => filled + 4,
+        (_, false) => filled + filled / 5,
+        (_, true) => filled * 2,
+    };
+    products.saturating_mul(PRODUCT * percent.saturating_sub(100) / 100)
+}
+
+/// Time to transpose a value: none where only dims of 1 move.
 fn weight(g: &Graph, v: ValueId, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
     let dims = &g.ty(v).dims;
     if dims.len() < 3 || dims[1].is(1) || dims[2..].iter().all(|d| d.is(1)) {
         return 0;
     }
-    product(dims).eval(nominal).map_or(0, |n| n.clamp(0, 1 << 40) as u64)
+    product(dims).eval(nominal).map_or(0, |n| (n.clamp(0, 1 << 40) as u64).saturating_mul(MOVED))
 }
 
 /// Nodes that get channels last.
-fn choose(g: &Graph) -> std::collections::HashSet<NodeId> {
+fn choose(g: &Graph, spec: &CpuSpec) -> std::collections::HashSet<NodeId> {
     let order = crate::rules::topological(g);
     let parts: HashMap<NodeId, Part> = order.iter().map(|&n| (n, part(g, g.node(n)))).collect();
     if !parts.values().any(|p| matches!(p, Part::Dense | Part::Depthwise)) {
@@ -186,12 +212,7 @@ fn choose(g: &Graph) -> std::collections::HashSet<NodeId> {
         let node = g.node(n);
         match parts[&n] {
             Part::First => net.edge(at[&n], first, FIXED),
-            p @ (Part::Dense | Part::Depthwise) => {
-                let taps = node.operands.get(1).map_or(1, |&w| product(&g.ty(w).dims[1..]).as_const().unwrap_or(1));
-                let results = product(&g.ty(node.results[0]).dims).eval(&nominal).unwrap_or(0);
-                let per = if p == Part::Dense { DENSE_GAIN } else { DEPTHWISE_GAIN };
-                net.edge(last, at[&n], (results.clamp(0, 1 << 40) as u64).saturating_mul(taps.max(1) as u64) / per as u64);
-            }
+            Part::Dense | Part::Depthwise => net.edge(last, at[&n], gain(g, node, parts[&n], spec, &nominal)),
             _ => {}
         }
         let mut seen: Vec<ValueId> = Vec::new();
@@ -225,7 +246,9 @@ fn choose(g: &Graph) -> std::collections::HashSet<NodeId> {
         // One transposed copy serves all users on the other side of the producer.
         let (to_last, to_first) = (net.node(), net.node());
         net.edge(to_last, made, cost);
-        net.edge(made, to_first, cost);
+        // Right behind a convolution, a transpose parts it from its epilogue.
+        let parts_epilogue = g.producer_id(v).is_some_and(|n| matches!(parts[&n], Part::Dense | Part::Depthwise));
+        net.edge(made, to_first, if parts_epilogue { cost + cost / 2 } else { cost });
         for &n in users.get(&v).into_iter().flatten() {
             match parts[&n] {
                 Part::Transpose => {}
@@ -374,7 +397,7 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec) -> Option<Tap> {
     let (dtype, rank) = (e.ty(w).dtype, e.rank(x));
     let dims = e.ty(w).static_dims()?;
     let (&filters, lanes) = (dims.first()?, i64::from(spec.lanes(dtype)));
-    let depthwise = filters == *groups;
+    let depthwise = filters == *groups && dims.get(1) == Some(&1);
     // Panels of whole vectors, the last filled up; groups must not share one.
     let whole = filters / groups % lanes == 0 || (*groups == 1 && filters > lanes);
     let width = if whole && !depthwise { lanes } else { filters };

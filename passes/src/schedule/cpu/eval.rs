@@ -228,6 +228,8 @@ impl<'a> Eval<'a> {
             let dtype = self.dtype(v);
             let ex = if dtype.is_packed() {
                 self.load_packed(k, dtype, &self.dims(v), buf, coords, &guard)?
+            } else if let Some(ex) = self.load_every_other(k, &name, v, buf, coords, &guard)? {
+                ex
             } else {
                 self.load(k, &name, buf, coords, &guard)?
             };
@@ -276,6 +278,41 @@ impl<'a> Eval<'a> {
         let zero = if buf.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) };
         let (mem, reach) = self.place(k, buf, coords, guard, Some(zero))?;
         Ok(if reach == Reach::Scattered { k.gather(name, mem) } else { k.load(name, mem) })
+    }
+
+    /// Every other element along the innermost dim: two vectors as they lie, and one shuffle. `None` for other coordinates.
+    fn load_every_other(
+        &mut self,
+        k: &mut Kb<'_>,
+        name: &str,
+        v: ValueId,
+        buf: Buf,
+        coords: &[SymExpr],
+        guard: &Guard,
+    ) -> Result<Option<Ex>, Stop> {
+        let (Some((last, lead)), w) = (coords.split_last(), i64::from(self.width)) else { return Ok(None) };
+        let has_lane = |e: &SymExpr| Indices::linear(e).is_none_or(|(_, step)| step != 0);
+        let (Some((base, 2)), false) = (Indices::linear(last), w == 1 || lead.iter().any(has_lane)) else { return Ok(None) };
+        let end = self.dims(v).last().cloned().unwrap_or_else(|| 1.into());
+        // What lies between is read as well: as far as the tensor goes, if not every lane is in it.
+        let (lanes, scalars): (Guard, Guard) = guard.iter().cloned().partition(|(e, _)| has_lane(e));
+        let mut halves = Vec::with_capacity(2);
+        for from in [base.clone(), base + (w - 1)] {
+            let at = from + SymExpr::sym(LANE);
+            let inside = if lanes.is_empty() { scalars.clone() } else { self.guarded(&scalars, &at, &end) };
+            let coords: Vec<SymExpr> = lead.iter().cloned().chain([at]).collect();
+            halves.push(self.load(k, name, buf, &coords, &inside)?);
+        }
+        let list: Vec<u16> = (0..w).map(|i| if 2 * i < w { 2 * i } else { 2 * i + 1 } as u16).collect();
+        let x = k.let_(name, halves[0].shufflev2(&halves[1], &list));
+        if lanes.iter().all(|(e, to)| e == last && *to == end) {
+            return Ok(Some(x));
+        }
+        let zero = if buf.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) }.typed(&Ty::Scalar(buf.dtype)).splat(self.width);
+        Ok(Some(match self.cond(k, &lanes)? {
+            CondEx::Always | CondEx::When(_) => x,
+            CondEx::Mask(m) => k.let_(name, m.select(x, zero)),
+        }))
     }
 
     /// An element of a dtype that shares bytes, as an 8-bit integer; the buffer holds bytes.

@@ -28,6 +28,7 @@ mod recurrent;
 mod reduce;
 mod single;
 mod sliding;
+mod transpose;
 mod window;
 
 use eval::{Eval, Guard, Stop};
@@ -157,7 +158,10 @@ pub fn schedule(
 
 fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Result<Built, Stop> {
     match kind {
-        FusionKind::Map => map::build(cx, module, width),
+        FusionKind::Map => match transpose::build(cx, module, width)? {
+            Some(built) => Ok(built),
+            None => map::build(cx, module, width),
+        },
         FusionKind::Reduce => reduce::build(cx, module, width),
         FusionKind::Contract => contract::build(cx, module, width),
         FusionKind::Conv | FusionKind::Window if sliding::takes(cx.region) => sliding::build(cx, module, width),

@@ -30,9 +30,10 @@ pub(crate) fn takes(region: &Graph) -> bool {
 fn node_of(region: &Graph) -> Option<&Node> {
     region.order().into_iter().map(|n| region.node(n)).find(|n| match &n.op {
         Op::Pool { channels_last, .. } => *channels_last,
-        Op::ConvLast { channels, groups, planar, .. } => {
+        Op::ConvLast { channels, groups, planar, strides, .. } => {
             let of = |i: usize, at: usize| n.operands.get(i).and_then(|&v| region.ty(v).dims.get(at));
-            !planar && channels == groups && of(1, 0).is_some_and(|p| p.is(1))
+            let one = |d: Option<&SymExpr>| d.is_some_and(|d| d.is(1));
+            !planar && channels == groups && one(of(1, 0)) && one(of(1, strides.len() + 1))
         }
         _ => false,
     })
