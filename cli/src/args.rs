@@ -5,38 +5,47 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Compiles ONNX models to native programs for any chip.
+const AFTER_HELP: &str = "\
+Example:
+  portwright compile models/silero-vad/model.onnx --target host -o silero-vad.pw
+  portwright run silero-vad.pw --inputs models/silero-vad/speech.npz
+
+Exit codes:
+  0 done, 2 usage, 3 the model cannot be read, 4 not supported on the target, 5 a tool is missing,
+  6 numbers differ, 7 files, 70 our own bug; `portwright explain E0101` explains an error's code";
+
+/// Compiles ONNX models to native programs for the chip that you have.
 #[derive(Debug, Parser)]
-#[command(name = "portwright", version, about, max_term_width = 100, propagate_version = true)]
+#[command(name = "portwright", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// Say errors as one JSON object a line.
-    #[arg(long, global = true, value_enum, default_value = "text", hide_possible_values = false)]
+    /// How errors are printed; json is one object a line.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text", help_heading = "Everywhere")]
     pub error_format: ErrorFormat,
     /// No progress on stderr.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
     pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// How errors are printed.
+// Variants are explained by the options that take them: a help page stays one screen.
+
+/// How errors are printed: for people, or one JSON object a line.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
 pub enum ErrorFormat {
-    /// For people.
     Text,
-    /// One object a line.
     Json,
 }
 
-/// Whether results may be rounded below f32 in between.
+/// Whether results may be rounded below f32 in between: `Exact` accumulates wider wherever a narrower sum loses bits, `F32` rounds nothing
+/// below f32, `Fast` may form products in bf16 or tf32.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
 pub enum MathArg {
-    /// Wider accumulation wherever a narrower one loses bits.
     Exact,
-    /// Nothing is rounded below f32 in between.
     F32,
-    /// Products may be formed in bf16 or tf32.
     Fast,
 }
 
@@ -50,14 +59,13 @@ impl From<MathArg> for portwright_passes::spec::Math {
     }
 }
 
-/// Where a model is executed.
+/// Where a model is executed: on this machine, on an emulated one of the bundle's kind, or in the interpreter of Graph IR, which is slow and
+/// the oracle of everything else.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
 pub enum On {
-    /// On this machine.
     Hardware,
-    /// On an emulated machine of the bundle's kind.
     Emulator,
-    /// In the interpreter of Graph IR; slow, and the oracle of everything else.
     Interpreter,
 }
 
@@ -92,7 +100,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  portwright targets host")]
     Targets(TargetsArgs),
     /// Say which tools are there and which are missing.
-    #[command(after_help = "Example:\n  portwright doctor --target loongarch64")]
+    #[command(after_help = "Example:\n  portwright doctor --target host")]
     Doctor(DoctorArgs),
     /// Explain an error code.
     #[command(after_help = "Example:\n  portwright explain E0110")]
@@ -110,17 +118,18 @@ pub enum Command {
 
 /// How a model is compiled.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Compilation (of a model, not with a bundle)")]
 pub struct TargetArgs {
     /// Target id, as `portwright targets` lists them [default: host].
     #[arg(long, value_name = "ID")]
     pub target: Option<String>,
-    /// CPU of the target and changes of its features, as `x86-64-v3+avx512f` (`portwright targets ID` lists the names).
+    /// CPU of the target, with features added and removed as NAME+FEATURE-FEATURE; `portwright targets ID` lists the names.
     #[arg(long, value_name = "NAME")]
     pub cpu: Option<String>,
     /// Give a symbolic dim a value or a range.
     #[arg(long = "dim", value_name = "NAME=V | NAME=LO..HI")]
     pub dims: Vec<String>,
-    /// Which rounding is allowed [default: f32].
+    /// Rounding: sums wider than f32, nothing below f32, or products in bf16 [default: f32].
     #[arg(long, value_enum, value_name = "HOW")]
     pub math: Option<MathArg>,
 }
@@ -141,9 +150,6 @@ impl TargetArgs {
 pub struct CompileArgs {
     /// An .onnx file, or textual Graph IR.
     pub model: PathBuf,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub target: TargetArgs,
     /// Folder of the bundle [default: the model's name with .pw].
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -156,6 +162,9 @@ pub struct CompileArgs {
     /// Most nodes that may run on the host instead of the target [default: 0, and any number for `host`].
     #[arg(long, value_name = "N")]
     pub max_fallback: Option<usize>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
 }
 
 /// Arguments of `pack`.
@@ -173,9 +182,6 @@ pub struct PackArgs {
 pub struct RunArgs {
     /// A model or a bundle.
     pub model: PathBuf,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub target: TargetArgs,
     /// Inputs by name, or one ONNX test data set.
     #[arg(long, value_name = "X.npz | DIR")]
     pub inputs: Option<PathBuf>,
@@ -188,7 +194,8 @@ pub struct RunArgs {
     /// Threads [default: one a CPU].
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub threads: u32,
-    /// Where to run [default: this machine if it is of that kind, else an emulator of one].
+    /// Where to run: here, on an emulated machine, or in the interpreter (slow, the oracle of the others) [default: hardware if this machine
+    /// is of that kind, else emulator].
     #[arg(long, value_enum, value_name = "WHERE")]
     pub on: Option<On>,
     /// Most nodes that may run on the host instead of the target [default: 0, and any number for `host`].
@@ -197,6 +204,9 @@ pub struct RunArgs {
     /// Print outputs as JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
 }
 
 /// Arguments of `bench`.
@@ -204,16 +214,14 @@ pub struct RunArgs {
 pub struct BenchArgs {
     /// A model or a bundle.
     pub model: PathBuf,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub target: TargetArgs,
     /// Inputs by name, or one ONNX test data set; random ones otherwise.
     #[arg(long, value_name = "X.npz | DIR")]
     pub inputs: Option<PathBuf>,
     /// Threads [default: one a CPU].
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub threads: u32,
-    /// Where to run [default: this machine if it is of that kind, else an emulator of one].
+    /// Where to run: here, on an emulated machine, or in the interpreter (slow, the oracle of the others) [default: hardware if this machine
+    /// is of that kind, else emulator].
     #[arg(long, value_enum, value_name = "WHERE")]
     pub on: Option<On>,
     /// Seconds to measure [default: 1].
@@ -225,6 +233,9 @@ pub struct BenchArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
 }
 
 /// Arguments of `suite`.
@@ -233,13 +244,11 @@ pub struct SuiteArgs {
     /// Folders of test cases, at any depth.
     #[arg(required = true)]
     pub folders: Vec<PathBuf>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub target: TargetArgs,
     /// Only cases whose name matches.
     #[arg(long, value_name = "GLOB")]
     pub filter: Option<String>,
-    /// Where to run [default: this machine if it is of that kind, else an emulator of one].
+    /// Where to run: here, on an emulated machine, or in the interpreter (slow, the oracle of the others) [default: hardware if this machine
+    /// is of that kind, else emulator].
     #[arg(long, value_enum, value_name = "WHERE")]
     pub on: Option<On>,
     /// Most nodes that may run on the host instead of the target [default: 0, and any number for `host`].
@@ -257,6 +266,9 @@ pub struct SuiteArgs {
     /// Write one JSON array of results.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
 }
 
 /// Arguments of the suite's workers.
@@ -304,15 +316,15 @@ pub struct LowerArgs {
     /// Which stage: import, graph, fused, legal, plan, kernel, mlir, llvm, asm.
     #[arg(long)]
     pub stage: String,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub target: TargetArgs,
     /// Only what computes this node.
     #[arg(long, value_name = "PATH")]
     pub node: Option<String>,
     /// The pack program instead of the model.
     #[arg(long)]
     pub pack: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
 }
 
 /// Arguments of `inspect`.

@@ -14,10 +14,11 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--no-default-features] [FILTER]   build and run all tests; the last line counts them
-  bless [FILTER]                          accept what the stage snapshots are now
+  bless [FILTER]                          accept what the stage snapshots (and docs/) are now
   tidy                                    check the rules of the house (seconds, no LLVM)
   suite-data [DIR] [--only GLOB]          write the ONNX test suite, by default to tools/.cache/suite
-  suite [--target T] [--bless]            run that suite, by default on host; a case that passed before must pass
+  suite [--target T]... [--bless]         run that suite, by default on host; a case that passed before must pass
+        [--sample N]                      only N cases of those, drawn from every family of operators, always the same ones
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 

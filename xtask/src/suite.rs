@@ -2,46 +2,78 @@
 //! `cargo xtask suite`: the ONNX test suite on one target, against the list of cases that are known to pass there.
 //!
 //! The list, `tests/suite/TARGET.txt`, only grows: a case on it that does not pass any more fails the command, a case that
-//! passes and is not on it is reported until `--bless` adds it.
+//! passes and is not on it is reported until `--bless` adds it. `--sample N` runs N cases of the list, always the same ones, drawn in
+//! turn from every family of operators.
 
 use crate::process::Task;
 use crate::{Outcome, root};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-/// Runs the suite; `rest` is `[--target T] [--bless]` and what else `portwright suite` takes.
+/// What the command line asks for.
+#[derive(Default)]
+struct Asked {
+    targets: Vec<String>,
+    bless: bool,
+    sample: Option<usize>,
+    passed_on: Vec<String>,
+}
+
+/// Runs the suite; `rest` is `[--target T]... [--sample N | --bless]` and what else `portwright suite` takes.
 pub fn run(rest: &[String]) -> Outcome {
-    let mut target = "host".to_string();
-    let mut bless = false;
-    let mut passed_on = Vec::new();
+    let mut asked = Asked::default();
     let mut words = rest.iter();
     while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
-            "--target" => target = words.next().ok_or("--target needs a value")?.clone(),
-            "--bless" => bless = true,
-            other => passed_on.push(other.to_string()),
+            "--target" => asked.targets.push(value()?.clone()),
+            "--sample" => asked.sample = Some(value()?.parse().map_err(|_| "--sample needs a number")?),
+            "--bless" => asked.bless = true,
+            other => asked.passed_on.push(other.to_string()),
         }
+    }
+    if asked.bless && asked.sample.is_some() {
+        return Err("--bless writes the whole list: leave --sample out".to_string());
+    }
+    if asked.targets.is_empty() {
+        asked.targets.push("host".to_string());
     }
     let suite = root().join("tools/.cache/suite");
     if !suite.join("SUITE").exists() {
         return Err("no suite in tools/.cache: run `cargo xtask suite-data` first".to_string());
     }
     Task::cargo(["build", "--release", "--package", "portwright-cli"]).run()?;
-    let kinds = std::fs::read_dir(&suite).map_err(|e| format!("tools/.cache/suite: {e}"))?;
+    let mut failures = Vec::new();
+    for target in &asked.targets {
+        if let Err(e) = one_target(&suite, target, &asked) {
+            failures.push(format!("{target}: {e}"));
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+}
+
+fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
+    let list_path = root().join(format!("tests/suite/{target}.txt"));
+    let list = std::fs::read_to_string(&list_path).unwrap_or_default();
+    let mut known: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let kinds = std::fs::read_dir(suite).map_err(|e| format!("tools/.cache/suite: {e}"))?;
     let mut folders: Vec<_> = kinds.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
+    if let Some(n) = asked.sample {
+        let drawn: BTreeSet<&str> = sample(&known, &families(), n).into_iter().collect();
+        known.retain(|name| drawn.contains(name));
+        folders = known.iter().filter_map(|name| folders.iter().map(|f| f.join(name)).find(|p| p.is_dir())).collect::<Vec<PathBuf>>();
+    }
     let report = suite.with_file_name(format!("suite-{target}.json"));
     let _ = std::fs::remove_file(&report);
     let mut task = Task::cargo(["run", "--release", "--quiet", "--package", "portwright-cli", "--bin", "portwright", "--", "suite"]);
-    task = task.args(&folders).args(["--target", &target, "--json"]).arg(&report).args(&passed_on);
+    task = task.args(&folders).args(["--target", target, "--json"]).arg(&report).args(&asked.passed_on);
     // The exit status says that some case failed; which ones may, the list knows.
     let _ = task.run();
     let text = std::fs::read_to_string(&report).map_err(|e| format!("`portwright suite` wrote no report: {e}"))?;
     let statuses = statuses(&text)?;
 
-    let list_path = root().join(format!("tests/suite/{target}.txt"));
-    let list = std::fs::read_to_string(&list_path).unwrap_or_default();
-    let known: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let (lost, gained) = compare(&known, &statuses);
     for (name, status) in &lost {
         println!("lost: {name} ({status})");
@@ -51,7 +83,7 @@ pub fn run(rest: &[String]) -> Outcome {
     }
     let count = |status: &str| statuses.values().filter(|(s, _)| s == status).count();
     println!("{target}: {} passed, {} failed, {} unsupported; {} lost", count("passed"), count("failed"), count("unsupported"), lost.len());
-    if bless {
+    if asked.bless {
         let passing = statuses.iter().filter(|(_, (status, _))| status == "passed").map(|(name, _)| name.as_str());
         let mut text = format!("# Cases of the ONNX test suite that pass on `{target}`; written by `cargo xtask suite --bless`.\n");
         for name in passing {
@@ -63,6 +95,48 @@ pub fn run(rest: &[String]) -> Outcome {
         return Ok(());
     }
     if lost.is_empty() { Ok(()) } else { Err(format!("{} cases that passed do not pass any more", lost.len())) }
+}
+
+/// Operators in lower case, with the importer's file that has each: its family.
+fn families() -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for entry in std::fs::read_dir(root().join("frontend/src/ops")).into_iter().flatten().flatten() {
+        let family = entry.file_name().to_string_lossy().trim_end_matches(".rs").to_string();
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        for part in text.split("op(\"").skip(1) {
+            if let Some((name, _)) = part.split_once('"') {
+                out.insert(name.to_lowercase(), family.clone());
+            }
+        }
+    }
+    out
+}
+
+/// Family of a case by its name, `test_averagepool_2d_default`: that of the longest operator that the name begins with.
+fn family<'f>(case: &str, families: &'f BTreeMap<String, String>) -> &'f str {
+    let name = case.trim_start_matches("test_").to_lowercase().replace('_', "");
+    let found = families.iter().filter(|(op, _)| name.starts_with(op.as_str())).max_by_key(|(op, _)| op.len());
+    found.map_or("other", |(_, family)| family.as_str())
+}
+
+/// `n` cases, the same for the same list: in turn one of each family, in an order that depends on names only.
+fn sample<'a>(known: &BTreeSet<&'a str>, ops: &BTreeMap<String, String>, n: usize) -> Vec<&'a str> {
+    let mut by_family: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();
+    for &case in known {
+        by_family.entry(family(case, ops)).or_default().push(case);
+    }
+    by_family.values_mut().for_each(|cases| cases.sort_by_key(|case| std::cmp::Reverse(draw(case))));
+    let mut out = Vec::new();
+    while out.len() < n && by_family.values().any(|cases| !cases.is_empty()) {
+        let next = by_family.values_mut().filter_map(Vec::pop).take(n - out.len()).collect::<Vec<_>>();
+        out.extend(next);
+    }
+    out
+}
+
+/// The place of a name in a fixed order that has nothing to do with the alphabet (FNV-1a).
+fn draw(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Status and message of each case of a report, by the name of the case's folder.
@@ -94,6 +168,20 @@ mod tests {
 
     const REPORT: &str = r#"[{"case": "suite/node/test_a", "status": "passed"},
         {"case": "test_b", "status": "failed", "message": "numbers differ"}, {"case": "test_c", "status": "passed"}]"#;
+
+    #[test]
+    fn a_sample_has_every_family_and_is_always_the_same() {
+        let ops: BTreeMap<String, String> = [("add", "elementwise"), ("averagepool", "pool"), ("conv", "conv"), ("convtranspose", "conv")]
+            .map(|(a, b)| (a.into(), b.into()))
+            .into();
+        let known =
+            BTreeSet::from(["test_add", "test_add_bcast", "test_add_uint8", "test_averagepool_2d", "test_convtranspose_pad", "test_zzz"]);
+        assert_eq!(family("test_convtranspose_pad", &ops), "conv");
+        let four = sample(&known, &ops, 4);
+        assert_eq!(four.iter().map(|c| family(c, &ops)).collect::<BTreeSet<_>>().len(), 4);
+        assert_eq!(four, sample(&known, &ops, 4));
+        assert_eq!(sample(&known, &ops, 100).len(), known.len());
+    }
 
     #[test]
     fn a_lost_case_is_told_from_a_gained_one() {

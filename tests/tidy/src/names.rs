@@ -17,14 +17,13 @@ const CODE_TABLE: &str = "ir/src/diag.rs";
 const INSTRUCTION_SETS: [&str; 4] = ["x86_64", "aarch64", "riscv64", "loongarch64"];
 const RUNS_INSTRUCTION_SETS: [&str; 4] = ["runtime", "emu", "tools", "xtask"];
 
-/// The chips of the repository: folders of `targets/src` that have a `spec.rs`, in order.
+/// The chips of the repository: folders of `targets/src` whose `mod.rs` is a target, in order.
 pub fn chips(files: &[File]) -> BTreeSet<String> {
-    files
-        .iter()
-        .filter_map(|file| file.path.strip_prefix("targets/src/")?.strip_suffix("/spec.rs"))
-        .filter(|chip| !chip.contains('/'))
-        .map(str::to_string)
-        .collect()
+    let folder = |file: &File| -> Option<String> {
+        let chip = file.path.strip_prefix("targets/src/")?.strip_suffix("/mod.rs")?;
+        (!chip.contains('/') && file.text.contains("impl Target for ")).then(|| chip.to_string())
+    };
+    files.iter().filter_map(folder).collect()
 }
 
 /// Applies the rules of this module to `file`.
@@ -53,7 +52,7 @@ fn format_words(file: &File, faults: &mut Vec<Fault>) {
 /// A chip is named by its folder, by the registry, and by nothing else that is compiled.
 fn chip_name(file: &File, chip: &str, faults: &mut Vec<Fault>) {
     let own = file.path.starts_with(&format!("targets/src/{chip}/")) || file.path.starts_with(&format!("targets/src/{chip}."));
-    let registry = matches!(file.path.as_str(), "targets/src/lib.rs" | "targets/src/registry.rs");
+    let registry = matches!(file.path.as_str(), "targets/src/lib.rs" | "targets/src/target.rs");
     let prose = matches!(file.room(), "docs" | "bench" | "models" | ".ci") || file.extension() == "md";
     let data = !file.is_source() && file.extension() != "toml";
     let instruction_set = INSTRUCTION_SETS.contains(&chip) && RUNS_INSTRUCTION_SETS.contains(&file.room());
@@ -89,10 +88,10 @@ mod tests {
 
     fn faults(path: &str, body: &str) -> Vec<&'static str> {
         let chips = chips(&[
-            File::new("targets/src/loongarch64/spec.rs", ""),
-            File::new("targets/src/x86_64/spec.rs", ""),
-            File::new("targets/src/moore_mp31/spec.rs", ""),
-            File::new("targets/src/mlir/mod.rs", ""),
+            File::new("targets/src/loongarch64/mod.rs", "impl Target for LoongArch64 {"),
+            File::new("targets/src/x86_64/mod.rs", "impl Target for X86_64 {"),
+            File::new("targets/src/moore_mp31/mod.rs", "impl Target for Mp31 {"),
+            File::new("targets/src/mlir/mod.rs", "pub fn emit() {}"),
         ]);
         assert_eq!(chips.len(), 3);
         let mut faults = Vec::new();
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_chip_is_named_where_it_lives() {
-        assert!(faults("targets/src/moore_mp31/spec.rs", "id: \"moore-mp31\"\n").is_empty());
+        assert!(faults("targets/src/moore_mp31/mod.rs", "id: \"moore-mp31\"\n").is_empty());
         assert!(faults("targets/src/lib.rs", "moore_mp31::TARGET,\n").is_empty());
         assert!(faults("docs/targets.md", "moore-mp31\n").is_empty());
         assert!(faults("tests/src/lib.rs", "moore-mp31\n").is_empty());
