@@ -360,7 +360,7 @@ impl<'m> Importer<'m> {
     pub(crate) fn declared_type(&mut self, ty: &'m TypeDef) -> Result<TensorType, Fault> {
         let (elem, dims) = match ty {
             TypeDef::Tensor { elem, dims } => (*elem, dims),
-            TypeDef::Other(kind) => return Err(Fault::new(Code::MISSING_TYPE, format!("its type is {kind}; inputs are tensors"))),
+            TypeDef::Other(kind) => return Err(Fault::form(format!("its type is {kind}; inputs are tensors"))),
             TypeDef::Missing => return Err(Fault::new(Code::MISSING_TYPE, "it has no type")),
         };
         let Some(dtype) = dtype_of(elem) else {

@@ -2,7 +2,7 @@
 //! Attention and rotary position embedding.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Op, PadMode, Scalar, UnaryOp, ValueId};
+use portwright_ir::graph::{BinaryOp, Op, PadMode, ReduceOp, Scalar, UnaryOp, ValueId};
 use portwright_ir::sym::SymExpr;
 
 use super::{Entry, op};
@@ -274,6 +274,14 @@ fn attend_in_parts(
             cx.cast(p, work)?
         }
         _ => cx.add(Op::Softmax { axis: 3 }, &[s])?,
+    };
+    // A query that sees no key has no weights instead of none that is a number.
+    let p = if mask.is_some() || heads.causal {
+        let top = cx.add(Op::Reduce { op: ReduceOp::Max, axes: vec![3], keep: true }, &[s])?;
+        let (blind, none) = (cx.bin(BinaryOp::Eq, top, hidden)?, cx.scalar(work, 0.0)?);
+        cx.select(blind, none, p)?
+    } else {
+        p
     };
     let y = cx.contract("bhqk,bhkd->bhqd", p, v)?;
     let chosen = match mode {

@@ -465,11 +465,7 @@ fn depth_to_space(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let d = cx.dims(x);
     let c = d[1].div(&(b * b).into());
     let e = SymExpr::from(b);
-    let column_first = match cx.text("mode", "DCR")? {
-        "DCR" => false,
-        "CRD" => true,
-        other => return Err(Fault::attr(format!("`mode` is {other:?}, expected DCR or CRD"))),
-    };
+    let column_first = column_first(cx)?;
     let (split, perm) = if column_first {
         (vec![d[0].clone(), c.clone(), e.clone(), e, d[2].clone(), d[3].clone()], [0, 1, 4, 2, 5, 3])
     } else {
@@ -480,6 +476,15 @@ fn depth_to_space(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(cx.reshape(y, vec![d[0].clone(), c, d[2].clone() * b, d[3].clone() * b])?)
 }
 
+/// Whether the channels of a block stand behind their channel (CRD) or before it (DCR).
+fn column_first(cx: &Cx<'_, '_>) -> Res<bool> {
+    match cx.text("mode", "DCR")? {
+        "DCR" => Ok(false),
+        "CRD" => Ok(true),
+        other => Err(Fault::attr(format!("`mode` is {other:?}, expected DCR or CRD"))),
+    }
+}
+
 fn space_to_depth(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     cx.want_rank(x, 4..=4)?;
@@ -488,7 +493,7 @@ fn space_to_depth(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let e = SymExpr::from(b);
     let (h, w) = (d[2].div(&e), d[3].div(&e));
     let y = cx.reshape(x, vec![d[0].clone(), d[1].clone(), h.clone(), e.clone(), w.clone(), e])?;
-    let y = cx.transpose(y, &[0, 3, 5, 1, 2, 4])?;
+    let y = cx.transpose(y, if column_first(cx)? { &[0, 1, 3, 5, 2, 4] } else { &[0, 3, 5, 1, 2, 4] })?;
     one(cx.reshape(y, vec![d[0].clone(), d[1].clone() * (b * b), h, w])?)
 }
 
