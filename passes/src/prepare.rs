@@ -6,7 +6,7 @@ use portwright_ir::graph::{Graph, Node, NodeId};
 
 use crate::rules::{self, Rule, RuleCx, RuleLog};
 use crate::spec::{MachineClass, Math};
-use crate::{canonical, decompose, fold, fuse, hoist, layout, legalize, raise};
+use crate::{canonical, decompose, fold, fuse, hoist, layout, legalize, products, raise};
 
 /// Names of the stages at which a graph can be looked at, in order.
 pub const STAGES: &[&str] = &["graph", "fused", "legal"];
@@ -67,15 +67,16 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     legalize::legalize(&mut graph, &cx, &mut log);
     simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
 
+    products::of_bytes(&mut graph, machine, &mut log);
     layout::channels_last(&mut graph, machine, &cx, &mut log);
     layout::turn_weights(&mut graph, &cx, &mut log);
     hoist::lift(&mut graph, &mut log);
     let (mut main, mut pack) = hoist::split_pack(graph, &mut log);
-    for g in [&mut main, &mut pack] {
-        if let Err(fault) = fuse::fuse(g, &mut log) {
-            return Err(diags.report(Diagnostic::error(fault.code, fault.message)));
-        }
-    }
+    let fused = fuse::fuse(&mut main, &mut log).and_then(|()| {
+        layout::cut_panels(&mut main, &mut pack, machine, &mut log);
+        fuse::fuse(&mut pack, &mut log)
+    });
+    fused.map_err(|fault| diags.report(Diagnostic::error(fault.code, fault.message)))?;
     look("fused", &main, &pack);
     look("legal", &main, &pack);
     for d in log.faults() {

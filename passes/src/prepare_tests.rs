@@ -129,12 +129,6 @@ fn weights_lie_as_they_are_read() {
     layout::turn_weights(&mut turned, &RuleCx::plain(Math::F32), &mut log);
     assert_eq!(count(&turned, "transpose"), 1);
     assert_equal("turned", &g, &turned, None, 0.0);
-    for width in [2, 4, 5] {
-        let mut cut = g.clone();
-        assert_eq!(layout::cut_panels(&mut cut, width, &mut log), 1);
-        assert_equal("panels", &g, &cut, None, 0.0);
-    }
-    assert_eq!(layout::cut_panels(&mut g.clone(), 8, &mut log), 0);
 }
 
 #[test]

@@ -42,8 +42,6 @@ pub struct DotForm {
 /// A matrix unit that works on tile registers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TileForm {
-    /// Name of the Kernel IR atom.
-    pub atom: &'static str,
     /// Dtype of both operands.
     pub operand: DType,
     /// Dtype of the accumulator.
@@ -79,6 +77,53 @@ impl CpuSpec {
     /// Lanes of a vector of that dtype, at least 1.
     pub fn lanes(&self, dtype: DType) -> u32 {
         (self.vec_bytes * 8 / dtype.bits().max(8)).max(1)
+    }
+    /// Columns of a block of a sum of products that has `n` of them: two vectors of 32-bit sums, or one if that is enough.
+    pub fn block_columns(&self, n: Option<i64>) -> u32 {
+        let w = self.lanes(DType::F32);
+        if n.is_some_and(|n| n <= i64::from(w)) { w } else { 2 * w }
+    }
+    /// How sums of products of these dtypes are formed.
+    pub fn products(&self, a: DType, b: DType, acc: DType) -> ProductForm {
+        let bytes = |d: DType| matches!(d, DType::I8 | DType::U8);
+        let alike = |x: DType, y: DType| x == y || (bytes(x) && bytes(y));
+        if let Some(&t) = self.tiles.iter().find(|t| alike(t.operand, a) && alike(t.operand, b) && t.acc == acc) {
+            return ProductForm::Tile(t);
+        }
+        self.dot(a, b, acc).map_or(ProductForm::Multiply, ProductForm::Dot)
+    }
+    /// The dot product of these dtypes.
+    pub fn dot(&self, a: DType, b: DType, acc: DType) -> Option<DotForm> {
+        self.dots.iter().find(|d| (d.a, d.b, d.acc) == (a, b, acc)).copied()
+    }
+}
+
+/// How a sum of products is formed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProductForm {
+    /// One product a lane at a time, in the dtype of the sum.
+    Multiply,
+    /// A few neighbors along the summed dim a lane at a time.
+    Dot(DotForm),
+    /// A block of rows, columns and summed coordinates at a time.
+    Tile(TileForm),
+}
+
+impl ProductForm {
+    /// Neighbors along the summed dim of the right operand that lie next to each other.
+    pub fn group(self) -> u32 {
+        match self {
+            ProductForm::Multiply => 1,
+            ProductForm::Dot(d) => d.depth,
+            ProductForm::Tile(t) => 32 / t.operand.bits().max(1),
+        }
+    }
+    /// Summed coordinates that one instruction takes.
+    pub fn depth(self) -> u32 {
+        match self {
+            ProductForm::Tile(t) => t.shape[2],
+            other => other.group(),
+        }
     }
 }
 

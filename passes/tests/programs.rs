@@ -32,9 +32,16 @@ use portwright_ir::weight::WeightSource;
 use portwright_passes::kernel_rules::{self, KernelCaps};
 use portwright_passes::pipeline;
 use portwright_passes::plan::{Program, WeightInit};
-use portwright_passes::spec::{CpuSpec, MachineClass, Math};
+use portwright_passes::spec::{CpuSpec, DotForm, MachineClass, Math, TileForm};
 
-/// CPUs with what their single instructions do: wide with masks, the usual width with masks of some elements, narrow without, and one lane.
+const DOTS: &[DotForm] = &[DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 }];
+const TILES: &[TileForm] = &[
+    TileForm { operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 },
+    TileForm { operand: DType::I8, acc: DType::I32, shape: [16, 16, 64], registers: 8 },
+];
+
+/// CPUs with what their single instructions do: wide with masks, also with dot products and with matrix tiles, the usual width with masks of
+/// some elements, narrow without, and one lane.
 fn machines() -> Vec<(&'static str, MachineClass, KernelCaps)> {
     let cpu = |vec_bytes, vec_regs, masked_mem| {
         MachineClass::Cpu(CpuSpec {
@@ -48,9 +55,14 @@ fn machines() -> Vec<(&'static str, MachineClass, KernelCaps)> {
             tiles: &[],
         })
     };
+    let units = |tiles| match cpu(64, 32, true) {
+        MachineClass::Cpu(spec) => MachineClass::Cpu(CpuSpec { dots: DOTS, tiles, ..spec }),
+    };
     let caps = |masked_bits, fma, f16_convert| KernelCaps { masked_bits, fma, f16_convert };
     vec![
         ("v64", cpu(64, 32, true), caps(&[8, 16, 32, 64], true, true)),
+        ("dots", units(&[]), caps(&[8, 16, 32, 64], true, true)),
+        ("tiles", units(TILES), caps(&[8, 16, 32, 64], true, true)),
         ("v32", cpu(32, 16, true), caps(&[32, 64], true, true)),
         ("v16", cpu(16, 16, false), caps(&[], true, false)),
         ("v4", cpu(4, 16, false), caps(&[], false, false)),

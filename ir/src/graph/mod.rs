@@ -14,7 +14,7 @@
 //! 7. **Names survive**: every node keeps the paths of the model nodes that it stands for ([`Origin`]).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::diag::Code;
 use crate::entity::PrimaryMap;
@@ -135,6 +135,8 @@ pub struct Graph {
     pub constraints: Vec<Constraint>,
     assumed: HashSet<(SymExpr, SymExpr)>,
     next_seq: u64,
+    /// What [`Graph::order`] found, until a node or an operand changes.
+    ordered: OnceLock<Vec<NodeId>>,
 }
 
 impl Graph {

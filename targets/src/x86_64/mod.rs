@@ -71,8 +71,8 @@ const AMX: &[([DType; 3], &str)] = &[
     ([DType::U8, DType::I8, DType::I32], "llvm.x86.tdpbusd.internal"),
     ([DType::U8, DType::U8, DType::I32], "llvm.x86.tdpbuud.internal"),
 ];
-const TILE_BF16: TileForm = TileForm { atom: "amx_bf16", operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 };
-const TILE_I8: TileForm = TileForm { atom: "amx_int8", operand: DType::I8, acc: DType::I32, shape: [16, 16, 64], registers: 8 };
+const TILE_BF16: TileForm = TileForm { operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 };
+const TILE_I8: TileForm = TileForm { operand: DType::I8, acc: DType::I32, shape: [16, 16, 64], registers: 8 };
 const TILES: &[TileForm] = &[TILE_BF16, TILE_I8];
 
 /// The machine of a set of features.

@@ -60,7 +60,11 @@ impl Cx<'_> {
     pub(super) fn contract(&mut self, spec: &str, acc: DType, out: DType) -> Types {
         self.arity(2, 2)?;
         self.want(0, Want::Number)?;
-        self.same_dtype(0, 1)?;
+        // Machines multiply bytes of either sign.
+        let byte = |t: &TensorType| matches!(t.dtype, DType::I8 | DType::U8);
+        if !self.operands.iter().all(|t| byte(t)) {
+            self.same_dtype(0, 1)?;
+        }
         let labels = Labels::parse(spec).map_err(|m| self.fail(Code::BAD_ATTRIBUTE, m))?;
         let (l, r) = (self.operands[0], self.operands[1]);
         for (i, (t, labels)) in [(l, &labels.left), (r, &labels.right)].into_iter().enumerate() {

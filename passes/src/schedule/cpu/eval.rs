@@ -484,6 +484,41 @@ impl<'a> Eval<'a> {
             _ => false,
         }
     }
+    /// Where an element of a value that is only moved lies; `None` for what is computed.
+    pub(crate) fn resolve(&self, v: ValueId, coords: &[SymExpr]) -> Option<(Buf, Vec<SymExpr>)> {
+        if let Some(&buf) = self.bufs.get(&v) {
+            return Some((buf, coords.to_vec()));
+        }
+        let (x, inner) = self.moved(v, coords)?;
+        self.resolve(x, &inner)
+    }
+    /// What a value that only moves another one's elements takes at coordinates.
+    fn moved(&self, v: ValueId, coords: &[SymExpr]) -> Option<(ValueId, Vec<SymExpr>)> {
+        let node = self.graph.producer(v)?;
+        let x = *node.operands.first()?;
+        let inner = match &node.op {
+            Op::Reshape { .. } => self.reshape(coords, &self.dims(v), &self.dims(x)),
+            Op::Transpose { perm } => {
+                let mut inner = vec![SymExpr::from(0); perm.len()];
+                for (i, &p) in perm.iter().enumerate() {
+                    inner[p as usize] = coords[i].clone();
+                }
+                inner
+            }
+            Op::Slice { starts, steps, .. } => {
+                coords.iter().zip(starts).zip(steps).map(|((c, s), &step)| self.syms.to_kernel(s) + c.clone() * step).collect()
+            }
+            _ => return None,
+        };
+        Some((x, inner))
+    }
+    /// Whether the elements lie inside memory wherever this value is loaded from, also those beyond the dims of the value itself.
+    pub(crate) fn reaches(&self, v: ValueId, coords: &[SymExpr]) -> bool {
+        if self.bufs.contains_key(&v) {
+            return coords.iter().zip(self.dims(v)).all(|(c, d)| self.ix.in_range(c, &d));
+        }
+        self.moved(v, coords).is_some_and(|(x, inner)| self.reaches(x, &inner))
+    }
     /// Coordinates in every value that follows `root` without loss, given those of `root`, with the conditions under which they exist.
     pub(crate) fn forward(&self, root: ValueId, coords: &[SymExpr], guard: &Guard) -> HashMap<ValueId, (Vec<SymExpr>, Guard)> {
         let mut at: HashMap<ValueId, (Vec<SymExpr>, Guard)> = HashMap::new();

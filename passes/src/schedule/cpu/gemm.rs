@@ -13,7 +13,8 @@ use portwright_ir::sym::{SymExpr, product};
 
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
-use super::{Begun, Built, Cx, finish, name_coords};
+use super::{Begun, Built, Cx, finish, name_coords, tiles};
+use crate::spec::{DotForm, ProductForm};
 
 /// Epilogue ops beyond which results go through scratch.
 const LONG_EPILOGUE: usize = 8;
@@ -95,9 +96,10 @@ pub(crate) enum Feed {
 }
 
 /// Everything that the loops share.
-struct Gemm<'c, 'a, 'p> {
+pub(super) struct Gemm<'c, 'a, 'p> {
     cx: &'c Cx<'a>,
-    p: Problem<'p>,
+    /// What is computed.
+    pub(super) p: Problem<'p>,
     outputs: Vec<Buf>,
     /// Vectors of columns in a block.
     nv: u32,
@@ -107,6 +109,18 @@ struct Gemm<'c, 'a, 'p> {
     tile: Option<Buf>,
     /// Whether the summed dims are written out.
     unrolled: bool,
+    /// The instruction that adds a few products at a time.
+    dot: Option<DotForm>,
+}
+
+/// A vector of columns.
+struct Column {
+    /// The first of them.
+    start: SymExpr,
+    /// Coordinates, with the lane in them.
+    at: At,
+    /// Which of them exist.
+    guard: Guard,
 }
 
 /// Builds the kernel of a problem.
@@ -121,8 +135,21 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let w = i64::from(width);
     let nv: u32 = if n_last.as_const().is_some_and(|n| n <= w) { 1 } else { 2 };
     let nr = w * i64::from(nv);
-    let mr = i64::from(((cx.spec.vec_regs.saturating_sub(2 + nv)) / nv).clamp(1, 14));
     let m_total = product(p.m.iter().map(|x| &x.1));
+    let most = i64::from(((cx.spec.vec_regs.saturating_sub(2 + nv)) / nv).clamp(1, 14));
+    // Rows of a known number are cut evenly.
+    let mr = m_total.as_const().map_or(most, |m| {
+        let blocks = ((m + most - 1) / most).max(1);
+        ((m + blocks - 1) / blocks).max(1)
+    });
+    let operands = [eval.dtype(p.lhs), eval.dtype(p.rhs)];
+    if let ProductForm::Tile(form) = cx.spec.products(operands[0], operands[1], p.acc)
+        && width > 1
+        && tiles::fit(eval, &p, form, nr)
+    {
+        return tiles::build(cx, b, p, form);
+    }
+    let dot = cx.spec.dot(operands[0], operands[1], p.acc).filter(|&form| width > 1 && dots_fit(eval, &p, form, nr));
     let k_total = product(p.k.iter().map(|x| &x.1));
     let batch = product(p.batch.iter().map(|x| &x.1));
     let outer_total = product(n_outer.iter().map(|x| &x.1));
@@ -146,14 +173,14 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let col_tasks = n_last.ceil_div(&nc.into());
     let grid = [m_total.ceil_div(&mc.into()), &col_tasks * &outer_total.ceil_div(&outer_run.into()), batch.clone()];
 
-    let packs = width > 1 && p.feed != Feed::Direct;
+    let packs = width > 1 && p.feed != Feed::Direct && dot.is_none();
     let panel = packs.then(|| k.local("panel", BufDecl::rw(p.acc, [k_total.clone(), nr.into()]).align(64)));
     let epilogue = cx.region.node_ids().filter(|&n| cx.region.node(n).op.is_elementwise()).count();
     let tile = (epilogue > LONG_EPILOGUE).then(|| k.local("tile", BufDecl::rw(p.acc, [mr.into(), nr.into()]).align(64)));
 
     let few = m_total.as_const().is_some_and(|m| m < 8);
-    let unrolled = p.feed == Feed::Direct && few && k_total.as_const().is_some_and(|n| n <= UNROLLED_PRODUCTS);
-    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, unrolled };
+    let unrolled = p.feed == Feed::Direct && dot.is_none() && few && k_total.as_const().is_some_and(|n| n <= UNROLLED_PRODUCTS);
+    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, unrolled, dot };
 
     let z = k.gz();
     let z = eval.ix.bind("z", z, batch);
@@ -168,6 +195,28 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         let whole = n_last.divisible_by(nr, &|_| 1);
         if let (Some(n), true) = (n_last.as_const(), col_tasks.is(1)) {
             return g.static_columns(k, eval, at, n, nr, (&m0, &m1), &m_total, mr);
+        }
+        if let Some(n) = n_last.as_const() {
+            // Whole blocks by number, so that what lies in panels is found without a division.
+            let last = k.let_("pfull", n1.clone() / nr);
+            let mut stop = Ok(());
+            k.for_("p", n0 / nr, &last, 1, |k, block| {
+                eval.open();
+                let start = eval.ix.bind("p", block, (n / nr).into()) * nr;
+                stop = g.block_column(k, eval, at, &start, &Vec::new(), (&m0, &m1), &m_total, mr);
+                eval.close();
+            });
+            stop?;
+            let mut stop = Ok(());
+            if !whole {
+                k.if_((last * nr).lt(&n1), |k| {
+                    eval.open();
+                    let start = SymExpr::from(n / nr * nr);
+                    stop = g.block_column(k, eval, at, &start, &vec![(start.clone(), n.into())], (&m0, &m1), &m_total, mr);
+                    eval.close();
+                });
+            }
+            return stop;
         }
         let full = if whole { n1.clone() } else { k.let_("nfull", &n0 + ((&n1 - &n0) / nr) * nr) };
         let mut stop = Ok(());
@@ -219,6 +268,45 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     Ok(finish(b, grid, cost))
 }
 
+/// Where a vector of the right operand is read whose elements are groups of `group` summed coordinates from `first` for each of the columns
+/// from `start`; the open width counts all elements.
+pub(super) fn grouped(eval: &Eval<'_>, p: &Problem<'_>, at: &At, start: &SymExpr, first: &SymExpr, group: u32) -> Vec<SymExpr> {
+    let group = SymExpr::from(i64::from(group));
+    let last: Vec<(char, SymExpr)> = p.n.last().cloned().into_iter().collect();
+    let at = at.with(&last, &[start.clone() + lane().div(&group)]).with(&p.k, &[first.clone() + lane().modulo(&group)]);
+    (p.rhs_at)(eval, &at).0
+}
+
+/// Whether both operands lie so that a dot-product instruction takes them as they are: groups of neighbors along the one summed dim.
+fn dots_fit(eval: &mut Eval<'_>, p: &Problem<'_>, form: DotForm, block: i64) -> bool {
+    let (&[(_, ref depth)], Some((_, n)), 4) = (p.k.as_slice(), p.n.last(), form.depth) else { return false };
+    let Some(n) = n.as_const() else { return false };
+    let (w, group) = (eval.width, i64::from(form.depth));
+    let bind = |eval: &mut Eval<'_>, end: SymExpr| eval.ix.bind("fit", Ex::from(0), end);
+    let mut at = At::default();
+    for l in p.batch.iter().chain(&p.m).chain(&p.n) {
+        let c = bind(eval, l.1.clone());
+        at = at.with(std::slice::from_ref(l), &[c]);
+    }
+    let start = bind(eval, SymExpr::from(n).ceil_div(&block.into())) * block + (block - i64::from(w));
+    let first = bind(eval, depth.ceil_div(&group.into())) * group;
+    eval.set_width(w * form.depth);
+    let coords = grouped(eval, p, &at, &start, &first, form.depth);
+    let right = eval.is_contiguous(p.rhs, &coords) && eval.reaches(p.rhs, &coords);
+    eval.set_width(form.depth);
+    let (coords, conditions) = (p.lhs_at)(eval, &at.with(&p.k, &[first + lane()]));
+    let left = eval.is_contiguous(p.lhs, &coords) && conditions.is_empty();
+    eval.set_width(w);
+    left && right
+}
+
+impl<'c, 'a, 'p> Gemm<'c, 'a, 'p> {
+    /// What the epilogue of a problem needs that is computed in tiles.
+    pub(super) fn for_tiles(cx: &'c Cx<'a>, p: Problem<'p>, outputs: Vec<Buf>) -> Self {
+        Gemm { cx, p, outputs, nv: 2, panel: None, tile: None, unrolled: false, dot: None }
+    }
+}
+
 impl Gemm<'_, '_, '_> {
     /// All columns of a row of a known number of them: what lies where is known, so edges have the masks that they need and no others.
     #[allow(clippy::too_many_arguments)]
@@ -249,9 +337,9 @@ impl Gemm<'_, '_, '_> {
                 stop = self.block_column(k, eval, at, &lo.into(), &Vec::new(), rows, m_total, mr);
                 eval.close();
             } else if hi > lo {
-                k.for_("n", 0, hi - lo, nr, |k, x| {
+                k.for_("p", 0, (hi - lo) / nr, 1, |k, x| {
                     eval.open();
-                    let x = eval.ix.bind("n", x, (hi - lo - (nr - 1)).into()) + lo;
+                    let x = eval.ix.bind("p", x, ((hi - lo) / nr).into()) * nr + lo;
                     stop = self.block_column(k, eval, at, &x, &Vec::new(), rows, m_total, mr);
                     eval.close();
                 });
@@ -284,32 +372,30 @@ impl Gemm<'_, '_, '_> {
         let w = i64::from(eval.width);
         let last: Vec<(char, SymExpr)> = self.p.n.last().cloned().into_iter().collect();
         // Coordinates and masks of each vector of the block.
-        let mut vectors: Vec<(At, Guard)> = Vec::new();
+        let mut vectors: Vec<Column> = Vec::new();
         for j in 0..i64::from(self.nv) {
-            let c = if eval.width == 1 { n.clone() + j } else { n.clone() + j * w + lane() };
+            let start = n.clone() + j * w;
+            let c = if eval.width == 1 { start.clone() } else { start.clone() + lane() };
             // A vector that lies behind the edge as a whole is not computed.
             let outside = |end: &SymExpr| eval.ix.bounds(&(&c - end)).0 >= 0;
             if j > 0 && edge.iter().any(|(_, end)| outside(end)) {
                 break;
             }
             let guard = edge.iter().fold(Guard::new(), |g, (_, end)| eval.guarded(&g, &c, end));
-            vectors.push((at.with(&last, &[c]), guard));
+            vectors.push(Column { start, at: at.with(&last, &[c]), guard });
         }
         if let Some(panel) = self.panel {
             self.pack(k, eval, panel, at, n, edge, &vectors)?;
         }
-        let rest = [mr, 4, 1];
-        let sizes: Vec<i64> = rest.into_iter().enumerate().filter(|(i, s)| *i == 0 || *s < mr).map(|(_, s)| s).collect();
+        let sizes: Vec<i64> = match m_total.as_const() {
+            // All blocks but the last of all are equal.
+            Some(m) => [mr, m % mr].into_iter().filter(|&rows| rows > 0).collect(),
+            None => [mr, 4, 1].into_iter().enumerate().filter(|(i, s)| *i == 0 || *s < mr).map(|(_, s)| s).collect(),
+        };
         let mut from = m0.clone();
         for (i, &rows) in sizes.iter().enumerate() {
-            // Static sizes tell which blocks can occur at all.
-            if let Some(m) = m_total.as_const() {
-                let left = sizes[..i].iter().fold(m, |m, &s| m % s);
-                if left / rows == 0 {
-                    continue;
-                }
-            }
-            let to = if rows == 1 { m1.clone() } else { k.let_("mfull", &from + ((m1 - &from) / rows) * rows) };
+            let last = i + 1 == sizes.len();
+            let to = if last { m1.clone() } else { k.let_("mfull", &from + ((m1 - &from) / rows) * rows) };
             let mut stop = Ok(());
             k.for_("m", &from, &to, rows, |k, m| {
                 eval.open();
@@ -333,16 +419,15 @@ impl Gemm<'_, '_, '_> {
         at: &At,
         n: &SymExpr,
         edge: &Guard,
-        vectors: &[(At, Guard)],
+        vectors: &[Column],
     ) -> Result<(), Stop> {
         let w = eval.width;
         let k_dims: Vec<SymExpr> = self.p.k.iter().map(|x| x.1.clone()).collect();
         let mut coords = Vec::new();
         if self.p.feed != Feed::PackScalar {
             return self.sum(k, eval, &k_dims, &mut coords, &mut |k, eval, kc, flat| {
-                for (j, (at, guard)) in vectors.iter().enumerate() {
-                    let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&self.p.k, kc));
-                    let guard = guard.iter().chain(&inside).cloned().collect();
+                for (j, column) in vectors.iter().enumerate() {
+                    let (coords, guard) = self.right(eval, column, kc);
                     let x = eval.value(k, self.p.rhs, &coords, &guard)?;
                     let x = eval.widen(&x).cast(self.p.acc);
                     let to = [flat.clone(), SymExpr::from(j as i64 * i64::from(w)) + lane()];
@@ -387,11 +472,159 @@ impl Gemm<'_, '_, '_> {
         named.iter().zip(&self.p.m).map(|(r, (_, d))| eval.ix.bind("mi", r.at([i_ex.clone()]).get(), d.clone())).collect()
     }
 
+    /// Where a vector of the right operand is read at summed coordinates, and which of its elements are not zero.
+    fn right(&self, eval: &Eval<'_>, column: &Column, kc: &[SymExpr]) -> (Vec<SymExpr>, Guard) {
+        let (coords, inside) = (self.p.rhs_at)(eval, &column.at.with(&self.p.k, kc));
+        // What lies beyond the edge is not stored; it need not be kept from being read where there is memory.
+        if eval.reaches(self.p.rhs, &coords) {
+            return (coords, inside);
+        }
+        (coords, column.guard.iter().chain(&inside).cloned().collect())
+    }
+
+    /// Adds the products of a block one summed coordinate after the other.
+    #[allow(clippy::too_many_arguments)]
+    fn products(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        vectors: &[Column],
+        m: &SymExpr,
+        rows: i64,
+        named: &[Reg],
+        c: &Reg,
+    ) -> Result<(), Stop> {
+        let w = eval.width;
+        let k_dims: Vec<SymExpr> = self.p.k.iter().map(|x| x.1.clone()).collect();
+        self.sum(k, eval, &k_dims, &mut Vec::new(), &mut |k, eval, kc, flat| {
+            let mut b = Vec::new();
+            for (j, column) in vectors.iter().enumerate() {
+                let x = match self.panel {
+                    Some(panel) => {
+                        let at = [flat.clone(), SymExpr::from(j as i64 * i64::from(w)) + lane()];
+                        eval.load(k, "b", panel, &at, &Vec::new())?
+                    }
+                    None => {
+                        let (coords, guard) = self.right(eval, column, kc);
+                        let x = eval.value(k, self.p.rhs, &coords, &guard)?;
+                        let x = eval.widen(&x).cast(self.p.acc);
+                        k.let_("b", x)
+                    }
+                };
+                b.push(x);
+            }
+            let mut stop = Ok(());
+            k.unroll("i", 0, rows, |k, i_ex| {
+                eval.open();
+                stop = (|| {
+                    let i = eval.ix.bind("i", i_ex.clone(), rows.into());
+                    let row = self.row_coords(eval, named, m, &i, &i_ex);
+                    let (coords, inside) = (self.p.lhs_at)(eval, &at.with(&self.p.k, kc).with(&self.p.m, &row));
+                    let a = eval.value(k, self.p.lhs, &coords, &inside)?;
+                    let a = a.cast(self.p.acc);
+                    let a = if w > 1 { k.let_("a", a.splat(w)) } else { a };
+                    for (j, b) in b.iter().enumerate() {
+                        let reg = c.at([i_ex.clone(), Ex::from(j)]);
+                        let old = reg.get();
+                        let new = if self.p.acc.is_float() { a.fma(b, old) } else { old.add_w(a.mul_w(b)) };
+                        k.set(&reg, new);
+                    }
+                    Ok(())
+                })();
+                eval.close();
+            });
+            stop
+        })
+    }
+
+    /// Adds the products of a block a few neighbors along the summed dim at a time.
+    #[allow(clippy::too_many_arguments)]
+    fn dots(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        form: DotForm,
+        vectors: &[Column],
+        m: &SymExpr,
+        rows: i64,
+        named: &[Reg],
+        c: &Reg,
+    ) -> Result<(), Stop> {
+        let (depth, group) = (self.p.k.iter().map(|x| x.1.clone()).next().unwrap_or(1.into()), i64::from(form.depth));
+        let whole = depth.div(&group.into());
+        let mut stop = Ok(());
+        k.for_("q", 0, k.dim(&whole), 1, |k, q| {
+            let q = eval.ix.bind("q", q, whole.clone());
+            stop = self.dot_step(k, eval, form, vectors, (m, rows, named), c, &q, &Guard::new());
+        });
+        stop?;
+        if depth.divisible_by(group, &|_| 1) {
+            return Ok(());
+        }
+        let edge = vec![(whole.clone() * group + lane(), depth.clone())];
+        let mut stop = Ok(());
+        k.if_((k.dim(&whole) * group).lt(k.dim(&depth)), |k| {
+            stop = self.dot_step(k, eval, form, vectors, (m, rows, named), c, &whole, &edge);
+        });
+        stop
+    }
+
+    /// Group `q` of summed coordinates; `edge` says which of them exist.
+    #[allow(clippy::too_many_arguments)]
+    fn dot_step(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        form: DotForm,
+        vectors: &[Column],
+        (m, rows, named): (&SymExpr, i64, &[Reg]),
+        c: &Reg,
+        q: &SymExpr,
+        edge: &Guard,
+    ) -> Result<(), Stop> {
+        let (w, group) = (eval.width, form.depth);
+        let first = q.clone() * i64::from(group);
+        eval.open();
+        let stop = (|| {
+            let mut b = Vec::with_capacity(vectors.len());
+            eval.set_width(w * group);
+            for column in vectors {
+                let coords = grouped(eval, &self.p, &column.at, &column.start, &first, group);
+                b.push(eval.value(k, self.p.rhs, &coords, &Guard::new())?);
+            }
+            eval.set_width(group);
+            let at = vectors.first().map(|v| v.at.clone()).unwrap_or_default().with(&self.p.k, &[first.clone() + lane()]);
+            let mut stop = Ok(());
+            k.unroll("i", 0, rows, |k, i_ex| {
+                eval.open();
+                stop = (|| {
+                    let i = eval.ix.bind("i", i_ex.clone(), rows.into());
+                    let row = self.row_coords(eval, named, m, &i, &i_ex);
+                    let (coords, _) = (self.p.lhs_at)(eval, &at.with(&self.p.m, &row));
+                    let a = eval.value(k, self.p.lhs, &coords, edge)?;
+                    let a = k.let_("a", a.bitcast(self.p.acc).splat(w));
+                    let a = k.let_("a", a.bitcast(form.a));
+                    for (j, b) in b.iter().enumerate() {
+                        let reg = c.at([i_ex.clone(), Ex::from(j)]);
+                        let new = reg.get().dot4(&a, b);
+                        k.set(&reg, new);
+                    }
+                    Ok(())
+                })();
+                eval.close();
+            });
+            stop
+        })();
+        eval.set_width(w);
+        eval.close();
+        stop
+    }
+
     /// `rows` rows against all vectors of the block.
-    fn block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, vectors: &[(At, Guard)], m: &SymExpr, rows: i64) -> Result<(), Stop> {
+    fn block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, vectors: &[Column], m: &SymExpr, rows: i64) -> Result<(), Stop> {
         let w = eval.width;
         let m_dims: Vec<SymExpr> = self.p.m.iter().map(|x| x.1.clone()).collect();
-        let k_dims: Vec<SymExpr> = self.p.k.iter().map(|x| x.1.clone()).collect();
         let zero = if self.p.acc.is_float() { Ex::float(0.0) } else { Ex::int(0) };
         let zero = zero.typed(&Ty::Scalar(self.p.acc)).splat(w);
         let c = k.var_array("c", &[rows as u32, self.nv], zero);
@@ -412,48 +645,11 @@ impl Gemm<'_, '_, '_> {
                 eval.close();
             });
         }
-        let at = vectors.first().map(|v| v.0.clone()).unwrap_or_default();
-        let mut k_coords = Vec::new();
-        self.sum(k, eval, &k_dims, &mut k_coords, &mut |k, eval, kc, flat| {
-            let mut b = Vec::new();
-            for (j, (at, guard)) in vectors.iter().enumerate() {
-                let x = match self.panel {
-                    Some(panel) => {
-                        let at = [flat.clone(), SymExpr::from(j as i64 * i64::from(w)) + lane()];
-                        eval.load(k, "b", panel, &at, &Vec::new())?
-                    }
-                    None => {
-                        let (coords, inside) = (self.p.rhs_at)(eval, &at.with(&self.p.k, kc));
-                        let guard = guard.iter().chain(&inside).cloned().collect();
-                        let x = eval.value(k, self.p.rhs, &coords, &guard)?;
-                        let x = eval.widen(&x).cast(self.p.acc);
-                        k.let_("b", x)
-                    }
-                };
-                b.push(x);
-            }
-            let mut stop = Ok(());
-            k.unroll("i", 0, rows, |k, i_ex| {
-                eval.open();
-                stop = (|| {
-                    let i = eval.ix.bind("i", i_ex.clone(), rows.into());
-                    let row = self.row_coords(eval, &named, m, &i, &i_ex);
-                    let (coords, inside) = (self.p.lhs_at)(eval, &at.with(&self.p.k, kc).with(&self.p.m, &row));
-                    let a = eval.value(k, self.p.lhs, &coords, &inside)?;
-                    let a = a.cast(self.p.acc);
-                    let a = if w > 1 { k.let_("a", a.splat(w)) } else { a };
-                    for (j, b) in b.iter().enumerate() {
-                        let reg = c.at([i_ex.clone(), Ex::from(j)]);
-                        let old = reg.get();
-                        let new = if self.p.acc.is_float() { a.fma(b, old) } else { old.add_w(a.mul_w(b)) };
-                        k.set(&reg, new);
-                    }
-                    Ok(())
-                })();
-                eval.close();
-            });
-            stop
-        })?;
+        let at = vectors.first().map(|v| v.at.clone()).unwrap_or_default();
+        match self.dot {
+            Some(form) => self.dots(k, eval, form, vectors, m, rows, &named, &c)?,
+            None => self.products(k, eval, &at, vectors, m, rows, &named, &c)?,
+        }
         match self.tile {
             None => {
                 let mut stop = Ok(());
@@ -462,7 +658,7 @@ impl Gemm<'_, '_, '_> {
                     stop = (|| {
                         let i = eval.ix.bind("i", i_ex.clone(), rows.into());
                         let row = self.row_coords(eval, &named, m, &i, &i_ex);
-                        for (j, (at, guard)) in vectors.iter().enumerate() {
+                        for (j, Column { at, guard, .. }) in vectors.iter().enumerate() {
                             let x = c.at([i_ex.clone(), Ex::from(j)]).get();
                             self.epilogue(k, eval, &at.with(&self.p.m, &row), guard, x)?;
                         }
@@ -491,7 +687,7 @@ impl Gemm<'_, '_, '_> {
                         } else {
                             vec![m + &i]
                         };
-                        for (j, (at, guard)) in vectors.iter().enumerate() {
+                        for (j, Column { at, guard, .. }) in vectors.iter().enumerate() {
                             let mem =
                                 portwright_ir::kernel::Mem::new(tile, vec![(i_ex.clone(), 1), (Ex::from(i64::from(j as u32 * w)), w)]);
                             let x = k.load("c", mem);
@@ -507,7 +703,7 @@ impl Gemm<'_, '_, '_> {
     }
 
     /// What follows the contraction, on one vector of results.
-    fn epilogue(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, guard: &Guard, x: Ex) -> Result<(), Stop> {
+    pub(super) fn epilogue(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, guard: &Guard, x: Ex) -> Result<(), Stop> {
         let coords = (self.p.root_at)(eval, at);
         let x = x.cast(self.p.out);
         let x = k.let_("s", x);

@@ -28,6 +28,7 @@ mod recurrent;
 mod reduce;
 mod single;
 mod sliding;
+mod tiles;
 mod transpose;
 mod window;
 

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Constant right operands of contractions, cut into panels that a block of columns reads from end to end.
+//!
+//! Before: `fusion{kind=contract}(%x, weight "w": [K, N])` with `contract{"mk,kn->mn"}(i0, i1)` in its region;
+//! after: `fusion{kind=contract}(%x, weight "w.panels": [N/p, K/d, p*d])`, whose region first turns `i1` back into `[K, N]` by movement, and
+//! in the pack program the same movement the other way. The movement in the region costs nothing: it only names where elements lie.
+//!
+//! `p` is the columns of a block of the schedule, `d` the products that one instruction adds to a result. The ends are filled with zeros.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{
+    Dims, FusionKind, Graph, Literal, NodeId, Op, Origin, PadMode, Patch, Scalar, TensorType, TypeFault, ValueId, WeightId,
+};
+use portwright_ir::sym::SymExpr;
+use portwright_ir::weight::{Weight, WeightSource};
+
+use crate::canonical::contract::labels;
+use crate::rules::{RuleLog, Tap};
+use crate::spec::CpuSpec;
+
+/// Bytes of a right operand below which its rows are found in the first-level cache however they lie.
+const SMALL: i64 = 16 << 10;
+
+/// How a right operand `[lead.., K, N]` is cut.
+struct Cut {
+    /// Which operand of the fusion it is.
+    operand: usize,
+    weight: WeightId,
+    dtype: DType,
+    lead: Vec<i64>,
+    k: i64,
+    n: i64,
+    /// Columns of a panel.
+    width: i64,
+    /// Neighbors along K that lie next to each other.
+    group: i64,
+    /// K with what fills it up.
+    depth: i64,
+}
+
+impl Cut {
+    fn panels(&self) -> i64 {
+        (self.n + self.width - 1) / self.width
+    }
+    fn dims(&self, tail: &[i64]) -> Dims {
+        self.lead.iter().chain(tail).map(|&d| d.into()).collect()
+    }
+    /// `perm` after the leading dims.
+    fn perm(&self, perm: &[usize]) -> Vec<u32> {
+        (0..self.lead.len()).chain(perm.iter().map(|p| p + self.lead.len())).map(|p| p as u32).collect()
+    }
+    fn packed(&self) -> Vec<i64> {
+        [self.lead.as_slice(), &[self.panels(), self.depth / self.group, self.width * self.group]].concat()
+    }
+
+    /// The cut of a fusion's right operand; `None` where it is not constant, small, or used in another way as well.
+    fn of(main: &Graph, fusion: NodeId, spec: &CpuSpec) -> Option<Cut> {
+        let node = main.node(fusion);
+        let (Op::Fusion { kind: FusionKind::Contract }, [region]) = (&node.op, node.regions.as_slice()) else { return None };
+        let contract = region.node_ids().map(|n| region.node(n)).find(|n| matches!(n.op, Op::Contract { .. }))?;
+        let (Op::Contract { spec: text, acc, .. }, &[lhs, rhs]) = (&contract.op, contract.operands.as_slice()) else { return None };
+        let operand = region.inputs().iter().position(|&v| v == rhs)?;
+        if lhs == rhs || region.users(rhs).len() != 1 || region.is_output(rhs) {
+            return None;
+        }
+        let weight = main.as_weight(*node.operands.get(operand)?)?;
+        let [a, b, out] = labels(text)?;
+        let (&last, &inner) = (b.last()?, b.get(b.len().checked_sub(2)?)?);
+        let summed = |c: char| a.contains(&c) && !out.contains(&c);
+        if out.last() != Some(&last) || a.contains(&last) || !summed(inner) || b[..b.len() - 2].iter().any(|&c| summed(c)) {
+            return None;
+        }
+        let ty = region.ty(rhs);
+        let dims = ty.static_dims()?;
+        let (lead, &[k, n]) = dims.split_at_checked(dims.len() - 2)? else { return None };
+        let width = i64::from(spec.block_columns(Some(n)));
+        let bytes = i64::from(ty.dtype.bytes()?);
+        if n <= width || k < 1 || k.checked_mul(n)?.checked_mul(bytes)? < SMALL {
+            return None;
+        }
+        let form = spec.products(region.ty(lhs).dtype, ty.dtype, *acc);
+        let (group, whole) = (i64::from(form.group()), i64::from(form.depth()));
+        let depth = (k + whole - 1) / whole * whole;
+        Some(Cut { operand, weight, dtype: ty.dtype, lead: lead.to_vec(), k, n, width, group, depth })
+    }
+
+    /// `[lead.., K, N]` to panels.
+    fn pack(&self, g: &mut Graph, x: ValueId, origin: &Origin) -> Result<ValueId, TypeFault> {
+        let mut add = |op: Op, operands: &[ValueId]| g.add(op, operands, origin.clone()).map(|n| g.result(n));
+        let (columns, groups) = (self.panels() * self.width, self.depth / self.group);
+        let mut x = x;
+        if columns != self.n || self.depth != self.k {
+            let zero = add(Op::Const { value: Literal::scalar(Scalar::zero(self.dtype)) }, &[])?;
+            let none: Dims = vec![SymExpr::from(0); self.lead.len() + 2];
+            let mut high = none.clone();
+            high[self.lead.len()] = (self.depth - self.k).into();
+            high[self.lead.len() + 1] = (columns - self.n).into();
+            let interior = vec![0; none.len()];
+            x = add(Op::Pad { mode: PadMode::Constant, low: none, high, interior }, &[x, zero])?;
+        }
+        x = add(Op::Reshape { dims: self.dims(&[groups, self.group, self.panels(), self.width]) }, &[x])?;
+        x = add(Op::Transpose { perm: self.perm(&[2, 0, 3, 1]) }, &[x])?;
+        add(Op::Reshape { dims: self.packed().iter().map(|&d| d.into()).collect() }, &[x])
+    }
+
+    /// Panels to `[lead.., K, N]`.
+    fn unpack(&self, g: &mut Graph, x: ValueId, origin: &Origin) -> Result<ValueId, TypeFault> {
+        let mut add = |op: Op, operands: &[ValueId]| g.add(op, operands, origin.clone()).map(|n| g.result(n));
+        let (columns, groups) = (self.panels() * self.width, self.depth / self.group);
+        let mut x = add(Op::Reshape { dims: self.dims(&[self.panels(), groups, self.width, self.group]) }, &[x])?;
+        x = add(Op::Transpose { perm: self.perm(&[1, 3, 0, 2]) }, &[x])?;
+        x = add(Op::Reshape { dims: self.dims(&[self.depth, columns]) }, &[x])?;
+        if columns != self.n || self.depth != self.k {
+            let dims = self.dims(&[self.k, self.n]);
+            x = add(Op::Slice { starts: vec![0.into(); dims.len()], steps: vec![1; dims.len()], dims }, &[x])?;
+        }
+        Ok(x)
+    }
+
+    /// The region with panels as that operand.
+    fn region(&self, old: &Graph, origin: &Origin) -> Result<Graph, TypeFault> {
+        let mut new = Graph::new(old.name.clone());
+        old.symbols().iter().for_each(|s| new.add_symbol(s.clone()));
+        let mut map: HashMap<ValueId, ValueId> = HashMap::new();
+        for (i, &v) in old.inputs().iter().enumerate() {
+            let name = old.value(v).name.clone().unwrap_or_default();
+            let ty = if i == self.operand { TensorType::fixed(self.dtype, &self.packed()) } else { old.ty(v).clone() };
+            map.insert(v, new.add_input(name, ty));
+        }
+        for (i, &v) in old.inputs().iter().enumerate() {
+            if i == self.operand {
+                let flat = self.unpack(&mut new, map[&v], origin)?;
+                map.insert(v, flat);
+            }
+        }
+        for n in old.order() {
+            let node = old.node(n);
+            let operands: Vec<ValueId> = node.operands.iter().filter_map(|v| map.get(v).copied()).collect();
+            let m = new.add_with_regions(node.op.clone(), &operands, node.regions.clone(), node.origin.clone())?;
+            for (&from, &to) in node.results.iter().zip(&new.node(m).results.clone()) {
+                map.insert(from, to);
+            }
+        }
+        for o in old.outputs() {
+            new.add_output(o.name.clone(), map[&o.value]);
+        }
+        Ok(new)
+    }
+}
+
+/// Cuts the constant right operands of all contractions of a fused graph; `pack` is not fused yet.
+pub fn cut_panels(main: &mut Graph, pack: &mut Graph, spec: &CpuSpec, log: &mut RuleLog) {
+    let cuts: Vec<(NodeId, Cut)> = main.order().into_iter().filter_map(|n| Cut::of(main, n, spec).map(|c| (n, c))).collect();
+    let mut made: HashMap<(WeightId, Vec<i64>), ValueId> = HashMap::new();
+    for (n, cut) in cuts {
+        if log.spent() {
+            return;
+        }
+        match apply(main, pack, n, &cut, &mut made) {
+            Ok(()) => log.count("weight-panels"),
+            Err(fault) => {
+                log.refused.insert("weight-panels", fault.message);
+            }
+        }
+    }
+    main.remove_dead();
+    // What the model no longer reads need not be packed.
+    let read: HashSet<Arc<str>> = main
+        .node_ids()
+        .filter_map(|n| match main.node(n).op {
+            Op::Weight { weight } => Some(main.weight(weight).name.clone()),
+            _ => None,
+        })
+        .collect();
+    pack.retain_outputs(|o| read.contains(&o.name));
+    pack.remove_dead();
+}
+
+fn apply(
+    main: &mut Graph,
+    pack: &mut Graph,
+    n: NodeId,
+    cut: &Cut,
+    made: &mut HashMap<(WeightId, Vec<i64>), ValueId>,
+) -> Result<(), TypeFault> {
+    let origin = main.node(n).origin.clone();
+    let key = (cut.weight, cut.packed());
+    let mut patch = Patch::new(main, "weight-panels", &[n]);
+    let region = cut.region(&main.node(n).regions[0], &origin)?;
+    let panels: Tap = match made.get(&key) {
+        Some(&v) => v.into(),
+        None => {
+            let w = main.weight(cut.weight).clone();
+            let source = match (&w.source, pack.outputs().iter().find(|o| o.name == w.name)) {
+                (WeightSource::Packed, Some(o)) => o.value,
+                _ => {
+                    let there = pack.weights().iter().find(|(_, other)| other.name == w.name).map(|(id, _)| id);
+                    let weight = there.unwrap_or_else(|| pack.add_weight(w.clone()));
+                    let m = pack.add(Op::Weight { weight }, &[], origin.clone())?;
+                    pack.result(m)
+                }
+            };
+            let packed = cut.pack(pack, source, &origin)?;
+            let taken = |name: &str| main.weights().values().any(|w| &*w.name == name);
+            let base = format!("{}.panels", w.name);
+            let name = (2..).map(|i| format!("{base}.{i}")).find(|x| !taken(x)).filter(|_| taken(&base)).unwrap_or(base);
+            pack.add_output(name.as_str(), packed);
+            let weight = patch.add_weight(Weight::new(name.as_str(), cut.dtype, cut.packed(), WeightSource::Packed));
+            patch.add(main, Op::Weight { weight }, &[])?
+        }
+    };
+    let mut operands: Vec<Tap> = main.node(n).operands.iter().map(|&v| v.into()).collect();
+    operands[cut.operand] = panels;
+    let fusion = patch.add_with_regions(main, main.node(n).op.clone(), &operands, vec![region])?;
+    let Tap::New(at, _) = fusion else { return Ok(()) };
+    for (i, &old) in main.node(n).results.iter().enumerate() {
+        patch.replace(old, Tap::New(at, i));
+    }
+    let applied = main.apply(patch)?;
+    if let (false, Some(&w)) = (made.contains_key(&key), applied.added.first()) {
+        made.insert(key, main.result(w));
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Sums of products of bytes, for machines with instructions for them.
+//!
+//! Before: `contract(sub(cast<i32>(a: u8), za), sub(cast<i32>(b: i8), zb))`, products of i32;
+//! after, with `b` constant: `contract(a, b) - za * sum(b - zb) - zb * sum(a)`, products of bytes. Sums are over the contracted dims; that
+//! of `b` goes to the pack program. Integers wrap, so both sides are equal bit by bit. Operands of a dtype that no instruction takes are
+//! shifted by 128 into one that it does, and their zero points with them.
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, UnaryOp, ValueId};
+
+use crate::canonical::contract::labels;
+use crate::rules::consts::is_static;
+use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
+use crate::spec::{CpuSpec, MachineClass};
+
+const NAME: &str = "products-of-bytes";
+
+/// Rewrites all contractions that it can, those of regions included.
+pub fn of_bytes(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
+    let MachineClass::Cpu(spec) = machine;
+    if !spec.dots.iter().any(|d| d.acc == DType::I32) && !spec.tiles.iter().any(|t| t.acc == DType::I32) {
+        return;
+    }
+    for n in nodes_with_regions(graph) {
+        let mut regions = std::mem::take(graph.regions_mut(n));
+        regions.iter_mut().for_each(|r| of_bytes(r, machine, log));
+        *graph.regions_mut(n) = regions;
+    }
+    for n in topological(graph) {
+        if log.spent() || !graph.contains(n) {
+            continue;
+        }
+        let Some(patch) = rewrite(graph, n, spec) else { continue };
+        match graph.apply(patch) {
+            Ok(_) => log.count(NAME),
+            Err(fault) => {
+                log.refused.insert(NAME, fault.message);
+            }
+        }
+    }
+}
+
+/// `q - zero` of bytes; the zero point has dims that broadcast to those of `q`.
+struct Centered {
+    q: ValueId,
+    zero: Option<ValueId>,
+    /// The zero point is added instead.
+    negative: bool,
+}
+
+fn is_byte(d: DType) -> bool {
+    matches!(d, DType::I8 | DType::U8)
+}
+
+impl Centered {
+    fn of(g: &Graph, v: ValueId) -> Option<Self> {
+        let byte = |v: ValueId| -> Option<ValueId> {
+            if is_byte(g.ty(v).dtype) {
+                return Some(v);
+            }
+            match g.producer(v).map(|n| (&n.op, n.operands.as_slice())) {
+                Some((Op::Cast { .. }, &[q])) if is_byte(g.ty(q).dtype) => Some(q),
+                _ => None,
+            }
+        };
+        if let Some(q) = byte(v) {
+            return Some(Centered { q, zero: None, negative: false });
+        }
+        let node = g.producer(v)?;
+        let (Op::Binary(op), &[x, z]) = (&node.op, node.operands.as_slice()) else { return None };
+        let (q, z, negative) = match op {
+            BinaryOp::Sub => (byte(x)?, z, false),
+            BinaryOp::Add => byte(x).map(|q| (q, z, true)).or_else(|| byte(z).map(|q| (q, x, true)))?,
+            _ => return None,
+        };
+        (g.ty(q).dims == g.ty(v).dims).then_some(Centered { q, zero: Some(z), negative })
+    }
+}
+
+/// One side of the product: the bytes that are multiplied, and what they are ahead of the numbers that they stand for.
+struct Side {
+    bytes: Tap,
+    /// Has the dims of the result, or 1.
+    ahead: Option<Tap>,
+}
+
+fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+    let node = g.node(n);
+    let (Op::Contract { spec: text, acc: DType::I32, out: DType::I32 }, &[l, r]) = (&node.op, node.operands.as_slice()) else {
+        return None;
+    };
+    let (a, b) = (Centered::of(g, l)?, Centered::of(g, r)?);
+    let [a_labels, b_labels, out] = labels(text)?;
+    let dtypes = [g.ty(a.q).dtype, g.ty(b.q).dtype];
+    let wanted = taken(spec, dtypes)?;
+    let plain = a.zero.is_none() && b.zero.is_none() && is_byte(g.ty(l).dtype) && is_byte(g.ty(r).dtype);
+    if !is_static(g, r) || (plain && dtypes == wanted) {
+        return None;
+    }
+    let mut e = Edit::new(g, NAME, &[n]);
+    let left = side(&mut e, g, &a, wanted[0], &a_labels, &out)?;
+    let right = side(&mut e, g, &b, wanted[1], &b_labels, &out)?;
+    let mut y = e.contract(text, left.bytes, right.bytes, DType::I32, DType::I32)?;
+    if let Some(ahead) = left.ahead {
+        let sum = sum_of(&mut e, r.into(), &b_labels, &out)?;
+        let term = e.binary(BinaryOp::Mul, ahead, sum)?;
+        y = e.binary(BinaryOp::Sub, y, term)?;
+    }
+    if let Some(ahead) = right.ahead {
+        let sum = sum_of(&mut e, left.bytes, &a_labels, &out)?;
+        let term = e.binary(BinaryOp::Mul, ahead, sum)?;
+        y = e.binary(BinaryOp::Sub, y, term)?;
+    }
+    e.finish(g.result(n), y)
+}
+
+/// The dtypes that bytes of these dtypes are best multiplied in.
+fn taken(spec: &CpuSpec, [a, b]: [DType; 2]) -> Option<[DType; 2]> {
+    if spec.tiles.iter().any(|t| t.acc == DType::I32 && is_byte(t.operand)) {
+        return Some([a, b]);
+    }
+    let shifts = |d: &&crate::spec::DotForm| 2 * u32::from(d.a != a) + u32::from(d.b != b);
+    spec.dots.iter().filter(|d| d.acc == DType::I32 && is_byte(d.a) && is_byte(d.b)).min_by_key(shifts).map(|d| [d.a, d.b])
+}
+
+fn side(e: &mut Edit<'_>, g: &Graph, c: &Centered, wanted: DType, own: &[char], out: &[char]) -> Option<Side> {
+    let from = g.ty(c.q).dtype;
+    let zero = match c.zero {
+        Some(z) => {
+            let z = aligned(e, g.ty(c.q).rank(), z, own, out)?;
+            Some(if c.negative { e.unary(UnaryOp::Neg, z)? } else { z })
+        }
+        None => None,
+    };
+    if from == wanted {
+        return Some(Side { bytes: c.q.into(), ahead: zero });
+    }
+    let shift = if wanted == DType::U8 { 128.0 } else { -128.0 };
+    let wide = e.cast(c.q, DType::I32)?;
+    let moved = e.with_scalar(BinaryOp::Add, wide, shift)?;
+    let bytes = e.cast(moved, wanted)?;
+    let ahead = match zero {
+        Some(z) => e.with_scalar(BinaryOp::Add, z, shift)?,
+        None => e.scalar(DType::I32, shift)?,
+    };
+    Some(Side { bytes, ahead: Some(ahead) })
+}
+
+/// A zero point of an operand of that rank with the dims of the result, or 1; `None` if it varies along a summed dim.
+fn aligned(e: &mut Edit<'_>, rank: usize, z: ValueId, own: &[char], out: &[char]) -> Option<Tap> {
+    if e.ty(z).rank() == 0 {
+        return Some(z.into());
+    }
+    let mut dims: Dims = vec![1.into(); rank.checked_sub(e.ty(z).rank())?];
+    dims.extend(e.ty(z).dims.clone());
+    if own.iter().zip(&dims).any(|(c, d)| !out.contains(c) && !d.is(1)) {
+        return None;
+    }
+    let z = e.reshape(z, dims)?;
+    in_result(e, z, own, out)
+}
+
+/// Sum of bytes, or of numbers, over the summed dims, with the dims of the result, or 1.
+fn sum_of(e: &mut Edit<'_>, x: Tap, own: &[char], out: &[char]) -> Option<Tap> {
+    let x = e.cast(x, DType::I32)?;
+    let axes = (0..own.len()).filter(|&i| !out.contains(&own[i])).map(|i| i as u32).collect();
+    let sum = e.reduce(ReduceOp::Sum, x, axes)?;
+    in_result(e, sum, own, out)
+}
+
+/// What has 1 for each summed dim, with its dims where the result has them.
+fn in_result(e: &mut Edit<'_>, x: Tap, own: &[char], out: &[char]) -> Option<Tap> {
+    let at = |c: &char| own.iter().position(|o| o == c);
+    let summed = (0..own.len()).filter(|&i| !out.contains(&own[i]));
+    let perm: Vec<u32> = out.iter().filter_map(at).chain(summed).map(|i| i as u32).collect();
+    let dims: Dims = out.iter().map(|c| at(c).and_then(|i| e.ty(x).dims.get(i).cloned()).unwrap_or(1.into())).collect();
+    let x = e.transpose(x, perm)?;
+    e.reshape(x, dims)
+}
