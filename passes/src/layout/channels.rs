@@ -13,6 +13,7 @@ use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, PadMode, Patch, ValueI
 use portwright_ir::sym::{SymExpr, product};
 
 use super::cut::{FIXED, Network};
+use super::phases;
 use crate::canonical;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
@@ -31,7 +32,7 @@ const NOMINAL: i64 = 16;
 /// depthwise convolution takes longer with channels first, at steps of 1 and more. Measured on cores with vectors of 64 bytes; what counts
 /// is how they compare.
 const PRODUCT: u64 = 8_700;
-const MOVED: u64 = 300_000;
+const MOVED: u64 = 150_000;
 const DEPTHWISE: u64 = 4_000;
 const DEPTHWISE_STRIDED: u64 = 30_000;
 
@@ -59,6 +60,7 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
         }
         *graph.regions_mut(n) = regions;
     }
+    crate::rules::run(graph, &phases::RULES.iter().collect::<Vec<_>>(), cx, log);
     let chosen = choose(graph, spec);
     if chosen.is_empty() {
         return;
@@ -86,12 +88,12 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
 }
 
 /// `[0, 2, .., 1]`: from channels first to last.
-fn to_last(rank: usize) -> Vec<u32> {
+pub(super) fn to_last(rank: usize) -> Vec<u32> {
     std::iter::once(0).chain(2..rank as u32).chain([1]).collect()
 }
 
 /// `[0, last, 1, ..]`: from channels last to first.
-fn to_first(rank: usize) -> Vec<u32> {
+pub(super) fn to_first(rank: usize) -> Vec<u32> {
     [0, rank as u32 - 1].into_iter().chain(1..rank as u32 - 1).collect()
 }
 

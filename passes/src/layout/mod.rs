@@ -11,6 +11,7 @@ use crate::spec::MachineClass;
 mod channels;
 mod cut;
 mod panels;
+mod phases;
 
 const RULES: &[Rule] = &[Rule {
     name: "weight-columns-last",

@@ -120,7 +120,7 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
     }
     let vectors = (per_group + wide - 1) / wide;
     let nv = if vectors == 3 { 3 } else { vectors.min(2) };
-    let rows = ((i64::from(cx.spec.vec_regs) - 2 - nv) / nv).clamp(1, 14);
+    let rows = ((i64::from(cx.spec.vec_regs) - 2 - nv) / nv).clamp(1, 28 / nv);
     let input: Vec<SymExpr> = if *planar { x_dims[2..].to_vec() } else { x_dims[1..=s].to_vec() };
     let positions = out_dims[1..=s].to_vec();
     let kernel = w_dims[1..=s].to_vec();
