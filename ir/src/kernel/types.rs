@@ -557,15 +557,23 @@ impl Kernel {
     pub fn on_chip(&self, space: Space) -> impl Iterator<Item = (BufId, &Buffer)> + '_ {
         self.bufs.iter().filter(move |(_, b)| b.space == space && space != Space::Global)
     }
+    /// Bytes of a `local` buffer that is small, of constant size and nobody's base: it lies with the variables of its lane, and takes no
+    /// scratch.
+    pub fn small_local(&self, id: BufId) -> Option<u32> {
+        let b = self.bufs.get(id).filter(|b| b.space == Space::Local && b.alias.is_none())?;
+        let bytes = u32::try_from(b.span_bytes().as_const()?).ok()?;
+        let base = self.bufs.values().any(|o| o.alias.is_some_and(|(to, _)| to == id));
+        (self.class == Class::Cpu && !base && bytes <= 256).then_some(bytes)
+    }
     /// Bytes of `local` scratch of one lane, each buffer on a 64-byte boundary, as an expression over symbols.
     pub fn local_bytes(&self) -> SymExpr {
         self.local_offsets().last().map_or(0.into(), |(_, off, size)| off.clone() + size.clone())
     }
-    /// Byte offset and size (rounded up to 64) of every `local` buffer in the lane's scratch.
+    /// Byte offset and size (rounded up to 64) of every `local` buffer in the lane's scratch, without the small ones.
     pub fn local_offsets(&self) -> Vec<(BufId, SymExpr, SymExpr)> {
         let mut at = SymExpr::from(0);
         let mut out: Vec<(BufId, SymExpr, SymExpr)> = Vec::new();
-        for (id, b) in self.on_chip(Space::Local) {
+        for (id, b) in self.on_chip(Space::Local).filter(|(id, _)| self.small_local(*id).is_none()) {
             if let Some((base, byte)) = b.alias
                 && let Some(known) = out.iter().find(|o| o.0 == base).map(|o| o.1.clone())
             {

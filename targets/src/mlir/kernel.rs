@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{
-    Block, BufId, Class, CmpOp, Code as GuardCode, ExprId, Kernel, LoopKind, Module, Param, Place, Rhs, Space, Stmt, StmtId, Ty, VarId,
-    VarKind,
+    Block, BufId, Class, Code as GuardCode, ExprId, Kernel, LoopKind, Module, Param, Place, Rhs, Space, Stmt, StmtId, Ty, VarId, VarKind,
 };
 use portwright_ir::sym::{Atom, SymExpr, View};
 
@@ -192,6 +191,17 @@ impl Emit<'_> {
         if buf.space == Space::Shared {
             return Err(format!("`{}` lies in shared memory, which has no place in the scratch", buf.name));
         }
+        if let Some(bytes) = self.k.small_local(b) {
+            let (one, align) = (self.c.i64(1), buf.align.max(16));
+            let v = self.c.at_top(|c| {
+                c.def(format_args!(
+                    "llvm.alloca {one} x !llvm.array<{} x i8> {{alignment = {align} : i64}} : (i64) -> !llvm.ptr",
+                    bytes.max(1)
+                ))
+            });
+            self.bufs.insert(b, v.clone());
+            return Ok(v);
+        }
         let offset = self.k.local_offsets().into_iter().find(|o| o.0 == b).map(|o| o.1).ok_or("a buffer without a place")?;
         let o = self.dim(&offset)?;
         let v = self.c.at_top(|c| c.def(format_args!("llvm.getelementptr %scratch[{o}] : (!llvm.ptr, i64) -> !llvm.ptr, i8")));
@@ -331,22 +341,29 @@ impl Emit<'_> {
         let at_ty = self.k.exprs[at].ty.clone();
         let (t, wide) = (reg_type(&ty), Ty::Scalar(DType::I64));
         let (v, lo, hi) = (self.expr(v)?, self.expr(lo)?, self.expr(hi)?);
-        let below = self.compare(CmpOp::Lt, &v, &lo, &ty);
-        let above = self.compare(CmpOp::Ge, &v, &hi, &ty);
-        let bad = self.c.def(format_args!("arith.ori {below}, {above} : i1"));
-        self.c.open(format_args!("scf.if {bad} {{"));
+        // One comparison: what lies below the range wraps to beyond its length, and the length is the same for a whole loop. An empty
+        // range has no legal value, and a negative one does not occur: both bounds come from one size.
+        let from = self.c.def(format_args!("arith.subi {v}, {lo} : {t}"));
+        let length = self.c.def(format_args!("arith.subi {hi}, {lo} : {t}"));
+        let bad = self.c.def(format_args!("arith.cmpi uge, {from}, {length} : {t}"));
+        let x = self.c.fresh();
+        self.c.open(format_args!("{x} = scf.if {bad} -> ({t}) {{"));
         let at = self.expr(at)?;
         let (at, value) = (self.cast(&at, &at_ty, &wide, false)?, self.cast(&v, &ty, &wide, false)?);
         let code = self.c.i32(guard_code(code));
         self.c.op(format_args!("llvm.call @pw_rt_guard(%status, {code}, {at}, {value}) : (!llvm.ptr, i32, i64, i64) -> ()"));
-        self.c.close();
         let signed = ty.elem().is_some_and(DType::is_signed_int);
         let (max, min) = if signed { ("maxsi", "minsi") } else { ("maxui", "minui") };
         let one = self.c.constant(&t, "1");
         let last = self.c.def(format_args!("arith.subi {hi}, {one} : {t}"));
         // Where no value is legal the lower bound stands; the run has failed by then.
-        let x = self.c.def(format_args!("arith.{min} {v}, {last} : {t}"));
-        Ok(self.c.def(format_args!("arith.{max} {x}, {lo} : {t}")))
+        let low = self.c.def(format_args!("arith.{min} {v}, {last} : {t}"));
+        let clamped = self.c.def(format_args!("arith.{max} {low}, {lo} : {t}"));
+        self.c.op(format_args!("scf.yield {clamped} : {t}"));
+        self.c.between("} else {");
+        self.c.op(format_args!("scf.yield {v} : {t}"));
+        self.c.close();
+        Ok(x)
     }
 
     /// Variables that a block assigns and that are defined before it.
