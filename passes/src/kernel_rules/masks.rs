@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `no-masked-memory`: vectors of which some elements are switched off, on a machine whose loads and stores take whole vectors.
 //!
-//! A mask of leading elements becomes pieces of half the length each, every one there or not as a whole: five elements of eight are a
-//! load of four and a load of one. That is `log2` branches for a row's end instead of one for every element.
+//! A mask of leading elements becomes pieces of a power of two each, every one there or not as a whole: seven elements of eight are
+//! four, two and one, which come together in memory of the lane. That is `log2` branches for a row's end instead of one for every
+//! element. A number of elements that is known leaves no branch.
 //!
 //! Before:
 //! ```kir
@@ -11,18 +12,25 @@
 //! ```
 //! After:
 //! ```kir
+//! local tail_f32_4: f32[4] align 16
 //! let in_: mask4 = mask.lt(c, n)
 //! let have: i64 = clamp(n - c, 0, 4)
 //! var v: f32x4 = splat(0.0)
 //! let full: bool = have >= 4
 //! if full { v = load x[c:4] when full else 0.0 } else {
-//!   let big: bool = have >= 2
-//!   let low: f32x2 = load x[c:2] when big else 0.0
-//!   let off: i64 = select(big, 2, 0)
-//!   let rest: i64 = have - off
-//!   let one: f32 = load x[c + off] when rest >= 1 else 0.0
-//!   let part: f32x2 = concat(one, 0.0)
-//!   v = select(big, concat(low, part), concat(part, splat(0.0)))
+//!   store tail_f32_4[0:4] = splat(0.0)
+//!   if have & 2 != 0 {
+//!     let off: i64 = 0
+//!     let p: f32x2 = load x[c + off:2]
+//!     store tail_f32_4[off:2] = p
+//!   }
+//!   if have & 1 != 0 {
+//!     let off_2: i64 = have & 2
+//!     let p_2: f32 = load x[c + off_2]
+//!     store tail_f32_4[off_2] = p_2
+//!   }
+//!   let some: f32x4 = load tail_f32_4[0:4]
+//!   v = some
 //! }
 //! ```
 //!
@@ -34,7 +42,8 @@ use std::collections::{HashMap, HashSet};
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::PrimaryMap;
 use portwright_ir::kernel::{
-    Access, BinOp, Block, Class, CmpOp, Cond, Expr, ExprId, HOp, Kernel, Lit, Module, Op, Place, Rhs, Stmt, StmtId, Ty, Var, VarId, VarKind,
+    Access, BinOp, Block, BufId, Buffer, Class, CmpOp, Cond, Expr, ExprId, HOp, Kernel, Layout, Lit, Mode, Module, Op, Place, Rhs, Space,
+    Stmt, StmtId, Ty, Var, VarId, VarKind,
 };
 
 use super::KernelCaps;
@@ -106,6 +115,8 @@ struct Rewrite<'k> {
     stmts: PrimaryMap<StmtId, Stmt>,
     /// Masks whose test failed where this block stands.
     tests: Vec<ExprId>,
+    /// Memory of the lane for one vector, by dtype and elements.
+    tails: HashMap<(DType, u32), BufId>,
     /// Last number behind each name.
     numbers: HashMap<String, u32>,
     out: Block,
@@ -142,6 +153,7 @@ impl<'k> Rewrite<'k> {
             wanted,
             stmts: PrimaryMap::new(),
             tests: Vec::new(),
+            tails: HashMap::new(),
             numbers: HashMap::new(),
             out: Vec::new(),
             changed: false,
@@ -368,22 +380,22 @@ impl<'k> Rewrite<'k> {
                 let high = none(self, half);
                 self.node(Op::Concat, &[low, high], Ty::of(d, n))
             }
-            Have::Named(count) if n == 1 => {
-                let when = self.at_least(count, 1);
-                let v = piece(self, 1, Some(when));
-                self.var(v)
-            }
             Have::Named(count) => {
-                let (big, rest, next) = self.halve(count, half, at);
-                let when = self.var(big);
-                let low = piece(self, half, Some(when));
-                let part = self.loaded(a, dim, half, Have::Named(rest), next, other);
-                let part = self.let_("part", part);
-                let (l, p, q, o) = (self.var(low), self.var(part), self.var(part), none(self, half));
-                let more = self.node(Op::Concat, &[l, p], Ty::of(d, n));
-                let less = self.node(Op::Concat, &[q, o], Ty::of(d, n));
-                let big = self.var(big);
-                self.node(Op::Select, &[big, more, less], Ty::of(d, n))
+                // Elements come together in memory of the lane: registers have no place that is known only here.
+                let tail = self.tail(d, n);
+                let (all, zero) = (none(self, n), self.int(0));
+                self.push(Stmt::Store { to: row(tail, zero, n), val: all, cond: Cond::Always });
+                self.each_piece(count, n, &mut |r, at, len| {
+                    let from = r.part(a, dim, At::Var(at), len);
+                    let v = r.new_var("p", Ty::of(d, len));
+                    r.push(Stmt::Def { var: v, init: Some(Rhs::Load { from, cond: Cond::Always, other: None }) });
+                    let (at, val) = (r.var(at), r.var(v));
+                    r.push(Stmt::Store { to: row(tail, at, len), val, cond: Cond::Always });
+                });
+                let v = self.new_var("some", Ty::of(d, n));
+                let zero = self.int(0);
+                self.push(Stmt::Def { var: v, init: Some(Rhs::Load { from: row(tail, zero, n), cond: Cond::Always, other: None }) });
+                self.var(v)
             }
         }
     }
@@ -426,41 +438,65 @@ impl<'k> Rewrite<'k> {
                     self.stored(a, dim, half, Have::Exactly(if high { over } else { c }), next, rest);
                 }
             }
-            Have::Named(count) if n == 1 => {
-                let (when, v) = (self.at_least(count, 1), self.var(value));
-                write(self, 1, v, Cond::When(when));
-            }
             Have::Named(count) => {
-                let (big, rest, next) = self.halve(count, half, at);
-                let (when, low) = (self.var(big), side(self, false));
-                write(self, half, low, Cond::When(when));
-                let (c, high, low) = (self.var(big), side(self, true), side(self, false));
-                let part = self.node(Op::Select, &[c, high, low], Ty::of(d, half));
-                let part = self.let_("part", part);
-                self.stored(a, dim, half, Have::Named(rest), next, part);
+                let tail = self.tail(d, n);
+                let (v, zero) = (self.var(value), self.int(0));
+                self.push(Stmt::Store { to: row(tail, zero, n), val: v, cond: Cond::Always });
+                self.each_piece(count, n, &mut |r, at, len| {
+                    let v = r.new_var("p", Ty::of(d, len));
+                    let from = row(tail, r.var(at), len);
+                    r.push(Stmt::Def { var: v, init: Some(Rhs::Load { from, cond: Cond::Always, other: None }) });
+                    let (to, val) = (r.part(a, dim, At::Var(at), len), r.var(v));
+                    r.push(Stmt::Store { to, val, cond: Cond::Always });
+                });
             }
         }
     }
 
-    /// Whether the first half is there, how many elements are on behind it, and where they begin; else all of it from `at`.
-    fn halve(&mut self, count: VarId, half: u32, at: At) -> (VarId, VarId, At) {
-        let big = self.at_least(count, half);
-        let big = self.let_("big", big);
-        let (c, step, zero) = (self.var(big), self.int(i64::from(half)), self.int(0));
-        let off = self.node(Op::Select, &[c, step, zero], Ty::Scalar(DType::I64));
-        let off = self.let_("off", off);
-        let (all, gone) = (self.var(count), self.var(off));
-        let rest = self.node(Op::Bin(BinOp::Sub), &[all, gone], Ty::Scalar(DType::I64));
-        let rest = self.let_("rest", rest);
-        let next = match at {
-            At::Plus(0) => At::Var(off),
-            _ => {
-                let (a, o) = (self.at_expr(at), self.var(off));
-                let sum = self.node(Op::Bin(BinOp::Add), &[a, o], Ty::Scalar(DType::I64));
-                At::Var(self.let_("off", sum))
-            }
-        };
-        (big, rest, next)
+    /// For each power of two below `n` that `count`, which is below `n`, is made of: what `f` writes for that many elements, which begin
+    /// behind those of the larger ones.
+    fn each_piece(&mut self, count: VarId, n: u32, f: &mut dyn FnMut(&mut Self, VarId, u32)) {
+        let mut len = n / 2;
+        while len > 0 {
+            let bits = |r: &mut Self, mask: u32| {
+                let (c, mask) = (r.var(count), r.int(i64::from(mask)));
+                r.node(Op::Bin(BinOp::And), &[c, mask], Ty::Scalar(DType::I64))
+            };
+            let (bit, none) = (bits(self, len), self.int(0));
+            let cond = self.node(Op::Cmp(CmpOp::Ne), &[bit, none], Ty::BOOL);
+            let then = self.scoped(|r| {
+                let above = (n - 1) & !(2 * len - 1);
+                let at = if above == 0 { r.int(0) } else { bits(r, above) };
+                let at = r.let_("off", at);
+                f(r, at, len);
+            });
+            self.push(Stmt::If { cond, then, els: Vec::new() });
+            len /= 2;
+        }
+    }
+    /// Memory of the lane for one vector.
+    fn tail(&mut self, d: DType, n: u32) -> BufId {
+        if let Some(b) = self.tails.get(&(d, n)) {
+            return *b;
+        }
+        let mut name = format!("tail_{d}_{n}");
+        while !self.names.insert(name.clone()) {
+            name.push('_');
+        }
+        let size = d.bytes().unwrap_or(1) * n;
+        let b = self.k.bufs.push(Buffer {
+            name,
+            dtype: d,
+            dims: vec![i64::from(n).into()],
+            strides: vec![1.into()],
+            space: Space::Local,
+            mode: Mode::Rw,
+            align: size.clamp(1, 64),
+            layout: Layout::Plain,
+            alias: None,
+        });
+        self.tails.insert((d, n), b);
+        b
     }
     fn at_expr(&mut self, at: At) -> ExprId {
         match at {
@@ -630,6 +666,11 @@ impl<'k> Rewrite<'k> {
         a.idx.iter_mut().for_each(|i| *i = self.copy(*i));
         a
     }
+}
+
+/// Elements of a vector's memory.
+fn row(buf: BufId, at: ExprId, len: u32) -> Access {
+    Access { buf, idx: [at].into_iter().collect(), len: [len].into_iter().collect() }
 }
 
 /// Where a piece begins, from the first element of its access.

@@ -3,6 +3,9 @@
 //!
 //! Emitters are printers; a rule is the only place where something is emulated. Each rule keeps the meaning, which the
 //! interpreter of Kernel IR checks.
+//!
+//! Vectors wider than a register need no rule on CPUs: LLVM splits them into whole registers, operation by operation, which a rule could
+//! only repeat. What it does to masks of memory is another matter (a branch for every element), so there is a rule for them.
 
 mod expand;
 mod floats;
