@@ -61,6 +61,8 @@ enum Reach {
 struct Scope {
     values: HashMap<Key, Ex>,
     masks: HashMap<Guard, Ex>,
+    /// Rows of tables of that many rows, by the index.
+    rows: HashMap<(Key, SymExpr), SymExpr>,
 }
 
 /// Evaluates values of a region inside a kernel that is being built.
@@ -398,8 +400,7 @@ impl<'a> Eval<'a> {
                 let axis = *axis as usize;
                 let (x, i) = (node.operands[0], node.operands[1]);
                 let index_rank = self.graph.ty(i).rank();
-                let index = self.value(k, i, &coords[axis..axis + index_rank], guard)?;
-                let row = self.index(k, &index, &self.dims(x)[axis], &coords[axis..axis + index_rank], &self.dims(i))?;
+                let row = self.index(k, i, &self.dims(x)[axis], &coords[axis..axis + index_rank], guard)?;
                 let mut inner = coords[..axis].to_vec();
                 inner.push(row);
                 inner.extend_from_slice(&coords[axis + index_rank..]);
@@ -407,9 +408,8 @@ impl<'a> Eval<'a> {
             }
             Op::GatherElements { axis } => {
                 let (x, i) = (node.operands[0], node.operands[1]);
-                let index = self.value(k, i, coords, guard)?;
                 let mut inner = coords.to_vec();
-                inner[*axis as usize] = self.index(k, &index, &self.dims(x)[*axis as usize], coords, &self.dims(i))?;
+                inner[*axis as usize] = self.index(k, i, &self.dims(x)[*axis as usize], coords, guard)?;
                 self.value(k, x, &inner, guard)
             }
             Op::GatherNd { batch } => {
@@ -421,8 +421,7 @@ impl<'a> Eval<'a> {
                 for j in 0..count {
                     let mut at = coords[..lead].to_vec();
                     at.push(j.into());
-                    let index = self.value(k, i, &at, guard)?;
-                    let row = self.index(k, &index, &dims[*batch as usize + j as usize], &at, &index_dims)?;
+                    let row = self.index(k, i, &dims[*batch as usize + j as usize], &at, guard)?;
                     inner.push(row);
                 }
                 inner.extend_from_slice(&coords[lead..]);
@@ -597,19 +596,27 @@ impl<'a> Eval<'a> {
         out
     }
 
-    /// An index from data: checked against its table, wrapped if negative, and named as a coordinate.
-    fn index(&mut self, k: &mut Kb<'_>, index: &Ex, end: &SymExpr, at: &[SymExpr], dims: &[SymExpr]) -> Result<SymExpr, Stop> {
+    /// An index from data, the element `at` of `indices`: checked against its table, wrapped if negative, and named as a coordinate; once
+    /// for all tables of that many rows.
+    fn index(&mut self, k: &mut Kb<'_>, indices: ValueId, end: &SymExpr, at: &[SymExpr], guard: &Guard) -> Result<SymExpr, Stop> {
+        let index = self.value(k, indices, at, guard)?;
         if matches!(index.ty(), Some(Ty::Vec(..))) {
             return Err(Stop::NeedScalar);
         }
+        let key = ((indices, at.to_vec(), relevant(guard, at)), end.clone());
+        if let Some(found) = self.scopes.iter().rev().find_map(|s| s.rows.get(&key)) {
+            return Ok(found.clone());
+        }
         let mut position = SymExpr::from(0);
-        for (c, d) in at.iter().zip(dims) {
+        for (c, d) in at.iter().zip(&self.dims(indices)) {
             position = &(&position * d) + c;
         }
         let position = self.ix.emit(k, &position);
         let n = k.dim(end);
-        let row = row_of(k, index, n, &position);
-        Ok(self.ix.bind("g", row, end.clone()))
+        let row = row_of(k, &index, n, &position);
+        let row = self.ix.bind("g", row, end.clone());
+        self.top().rows.insert(key, row.clone());
+        Ok(row)
     }
 
     /// One of a few values by the last coordinate.
