@@ -20,6 +20,7 @@ use portwright_ir::weight::Weight;
 use crate::schedule::{KernelPool, schedule};
 use crate::spec::MachineClass;
 
+mod alias;
 mod control;
 mod memory;
 mod region;
@@ -129,8 +130,8 @@ impl Builder<'_> {
             let name = self.graph.value(v).name.clone().unwrap_or_else(|| format!("input_{i}").into());
             self.plan.inputs.push(port(name, self.graph.ty(v), None));
         }
-        for o in self.graph.outputs() {
-            self.plan.outputs.push(port(o.name.clone(), self.graph.ty(o.value), o.alias_of));
+        for (o, continues) in self.graph.outputs().iter().zip(alias::continued(self.graph)) {
+            self.plan.outputs.push(port(o.name.clone(), self.graph.ty(o.value), continues));
         }
     }
     fn origin(&mut self, o: &Origin) -> OriginId {

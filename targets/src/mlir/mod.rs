@@ -10,7 +10,7 @@ use portwright_ir::diag::{Code as DiagCode, Diagnostic, Diags, Lowered};
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::kernel::{KernelId, Module};
-use portwright_ir::plan::{BufferId, HostPlan, Storage};
+use portwright_ir::plan::{BufferId, HostPlan};
 
 pub(crate) mod code;
 mod expr;
@@ -90,15 +90,11 @@ pub fn origin(module: &Module, id: KernelId) -> String {
     if k.origin.is_empty() { k.name.clone() } else { k.origin.join(" + ") }
 }
 
-/// Kernels that some launch gives a written buffer which may overlap another of its buffers: the same one twice, or an
-/// output that continues an input.
+/// Kernels that some launch gives a written buffer which may overlap another of its buffers: the same one twice. Memory of an output
+/// that the caller puts over an input never gets here: the runtime writes such an output elsewhere first.
 pub fn overlapping(module: &Module, plan: &HostPlan) -> BTreeSet<KernelId> {
     let mut out = BTreeSet::new();
     let place = |b: BufferId| plan.buffers.get(b).map(|b| &b.storage);
-    let base = |s: &Storage| match s {
-        Storage::Output(o) => plan.outputs.get(*o as usize).and_then(|p| p.alias_of).map(Storage::Input),
-        _ => None,
-    };
     plan::launches(&plan.body, &mut |l| {
         let id = KernelId::new(l.kernel.index());
         let Some(k) = module.kernels.get(id) else { return };
@@ -106,7 +102,7 @@ pub fn overlapping(module: &Module, plan: &HostPlan) -> BTreeSet<KernelId> {
         for (i, a) in l.buffers.iter().enumerate().filter(|(i, _)| written.get(*i) == Some(&true)) {
             for (j, b) in l.buffers.iter().enumerate() {
                 let (Some(x), Some(y)) = (place(*a), place(*b)) else { continue };
-                if i != j && (x == y || base(x).as_ref() == Some(y) || base(y).as_ref() == Some(x)) {
+                if i != j && x == y {
                     out.insert(id);
                 }
             }
