@@ -15,6 +15,7 @@ use portwright_passes::spec::Math;
 use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
 use portwright_runtime::header;
 use portwright_runtime::manifest::{self, Kernel, Manifest, Memory, Store};
+use portwright_targets::cache::{self, Cache};
 use portwright_targets::codegen::Workers;
 use portwright_targets::compile as codegen;
 use portwright_targets::link;
@@ -60,6 +61,10 @@ pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: 
     codegen::legalize(&mut c.main.module, &o.machine);
     codegen::legalize(&mut c.pack.module, &o.packer);
     c.streams.iter_mut().for_each(|s| codegen::legalize(&mut s.program.module, &o.packer));
+    // `bench/checks.py` measures what checks cost; a program without them is wrong where its data is.
+    if std::env::var_os("PORTWRIGHT_MEASURE_WITHOUT_CHECKS").is_some_and(|v| v == "1") {
+        portwright_passes::plan::without_checks(&mut c.main);
+    }
     Ok(c)
 }
 
@@ -73,6 +78,17 @@ pub fn workers() -> Workers {
         },
         Err(_) => Workers::InProcess,
     }
+}
+
+/// The user's cache of objects: `PORTWRIGHT_CACHE` names its folder, or is `off`; else it lies where the user's caches do.
+pub fn cache() -> Option<Cache> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let folder = match std::env::var_os("PORTWRIGHT_CACHE") {
+        Some(v) if v == "off" || v.is_empty() => return None,
+        Some(v) => PathBuf::from(v),
+        None => absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?.join("portwright"),
+    };
+    Some(Cache::new(folder, cache::LIMIT))
 }
 
 /// A bundle that cannot be written, as a report.
@@ -95,7 +111,7 @@ pub(crate) fn library(
     (name, work, out): (&str, &Path, &Path),
     diags: &mut Diags,
 ) -> Lowered<portwright_runtime::blob::Blob> {
-    let options = codegen::Options { workers: workers.clone(), ..Default::default() };
+    let options = codegen::Options { workers: workers.clone(), cache: cache(), ..Default::default() };
     let made = codegen::emit(&program.module, &program.plan, machine, &options, diags)?;
     let objects = work.join("objects");
     std::fs::create_dir_all(&objects).map_err(|e| diags.report(file_error(&objects, e)))?;

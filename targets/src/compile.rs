@@ -12,6 +12,7 @@ use portwright_runtime::blob::{Blob, Dim, Port, Symbol};
 use portwright_runtime::dtype;
 use portwright_runtime::store::Layout;
 
+use crate::cache::Cache;
 use crate::codegen::{self, Form, Request, Workers};
 use crate::mlir::{self, Unit};
 use crate::target::Machine;
@@ -23,11 +24,13 @@ pub struct Options {
     pub opt_level: u8,
     /// Who runs LLVM.
     pub workers: Workers,
+    /// Where objects of earlier compilations are.
+    pub cache: Option<Cache>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { opt_level: 2, workers: Workers::InProcess }
+        Options { opt_level: 2, workers: Workers::InProcess, cache: None }
     }
 }
 
@@ -60,7 +63,10 @@ pub fn emit(module: &Module, plan: &HostPlan, machine: &Machine, options: &Optio
     let units = units(module);
     let texts = texts(module, plan, &bytes, machine, &units, sink)?;
     let requests: Vec<Request> = texts.iter().map(|t| request(t, machine, options.opt_level, Form::Object)).collect();
-    let results = codegen::run_all(&requests, &options.workers);
+    let results = match &options.cache {
+        Some(cache) => cache.run_all(&requests, &options.workers),
+        None => codegen::run_all(&requests, &options.workers),
+    };
     let own: BTreeSet<String> =
         module.kernels.values().map(|k| mlir::symbol(&k.name)).chain(["pw_model_blob".into(), "pw_model_blob_size".into()]).collect();
     let mut objects = Vec::with_capacity(results.len());

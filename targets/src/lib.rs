@@ -9,6 +9,7 @@
 
 #[cfg(feature = "mlir")]
 mod aarch64;
+pub mod cache;
 pub mod codegen;
 pub mod compile;
 pub mod link;

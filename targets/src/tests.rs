@@ -22,6 +22,7 @@ use crate::target::{self, Machine};
 
 mod cases;
 mod registry;
+mod workers;
 
 /// A plan of one launch: read buffers are inputs, written ones outputs, symbols are dims of inputs.
 pub(crate) fn plan_of(m: &Module, id: KernelId) -> HostPlan {

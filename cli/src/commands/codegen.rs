@@ -11,6 +11,8 @@ use crate::Cx;
 /// A request that is none.
 pub fn run(cx: &mut Cx) -> Lowered<()> {
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    portwright_targets::codegen::serve(&mut input, &mut output)
+    // Only tests set it: the text of a request at which this process dies as LLVM would.
+    let seeded = std::env::var("PORTWRIGHT_SEEDED_ABORT").ok().filter(|s| !s.is_empty());
+    portwright_targets::codegen::serve(&mut input, &mut output, seeded.as_deref())
         .or_else(|e| cx.fail(Diagnostic::error(Code::INTERNAL, format!("the code generation worker: {e}"))))
 }

@@ -23,6 +23,14 @@ fn one(message: impl Into<String>) -> Failure {
     vec![message.into()]
 }
 
+/// Version of LLVM as `22.1.8`.
+pub fn version() -> String {
+    let (mut major, mut minor, mut patch) = (0, 0, 0);
+    // SAFETY: three places to write to.
+    unsafe { LLVMGetVersion(&mut major, &mut minor, &mut patch) };
+    format!("{major}.{minor}.{patch}")
+}
+
 /// Compiles MLIR text.
 ///
 /// # Errors
