@@ -5,7 +5,7 @@ use std::path::Path;
 
 use portwright_frontend::{DimOverride, ImportOptions};
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
-use portwright_ir::graph::{Graph, text};
+use portwright_ir::graph::{Graph, Literal, text};
 use portwright_runtime::manifest::{Source, hex};
 use sha2::{Digest, Sha256};
 
@@ -47,6 +47,14 @@ pub fn dims(list: &[String], cx: &mut Cx) -> Lowered<Vec<(String, DimOverride)>>
 /// # Errors
 /// What the importer or the parser says.
 pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) -> Lowered<Model> {
+    load_fixed(path, dim_options, weightless, Vec::new(), cx)
+}
+
+/// Loads a model of which some inputs are given for good, by name; textual Graph IR takes none.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_fixed(path: &Path, dim_options: &[String], weightless: bool, fixed: Vec<(String, Literal)>, cx: &mut Cx) -> Lowered<Model> {
     let dims = dims(dim_options, cx)?;
     // The folder plays no part: the same model gives the same bundle wherever it lies.
     let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
@@ -75,7 +83,7 @@ pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) 
         let graph = bind(graph, &dims, cx)?;
         return Ok(Model { graph, name, source: Source { sha256, ..Default::default() }, view });
     }
-    let options = ImportOptions { dims, weightless, ..Default::default() };
+    let options = ImportOptions { dims, weightless, fixed, ..Default::default() };
     let imported = portwright_frontend::import(path, &options, &mut cx.diags)?;
     let source =
         Source { sha256, ir_version: imported.ir_version, opsets: imported.opsets.into_iter().collect(), producer: imported.producer };

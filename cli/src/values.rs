@@ -68,8 +68,16 @@ fn by_name(mut arrays: Vec<(String, Array)>, path: &Path, wanted: &[Info], cx: &
 /// # Errors
 /// `E0704` for a file that is missing or no tensor.
 pub fn read_folder(path: &Path, name: &str, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+    read_folder_without(path, name, wanted, &[], cx)
+}
+
+/// As [`read_folder`], but the files of those numbers belong to nobody.
+///
+/// # Errors
+/// As [`read_folder`].
+pub fn read_folder_without(path: &Path, name: &str, wanted: &[Info], without: &[usize], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
     let mut out = Vec::new();
-    for (i, w) in wanted.iter().enumerate() {
+    for (i, w) in (0..).filter(|i| !without.contains(i)).zip(wanted) {
         let file = path.join(format!("{name}_{i}.pb"));
         let tensor = std::fs::read(&file).map_err(|e| e.to_string()).and_then(|b| portwright_frontend::tensor_from_pb(&b, Some(path)));
         match tensor.and_then(|t| Tensor::new(onnx_dtype(t.dtype), &t.dims, &t.data)) {

@@ -16,6 +16,8 @@ mod skip;
 mod snap;
 
 #[cfg(feature = "mlir")]
+mod decode;
+#[cfg(feature = "mlir")]
 mod faults;
 #[cfg(feature = "mlir")]
 mod native;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "mlir")]
     {
         zoo::trials(&mut trials);
+        decode::trials(&mut trials);
         speech::trials(&mut trials);
         faults::trials(&mut trials);
     }
