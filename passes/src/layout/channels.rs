@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, PadMode, Patch, ValueId};
-use portwright_ir::sym::{SymExpr, product};
+use portwright_ir::sym::SymExpr;
 
 use super::cut::{FIXED, Network};
 use super::phases;
@@ -164,11 +164,16 @@ fn reduced(rank: usize, axes: &[u32], keep: bool) -> Part {
     }
 }
 
+/// Elements of a tensor of these dims, each at least 1: a symbol's nominal size may be too small for a window.
+fn size(dims: &[SymExpr], nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
+    dims.iter().map(|d| d.eval(nominal).unwrap_or(1).clamp(1, 1 << 40) as u64).fold(1, u64::saturating_mul).min(1 << 40)
+}
+
 /// What a convolution gains by having its channels last. With channels first, vectors run along positions: along a row, or along all of
 /// them for pointwise ones; their last vector is partly filled, and steps and taps cost shuffles.
 fn gain(g: &Graph, node: &Node, part: Part, spec: &CpuSpec, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
     let (Op::Conv { strides, .. }, &[_, w], &[y]) = (&node.op, node.operands.as_slice(), node.results.as_slice()) else { return 0 };
-    let size = |dims: &[SymExpr]| product(dims).eval(nominal).unwrap_or(0).clamp(0, 1 << 40) as u64;
+    let size = |dims: &[SymExpr]| size(dims, nominal);
     let (filters, dims) = (&g.ty(w).dims, &g.ty(y).dims);
     let products = size(dims).saturating_mul(size(&filters[1..]).max(1));
     let strided = strides.iter().any(|&s| s != 1);
@@ -194,7 +199,7 @@ fn weight(g: &Graph, v: ValueId, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
     if dims.len() < 3 || dims[1].is(1) || dims[2..].iter().all(|d| d.is(1)) {
         return 0;
     }
-    product(dims).eval(nominal).map_or(0, |n| (n.clamp(0, 1 << 40) as u64).saturating_mul(MOVED))
+    size(dims, nominal).saturating_mul(MOVED)
 }
 
 /// Nodes that get channels last.

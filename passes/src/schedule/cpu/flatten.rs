@@ -67,7 +67,7 @@ pub(super) fn flatten(region: &Graph, node: &Node) -> Option<Graph> {
                 groups: *groups,
                 planar: false,
             }
-        } else if m.op.is_elementwise() || (m.op.is_source() && region.ty(*m.results.first()?).dims.is_empty()) {
+        } else if m.op.is_elementwise() || (m.op.is_source() && is_number(region, *m.results.first()?)) {
             m.op.clone()
         } else {
             return None;
@@ -79,4 +79,10 @@ pub(super) fn flatten(region: &Graph, node: &Node) -> Option<Graph> {
         out.add_output(o.name.clone(), *map.get(&o.value)?);
     }
     Some(out)
+}
+
+/// Whether a value is one element that broadcasts to any dims.
+fn is_number(region: &Graph, v: ValueId) -> bool {
+    let dims = &region.ty(v).dims;
+    dims.len() <= 1 && dims.iter().all(|d| d.is(1))
 }
