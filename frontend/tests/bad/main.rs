@@ -4,6 +4,7 @@
 mod build;
 mod damaged;
 mod external;
+mod pitfalls;
 mod strange;
 
 use build::*;
