@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
 
 pub mod args;
@@ -42,12 +43,19 @@ impl Cx {
 
 /// Runs the command; the exit code is documented in the command's contract.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and versions are data; everything else is a usage error, which clap prints on stderr.
+        // Help and versions are data.
+        Err(e) if !e.use_stderr() || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+        Err(e) => {
+            let json =
+                args.windows(2).any(|w| w[0] == "--error-format" && w[1] == "json") || args.iter().any(|a| a == "--error-format=json");
+            render::print(&[usage(&e)], if json { ErrorFormat::Json } else { ErrorFormat::Text });
+            return ExitCode::from(Code::BAD_OPTION.exit_code());
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
@@ -71,6 +79,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let worst = list.iter().find(|d| d.severity == Severity::Error).map_or(0, |d| d.code.exit_code());
     let any_internal = list.iter().any(|d| d.severity == Severity::Error && d.code == Code::INTERNAL);
     ExitCode::from(if any_internal { 70 } else { worst })
+}
+
+/// A command line that is none, as a report.
+fn usage(e: &clap::Error) -> Diagnostic {
+    let text = e.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("For more information"));
+    let mut d = Diagnostic::error(Code::BAD_OPTION, lines.next().unwrap_or_default().trim_start_matches("error: "));
+    for line in lines {
+        d = match line.strip_prefix("tip: ") {
+            Some(tip) => d.help(tip),
+            None => d.note(line),
+        };
+    }
+    if d.help.is_none() { d.help("`--help` after the command shows its options") } else { d }
 }
 
 fn dispatch(command: Command, cx: &mut Cx) -> Lowered<()> {

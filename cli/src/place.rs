@@ -7,7 +7,9 @@ use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_runtime::bundle::Bundle;
 use portwright_runtime::load::{self, Info, Launch, LoadError, Session, Status};
 use portwright_runtime::manifest::{HostNode, Target};
-use portwright_runtime::tensor::{Tensor, View};
+#[cfg(feature = "emu")]
+use portwright_runtime::tensor::Tensor;
+use portwright_runtime::tensor::View;
 
 #[cfg(feature = "emu")]
 use portwright_emu as emu;
@@ -38,6 +40,10 @@ impl Place {
             #[cfg(feature = "emu")]
             Place::Emulated(e) => e.name(),
         }
+    }
+    /// What a command says on stderr before it runs something there.
+    pub fn line(&self) -> String {
+        format!("on {} (rung {RUNG})", self.name())
     }
     /// Whether it is this machine.
     pub fn is_here(&self) -> bool {
@@ -81,19 +87,17 @@ fn emulator(target: &Target, cx: &mut Cx) -> Lowered<Place> {
     cx.fail(Diagnostic::error(Code::NO_EXECUTOR, m).help("build with `--features emu`"))
 }
 
-/// Folders in which `./setup` leaves emulators: that of `PORTWRIGHT_TOOLS`, and `tools/.cache` above this program and above the
-/// folder that it runs in.
+/// Folders in which `./setup` leaves emulators: in the folder that `PORTWRIGHT_TOOLS` names, else in `tools/.cache` above this program
+/// or above the folder that it runs in.
 pub fn emulator_folders() -> Vec<PathBuf> {
-    let tools = std::env::var_os("PORTWRIGHT_TOOLS").map(PathBuf::from);
-    let above = [std::env::current_exe().ok(), std::env::current_dir().ok()];
-    let above = above.iter().flatten().flat_map(|p| p.ancestors()).map(|p| p.join("tools/.cache"));
-    let mut out: Vec<PathBuf> = Vec::new();
-    for folder in tools.into_iter().chain(above).map(|t| t.join("qemu/usr/bin")) {
-        if folder.is_dir() && !out.contains(&folder) {
-            out.push(folder);
+    let tools = match std::env::var_os("PORTWRIGHT_TOOLS") {
+        Some(named) => vec![PathBuf::from(named)],
+        None => {
+            let from = [std::env::current_exe().ok(), std::env::current_dir().ok()];
+            from.iter().flatten().flat_map(|p| p.ancestors()).map(|p| p.join("tools/.cache")).collect()
         }
-    }
-    out
+    };
+    tools.into_iter().map(|t| t.join("qemu/usr/bin")).filter(|f| f.is_dir()).collect()
 }
 
 /// How a bundle is started.
@@ -272,11 +276,8 @@ pub fn load_error(e: &LoadError) -> Diagnostic {
         Status::Internal => Code::INTERNAL,
         _ => Code::BAD_BUNDLE,
     };
-    let d = Diagnostic::error(code, e.to_string());
-    match e.status {
-        Status::Cpu => d.help("compile for the machine that runs it: --target host for this one, or another --cpu"),
-        _ => d,
-    }
+    // For a CPU that lacks something the bundle's own text says what to do.
+    Diagnostic::error(code, e.to_string())
 }
 
 /// A failed run as a report.

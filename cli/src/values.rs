@@ -13,7 +13,7 @@ use portwright_runtime::tensor::{Tensor, View};
 use portwright_targets::compile::onnx_dtype;
 
 use crate::Cx;
-use crate::view::Shown;
+use crate::view::Views;
 
 /// The dtype of a number of the C ABI.
 pub fn dtype_of(code: i32) -> Option<DType> {
@@ -144,9 +144,9 @@ pub fn elements(v: &View<'_>) -> Vec<f64> {
     (0..n).map(one).collect()
 }
 
-/// Describes an output for people: type, statistics, and what the view says; without one the elements if they are few, a curve if
-/// they are a line.
-pub fn describe(name: &str, v: &View<'_>, shown: Option<&Shown>) -> String {
+/// Describes an output for people: type, statistics, and what its view says. In a model without views the elements if they are few, a
+/// curve if they are a line.
+pub fn describe(name: &str, v: &View<'_>, views: Option<&Views>) -> String {
     let mut s = format!("{name}: {}{:?}", portwright_runtime::dtype::name(v.dtype), v.dims);
     let x = elements(v);
     let finite: Vec<f64> = x.iter().copied().filter(|x| x.is_finite()).collect();
@@ -161,9 +161,8 @@ pub fn describe(name: &str, v: &View<'_>, shown: Option<&Shown>) -> String {
         let _ = write!(s, "  ({nan} NaN, {inf} infinite)");
     }
     s.push('\n');
-    let lines = shown.map_or_else(String::new, |w| w.lines(&v.dims, &x));
-    if !lines.is_empty() {
-        return s + &lines;
+    if let Some(views) = views {
+        return s + &views.outputs.get(name).map_or_else(String::new, |w| w.lines(&v.dims, &x));
     }
     if x.len() <= PRINTED {
         let list: Vec<String> = x.iter().map(|&x| short(x)).collect();

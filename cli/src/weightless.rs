@@ -142,6 +142,10 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
         let d = Diagnostic::error(Code::BAD_BUNDLE, format!("`{}` has no weights at all", place.display()));
         return cx.fail(d.help("it runs as it is"));
     };
+    if store.packed && !place.join(SOURCES).is_file() {
+        let d = Diagnostic::error(Code::BAD_BUNDLE, format!("`{}` has its weights already", place.display()));
+        return cx.fail(d.help("it runs as it is; only a bundle of `compile --weightless` takes weights"));
+    }
     let broken = |what: &str, e: &dyn std::fmt::Display| Diagnostic::error(Code::BAD_BUNDLE, format!("`{}`: {what}: {e}", place.display()));
     let text = |name: &str, cx: &mut Cx| -> Lowered<String> {
         std::fs::read_to_string(place.join(name)).or_else(|e| {

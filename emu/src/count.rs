@@ -80,6 +80,14 @@ fn executed(line: &[u8]) -> Option<u64> {
     hex(field)
 }
 
+/// The program counter of a line `Stopped execution of TB chain before 0x7f5d14000100 [0000002000012345] name`: the execution that was
+/// announced last did not take place.
+fn stopped(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"Stopped execution of TB chain before ")?;
+    let open = rest.iter().position(|b| *b == b'[')?;
+    hex(rest.get(open + 1..)?.split(|b| *b == b']').next()?)
+}
+
 /// The address of a line `0x200001cbec:  7100041f  cmp      w0, #1`.
 fn instruction(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"0x")?;
@@ -110,6 +118,10 @@ pub(crate) fn listen(mut from: impl BufRead, tally: Option<&Mutex<Tally>>) -> St
         };
         if let Some(at) = executed(text) {
             tally.lock().unwrap_or_else(PoisonError::into_inner).blocks.entry(at).or_default().1 += 1;
+        } else if let Some(at) = stopped(text) {
+            let mut t = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            let times = &mut t.blocks.entry(at).or_default().1;
+            *times = times.saturating_sub(1);
         } else if let Some(at) = instruction(text) {
             block = Some(block.map_or((at, 1), |(first, n)| (first, n + 1)));
         } else if text.is_empty() || text.starts_with(b"---") || text.starts_with(b"IN:") {
@@ -179,6 +191,8 @@ mod tests {
         // What a block has is kept: it is only said once.
         listen(&b"Trace 0: 0x1 [0/2000000010/0/0]\nTrace 0: 0x1 [0/zz/0/0]\nTrace\n0x:\n"[..], Some(&tally));
         assert_eq!(c.take(), [count("f", 2)]);
+        listen(&b"Trace 0: 0x1 [0/2000000010/0/0]\nStopped execution of TB chain before 0x1 [0000002000000010] f\n"[..], Some(&tally));
+        assert_eq!(c.take(), []);
         assert_eq!(listen(LOG.as_bytes(), None), "qemu: uncaught target signal 11");
     }
 

@@ -55,7 +55,9 @@ pub fn run(rest: &[String]) -> Outcome {
 
 fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
     let list_path = root().join(format!("tests/suite/{target}.txt"));
-    let list = std::fs::read_to_string(&list_path).unwrap_or_default();
+    // A target without a list of its own is held to that of the host.
+    let list =
+        std::fs::read_to_string(&list_path).or_else(|_| std::fs::read_to_string(root().join("tests/suite/host.txt"))).unwrap_or_default();
     let mut known: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let kinds = std::fs::read_dir(suite).map_err(|e| format!("tools/.cache/suite: {e}"))?;
     let mut folders: Vec<_> = kinds.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();

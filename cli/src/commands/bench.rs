@@ -16,6 +16,8 @@ use crate::compile::Scratch;
 use crate::place::{self, Place, Running, Start};
 use crate::progress::Progress;
 
+/// What the name of a kernel's function begins with in a bundle's library.
+const KERNEL: &str = "pwk_";
 /// Runs before anything is timed.
 const WARM_UP: Duration = Duration::from_millis(100);
 
@@ -35,7 +37,7 @@ pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
     let mut progress = Progress::new(cx.quiet);
     let scratch = Scratch::new(cx)?;
     let (bundle, place) = place::prepare(&a.model, &a.target, (a.on, None), &scratch, &mut progress, cx)?;
-    progress.say(&format!("rung {}: on {}", place::RUNG, place.name()));
+    progress.say(&place.line());
     let how = Start { threads: a.threads, profile: a.profile || !place.is_here() };
     let mut running = Running::start(&bundle, &place, how, cx)?;
     let seed = a.inputs.is_none().then_some(1);
@@ -96,15 +98,15 @@ fn instructions(
         let d = Diagnostic::error(Code::OPTION_UNUSED, "--min-time: on an emulated machine the instructions of one run are counted");
         return cx.fail(d.help("leave --min-time out"));
     }
-    // The first run maps weights and sizes the arena; what it executes once is not what a run costs.
-    running.execute(given, cx)?;
+    // What loading executed is not what a run costs.
     running.take_instructions();
     running.execute(given, cx)?;
     let counts = running.take_instructions();
     progress.end();
     let total: u64 = counts.iter().map(|c| c.1).sum();
     let kernels = Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.kernels);
-    let nodes = |function: &str| kernels.iter().find(|k: &&Kernel| k.name == function).map(|k| k.nodes.as_slice());
+    let name = |function: &str| function.strip_prefix(KERNEL).map(str::to_owned);
+    let nodes = |function: &str| kernels.iter().find(|k: &&Kernel| name(function).as_ref() == Some(&k.name)).map(|k| k.nodes.as_slice());
     if a.json {
         let list: Vec<_> = counts
             .iter()
@@ -114,9 +116,16 @@ fn instructions(
         return Ok(());
     }
     println!("{total} instructions a run");
-    for (function, n) in counts.iter().filter(|_| a.profile) {
-        let of = nodes(function).map_or_else(|| format!("({function})"), |n| n.join(", "));
-        println!("{n:>14}  {:>5.1} %  {of}", *n as f64 * 100.0 / total.max(1) as f64);
+    if a.profile {
+        let line = |n: u64, of: &str| println!("{n:>14}  {:>5.1} %  {of}", n as f64 * 100.0 / total.max(1) as f64);
+        let mut rest = 0;
+        for (function, n) in &counts {
+            match nodes(function) {
+                Some(list) => line(*n, &list.join(", ")),
+                None => rest += n,
+            }
+        }
+        line(rest, "(the plan and the runtime)");
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn run(a: InspectArgs, cx: &mut Cx) -> Lowered<()> {
             return Ok(());
         }
         let m = &bundle.manifest;
-        println!("bundle {} for {} ({})", m.name, m.target.id, m.target.cpu);
+        println!("bundle {} for {}", m.name, m.target.cpu);
         for (what, list) in [("input", &m.inputs), ("output", &m.outputs)] {
             for v in list {
                 let dims: Vec<String> = v

@@ -24,7 +24,7 @@ pub fn run(a: &RunArgs, cx: &mut Cx) -> Lowered<()> {
     let mut progress = Progress::new(cx.quiet);
     let m = model::load(&a.model, &a.target.dims, false, cx)?;
     let views = view::read(&view::beside(&a.model), cx)?;
-    progress.say("rung 0: in the interpreter of Graph IR");
+    progress.say("in the interpreter of Graph IR (rung 0)");
     let wanted = describe(&m.graph);
     let inputs = super::run::inputs(a.inputs.as_deref(), a.random, &wanted, cx)?;
     progress.stage("interpret");

@@ -26,7 +26,7 @@ pub fn run(a: RunArgs, cx: &mut Cx) -> Lowered<()> {
     let scratch = Scratch::new(cx)?;
     let (bundle, place) = place::prepare(&a.model, &a.target, (a.on, a.max_fallback), &scratch, &mut progress, cx)?;
     let views = view::read(&bundle.join(view::FILE), cx)?;
-    progress.say(&format!("rung {}: on {}", place::RUNG, place.name()));
+    progress.say(&place.line());
     progress.stage("run");
     let mut running = Running::start(&bundle, &place, Start { threads: a.threads, profile: false }, cx)?;
     let inputs = inputs(a.inputs.as_deref(), a.random, running.inputs(), cx)?;
@@ -57,7 +57,7 @@ pub fn show(names: &[&str], results: &[View<'_>], views: Option<&Views>, (file, 
             println!("{title}");
         }
         for (n, v) in names.iter().zip(results) {
-            print!("{}", values::describe(n, v, views.and_then(|w| w.outputs.get(*n))));
+            print!("{}", values::describe(n, v, views));
         }
     }
     Ok(())

@@ -107,17 +107,16 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
     }
     let place = if a.on == Some(On::Interpreter) {
         super::interpret::refuse_machine_options(&a.target, 0, a.max_fallback, cx)?;
-        "rung 0: in the interpreter of Graph IR".to_owned()
+        "in the interpreter of Graph IR (rung 0)".to_owned()
     } else {
         // Said once for all cases: options that are wrong, and a machine that nothing here can run.
         let options = compile::options(&a.target, cx)?;
-        let place = place::choose(&compile::machine_target(&options.machine), a.on, cx)?;
-        format!("rung {}: on {}", place::RUNG, place.name())
+        place::choose(&compile::machine_target(&options.machine), a.on, cx)?.line()
     };
     crate::model::dims(&a.target.dims, cx)?;
     let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64).min(cases.len());
     let mut progress = Progress::new(cx.quiet);
-    progress.say(&format!("{} cases for {}, {jobs} workers, {place}", cases.len(), a.target.id()));
+    progress.say(&format!("{} cases for {} {place}, {jobs} workers", cases.len(), a.target.id()));
     progress.stage("suite");
     let queue: Mutex<VecDeque<(usize, PathBuf)>> = Mutex::new(cases.iter().cloned().enumerate().collect());
     let (send, results) = channel();

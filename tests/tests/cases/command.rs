@@ -37,9 +37,14 @@ impl Ended {
 
 /// Runs the command in `folder`.
 pub fn portwright(folder: &Path, args: &[&str]) -> Result<Ended, String> {
+    portwright_in(folder, args, &[])
+}
+
+/// Runs the command in `folder` with variables of the environment changed.
+pub fn portwright_in(folder: &Path, args: &[&str], environment: &[(&str, &Path)]) -> Result<Ended, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut c = Command::new(program);
-    c.args(args).current_dir(folder).env(MARK, "1");
+    c.args(args).current_dir(folder).env(MARK, "1").envs(environment.iter().copied());
     ended(c)
 }
 

@@ -31,7 +31,7 @@ pub const MACHINE: &str = "x86-64-v4";
 
 /// Targets whose code is run on an emulated machine.
 #[cfg(all(feature = "mlir", feature = "emu"))]
-const EMULATED: [&str; 3] = ["aarch64", "riscv64", "loongarch64"];
+pub const EMULATED: [&str; 3] = ["aarch64", "riscv64", "loongarch64"];
 
 /// Class of [`MACHINE`].
 pub fn class() -> MachineClass {

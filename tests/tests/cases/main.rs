@@ -11,6 +11,7 @@ use libtest_mimic::{Arguments, Trial};
 mod bad;
 mod command;
 mod core;
+mod docs;
 mod expect;
 mod skip;
 mod snap;
@@ -19,6 +20,8 @@ mod snap;
 mod decode;
 #[cfg(feature = "mlir")]
 mod faults;
+#[cfg(feature = "mlir")]
+mod flags;
 #[cfg(feature = "mlir")]
 mod native;
 #[cfg(feature = "mlir")]
@@ -40,12 +43,14 @@ fn main() -> ExitCode {
     let mut kept = snap::Kept::default();
     core::trials(&mut trials, &mut kept);
     bad::trials(&mut trials, &mut kept);
+    docs::trials(&mut trials);
     #[cfg(feature = "mlir")]
     {
         zoo::trials(&mut trials);
         decode::trials(&mut trials);
         speech::trials(&mut trials);
         faults::trials(&mut trials);
+        flags::trials(&mut trials);
     }
     trials.push(kept.no_orphans());
     let conclusion = libtest_mimic::run(&arguments, trials);

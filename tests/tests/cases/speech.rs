@@ -20,7 +20,7 @@ use crate::zoo::{self, OWN};
 pub fn trials(out: &mut Vec<Trial>) {
     out.push(trial("speech.c::host", on_host));
     #[cfg(feature = "emu")]
-    out.push(trial("speech.c::loongarch64::emulator", under_qemu));
+    out.push(trial("speech.c::loongarch64::qemu", under_qemu));
 }
 
 const STRICT: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic"];

@@ -11,6 +11,8 @@ use portwright_runtime::npz::{self, Array};
 use portwright_runtime::tensor::{Tensor, View};
 
 use crate::command::{contents, portwright, repository, scratch};
+#[cfg(feature = "emu")]
+use crate::core::EMULATED;
 use crate::skip::{Done, trial};
 
 /// Models of the folder that `PORTWRIGHT_ZOO` names.
@@ -102,6 +104,10 @@ pub fn trials(out: &mut Vec<Trial>) {
         out.push(trial(format!("zoo/{name}::host::threads"), with(threads)));
         out.push(trial(format!("zoo/{name}::host::same_bytes"), with(same_bytes)));
     }
+    #[cfg(feature = "emu")]
+    for target in EMULATED {
+        out.push(trial(format!("zoo/{OWN}::{target}::emulator"), move || emulated(target)));
+    }
     out.push(trial("zoo::host::two_bundles_in_one_process", two_bundles));
 }
 
@@ -173,6 +179,27 @@ fn numbers(m: &Model) -> Result<(), String> {
     Ok(())
 }
 
+/// One whole model as a program of another machine: `compile --target`, then `run BUNDLE` chooses the emulator by itself.
+#[cfg(feature = "emu")]
+fn emulated(target: &str) -> Result<Done, String> {
+    let m = model(OWN)?;
+    let b = bundle(&m, target)?;
+    let out = scratch(&format!("emulated-{target}"))?;
+    for (inputs, expected) in m.cases() {
+        let got = out.join("got.npz");
+        let text = |p: &Path| p.display().to_string();
+        let e = portwright(&out, &["run", &text(&b), "--inputs", &text(&inputs), "--outputs", &text(&got)])?;
+        if e.stderr.contains("error[E0504]") {
+            return Ok(Done::Skipped(format!("no emulator of {target}")));
+        }
+        if !e.well()?.stderr.contains("on qemu-") {
+            return Err("the command does not say that qemu ran the bundle".into());
+        }
+        near(&expected, &got, m.tolerance)?;
+    }
+    Ok(Done::Passed)
+}
+
 fn threads(m: &Model) -> Result<(), String> {
     let b = bundle(m, "host")?;
     let out = scratch(&format!("threads-{}", m.name))?;
@@ -197,7 +224,9 @@ fn same_bytes(m: &Model) -> Result<(), String> {
     // The folder's name gives the model its name; only what is above it differs.
     let other = scratch(&format!("elsewhere-{}", m.name))?.join("a/b").join(m.name);
     std::fs::create_dir_all(&other).map_err(|e| e.to_string())?;
-    std::fs::copy(m.folder.join("model.onnx"), other.join("model.onnx")).map_err(|e| e.to_string())?;
+    for file in ["model.onnx", "model.view.json"].iter().filter(|f| m.folder.join(f).is_file()) {
+        std::fs::copy(m.folder.join(file), other.join(file)).map_err(|e| e.to_string())?;
+    }
     let second = contents(&compile(&other.join("model.onnx"), "host", &other.join("again.pw"))?);
     let names = |c: &[(PathBuf, Vec<u8>)]| c.iter().map(|(p, _)| p.display().to_string()).collect::<Vec<_>>();
     if names(&first) != names(&second) {

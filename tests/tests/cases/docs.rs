@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Pages of `docs/` that say what the program does are what the program does: `docs/LOWERING.md`, whose blocks are outputs of
+//! `portwright lower`, and `docs/COVERAGE.md`, a table over the lists of passing cases. `cargo xtask bless docs/` writes them again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Trial;
+use onnx_protobuf::{GraphProto, ModelProto};
+use protobuf::Message;
+
+use crate::skip::{Done, trial};
+
+/// Lists the trials.
+pub fn trials(out: &mut Vec<Trial>) {
+    #[cfg(feature = "mlir")]
+    out.push(crate::skip::always("docs/lowering", || page("LOWERING.md", lowering)));
+    out.push(crate::skip::always("docs/coverage::operators", operators_have_rows));
+    out.push(trial("docs/coverage", || match std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from) {
+        Some(suite) => page("COVERAGE.md", |_| coverage(&suite)).map(|()| Done::Passed),
+        None => Ok(Done::Skipped("PORTWRIGHT_SUITE names no ONNX suite".into())),
+    }));
+}
+
+fn repository() -> PathBuf {
+    crate::snap::root().parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// Compares a page with what it should be, or writes it when snapshots are being accepted.
+fn page(name: &str, should_be: impl Fn(&str) -> Result<String, String>) -> Result<(), String> {
+    let path = repository().join("docs").join(name);
+    let is = std::fs::read_to_string(&path).unwrap_or_default();
+    let should = should_be(&is)?;
+    if is == should {
+        return Ok(());
+    }
+    if std::env::var("INSTA_UPDATE").is_ok_and(|v| v == "always") {
+        return std::fs::write(&path, should).map_err(|e| format!("{}: {e}", path.display()));
+    }
+    let at = is.lines().zip(should.lines()).position(|(a, b)| a != b).unwrap_or_else(|| is.lines().count().min(should.lines().count()));
+    let line = |t: &str| t.lines().nth(at).unwrap_or("(the end)").to_owned();
+    Err(format!(
+        "docs/{name} is out of date (`cargo xtask bless docs/` writes it again); line {}:\n  is        {}\n  should be {}",
+        at + 1,
+        line(&is),
+        line(&should)
+    ))
+}
+
+/// The page with every block filled in again. A fence says which output it shows, ```` ```text lower --stage graph ````, and after
+/// that which part: `first N` lines, or the longest innermost `loop`.
+#[cfg(feature = "mlir")]
+fn lowering(page: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        out += line;
+        out.push('\n');
+        let Some((_, call)) = line.strip_prefix("```").and_then(|l| l.split_once(" lower ")) else { continue };
+        if !lines.by_ref().any(|l| l == "```") {
+            return Err(format!("no end of the block `{line}`"));
+        }
+        let words: Vec<&str> = call.split_whitespace().collect();
+        let (options, part) = words.split_at(words.iter().position(|w| matches!(*w, "first" | "loop")).unwrap_or(words.len()));
+        let fixed = ["--quiet", "lower", "docs/examples/dense_softmax.graph", "--target", "x86-64"];
+        let text = crate::command::portwright(&repository(), &[&fixed[..], options].concat())?.well()?.stdout;
+        out += &match part {
+            ["first", n] => {
+                let n: usize = n.parse().map_err(|_| format!("`{line}`: how many lines?"))?;
+                text.lines().take(n).map(|l| format!("{l}\n")).collect::<String>() + "...\n"
+            }
+            ["loop"] => longest_loop(&text).ok_or_else(|| format!("`{line}`: no loop"))?,
+            _ => text,
+        };
+        out += "```\n";
+    }
+    Ok(out)
+}
+
+/// The most lines from a label to a jump back to it with no other label between.
+#[cfg(feature = "mlir")]
+fn longest_loop(assembly: &str) -> Option<String> {
+    let lines: Vec<&str> = assembly.lines().map(|l| l.split_once(" #").map_or(l, |(code, _)| code).trim_end()).collect();
+    let label = |i: usize| lines.get(i).and_then(|l| l.strip_suffix(':')).filter(|l| l.starts_with(".L"));
+    let mut best: Option<&[&str]> = None;
+    for from in 0..lines.len() {
+        let Some(name) = label(from) else { continue };
+        let end = (from + 1..lines.len()).find(|&i| label(i).is_some()).unwrap_or(lines.len());
+        let back = (from + 1..end).rev().find(|&i| lines.get(i).is_some_and(|l| l.starts_with("\tj") && l.ends_with(name)));
+        if let Some(body) = back.and_then(|b| lines.get(from..=b))
+            && best.is_none_or(|b| body.len() > b.len())
+        {
+            best = Some(body);
+        }
+    }
+    Some(best?.iter().map(|l| format!("{l}\n")).collect())
+}
+
+/// Targets with a list of passing cases, `host` first.
+fn lists() -> Vec<(String, BTreeSet<String>)> {
+    let folder = std::fs::read_dir(repository().join("tests/suite")).into_iter().flatten().flatten();
+    let mut out: Vec<(String, BTreeSet<String>)> = folder
+        .filter_map(|e| {
+            let name = e.file_name().to_str()?.strip_suffix(".txt")?.to_owned();
+            let text = std::fs::read_to_string(e.path()).ok()?;
+            Some((name, text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect()))
+        })
+        .collect();
+    out.sort_by_key(|(name, _)| (name != "host", name.clone()));
+    out
+}
+
+/// Every operator that is imported has a row, and no other.
+fn operators_have_rows() -> Result<(), String> {
+    let page = std::fs::read_to_string(repository().join("docs/COVERAGE.md")).map_err(|e| e.to_string())?;
+    let rows: BTreeSet<String> = page.lines().filter_map(|l| Some(l.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect();
+    let known: BTreeSet<String> = portwright_frontend::operators().into_iter().map(|(d, op, _)| row_name(d, op)).collect();
+    let show = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>().join(", ");
+    if rows == known {
+        return Ok(());
+    }
+    Err(format!(
+        "docs/COVERAGE.md lacks [{}] and has [{}] too many; `cargo xtask bless docs/` writes it again",
+        show(&known, &rows),
+        show(&rows, &known)
+    ))
+}
+
+fn row_name(domain: &str, op: &str) -> String {
+    if domain == "ai.onnx" { op.to_owned() } else { format!("{domain}.{op}") }
+}
+
+/// What a case uses.
+#[derive(Default)]
+struct Uses {
+    operators: BTreeSet<String>,
+    dtypes: BTreeSet<String>,
+}
+
+fn uses(case: &Path) -> Result<Uses, String> {
+    let file = case.join("model.onnx");
+    let bytes = std::fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let model = ModelProto::parse_from_bytes(&bytes).map_err(|e| format!("{}: {e}", file.display()))?;
+    fn walk(g: &GraphProto, out: &mut Uses) {
+        for n in &g.node {
+            out.operators.insert(row_name(if n.domain.is_empty() { "ai.onnx" } else { &n.domain }, &n.op_type));
+            n.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|g| walk(g, out));
+        }
+    }
+    let mut out = Uses::default();
+    walk(&model.graph, &mut out);
+    for i in &model.graph.input {
+        if i.type_.has_tensor_type() {
+            out.dtypes.insert(portwright_runtime::dtype::name(i.type_.tensor_type().elem_type));
+        }
+    }
+    Ok(out)
+}
+
+/// The table of operators by target.
+fn coverage(suite: &Path) -> Result<String, String> {
+    let lists = lists();
+    let mut cases: BTreeMap<String, Uses> = BTreeMap::new();
+    for kind in std::fs::read_dir(suite).map_err(|e| format!("{}: {e}", suite.display()))?.flatten().filter(|e| e.path().is_dir()) {
+        for case in std::fs::read_dir(kind.path()).into_iter().flatten().flatten() {
+            let name = case.file_name().to_string_lossy().into_owned();
+            if lists.iter().any(|(_, passing)| passing.contains(&name)) {
+                cases.insert(name, uses(&case.path())?);
+            }
+        }
+    }
+    let mut s = String::from(
+        "# Operators by target\n\n\
+         For each operator that is imported: its first version, in how many cases of the ONNX test suite that use it the right numbers come\n\
+         out on each target, and the dtypes of these cases' inputs. The cases are listed in `tests/suite/TARGET.txt`; `host` is native code\n\
+         on x86-64, the other targets are run by qemu. A row of dashes is an operator that the suite has no case of or none that passes;\n\
+         operators of other domains than ONNX's are tested in `frontend/tests`. Written by `cargo xtask bless docs/`.\n\n",
+    );
+    let count = lists.iter().map(|(name, l)| format!("{name} {}", l.len())).collect::<Vec<_>>().join(", ");
+    s += &format!(
+        "Passing cases: {count}.\n\n| operator | since | {} | dtypes |\n",
+        lists.iter().map(|l| l.0.as_str()).collect::<Vec<_>>().join(" | ")
+    );
+    s += &format!("| --- | ---: |{} --- |\n", " ---: |".repeat(lists.len()));
+    for (domain, op, since) in portwright_frontend::operators() {
+        let row = row_name(domain, op);
+        let of: Vec<(&String, &Uses)> = cases.iter().filter(|(_, u)| u.operators.contains(&row)).collect();
+        let cells = lists.iter().map(|(_, passing)| match of.iter().filter(|(name, _)| passing.contains(*name)).count() {
+            0 => "-".to_owned(),
+            n => n.to_string(),
+        });
+        let cells = cells.collect::<Vec<_>>().join(" | ");
+        let dtypes: BTreeSet<&str> = of.iter().flat_map(|(_, u)| u.dtypes.iter().map(String::as_str)).collect();
+        let dtypes = dtypes.into_iter().collect::<Vec<_>>().join(" ");
+        s += &format!("| `{row}` | {since} | {cells} | {dtypes} |\n");
+    }
+    Ok(s)
+}
