@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Takes a generated ONNX model of a million nodes from its bytes to fused kernels and says what each stage costs:
-//! `cargo run --release -p portwright-cli --no-default-features --example million [NODES] [blocks|chain|fan]`.
+//! `cargo run --release -p portwright-cli --no-default-features --example million [NODES|FILE] [blocks|chain|fan]`.
 //!
 //! `blocks` are transformer layers as exporters write them: norms and activations in primitives, shapes computed from `Shape`, constants
 //! as nodes, six weights a layer in a file that is never opened. `chain` is one long chain, `fan` one value with a third of a million users
-//! that meet in one `Concat`. Seconds are of the processor, user and system, since the start of the process.
+//! that meet in one `Concat`. A file is taken as it is, its external data left alone. Seconds are of the processor, user and system, since the start of the process.
 
 use std::sync::Arc;
 
@@ -207,15 +207,24 @@ fn cost() -> (f64, u64) {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let nodes = args.next().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
-    let kind = args.next().unwrap_or_else(|| "blocks".into());
-    let bytes = generate(nodes, &kind);
+    let first = args.next().unwrap_or_else(|| "1000000".into());
+    let (kind, bytes) = match first.parse() {
+        Ok(nodes) => {
+            let kind = args.next().unwrap_or_else(|| "blocks".into());
+            let bytes = generate(nodes, &kind);
+            (kind, bytes)
+        }
+        Err(_) => {
+            let bytes = std::fs::read(&first);
+            (first, bytes.unwrap_or_default())
+        }
+    };
     let start = cost().0;
     let say = move |stage: &str, nodes: usize| {
         let (seconds, peak) = cost();
         println!("{stage:>8}: {nodes:>8} nodes at {:6.2} s, peak {peak} MiB", seconds - start);
     };
-    println!("{kind}: {} bytes of ONNX, {:.2} s to write them", bytes.len(), start);
+    println!("{kind}: {} bytes of ONNX, {:.2} s to have them", bytes.len(), start);
     let progress: portwright_frontend::Progress = Arc::new(|_, _| {});
     let options = ImportOptions { weightless: true, progress: Some(progress), ..Default::default() };
     let mut diags = Diags::new();

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use onnx_protobuf::ModelProto;
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Graph, Literal, Op, Origin, SymSource, Symbol, TensorType, ValueId};
@@ -141,8 +140,9 @@ fn read_model(bytes: &[u8], diags: &mut Diags) -> Lowered<Model> {
             not_onnx("the file is a Git LFS pointer, not the model".into()).help("run `git lfs pull` in the folder of the model"),
         ));
     }
-    let parsed: ModelProto = match proto::parse(bytes) {
-        Ok(m) => m,
+    let model = match proto::read(bytes) {
+        Ok(Some(m)) => m,
+        Ok(None) => return Err(diags.report(not_onnx("the file holds no graph".into()))),
         Err(ParseFail::TooDeep) => {
             let m = format!("messages are nested too deeply; at most {} subgraphs may lie in each other", proto::SUBGRAPH_DEPTH);
             return Err(diags.report(Diagnostic::error(Code::NESTING, m)));
@@ -151,10 +151,6 @@ fn read_model(bytes: &[u8], diags: &mut Diags) -> Lowered<Model> {
             return Err(diags.report(not_onnx(format!("the bytes are not an ONNX model, or the file is truncated: {m}"))));
         }
     };
-    if parsed.graph.is_none() {
-        return Err(diags.report(not_onnx("the file holds no graph".into())));
-    }
-    let model = proto::model(parsed);
     if !IR_VERSIONS.contains(&model.ir_version) {
         let m = format!("IR version {} is outside {}..={}", model.ir_version, IR_VERSIONS.start(), IR_VERSIONS.end());
         diags.report(Diagnostic::error(Code::IR_VERSION, m).help("convert the model: onnx.version_converter, or export it again"));

@@ -38,9 +38,13 @@ pub enum ParseFail {
 /// # Errors
 /// Malformed bytes, nesting beyond the limit.
 pub fn parse<M: Message>(bytes: &[u8]) -> Result<M, ParseFail> {
+    parse_within(bytes, MESSAGE_DEPTH)
+}
+
+fn parse_within<M: Message>(bytes: &[u8], depth: u32) -> Result<M, ParseFail> {
     let mut m = M::new();
     let mut input = CodedInputStream::from_bytes(bytes);
-    input.set_recursion_limit(MESSAGE_DEPTH);
+    input.set_recursion_limit(depth);
     let fail = |e: protobuf::Error| match e.to_string() {
         s if s.contains("recursion limit") => ParseFail::TooDeep,
         s => ParseFail::Malformed(s),
@@ -48,6 +52,114 @@ pub fn parse<M: Message>(bytes: &[u8]) -> Result<M, ParseFail> {
     m.merge_from(&mut input).map_err(fail)?;
     input.check_eof().map_err(fail)?;
     Ok(m)
+}
+
+/// Reads a model; `None` if it holds no graph.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read(bytes: &[u8]) -> Result<Option<Model>, ParseFail> {
+    // What the short way does not take, the long one takes or names.
+    if let Some(m) = node_by_node(bytes) {
+        return Ok(Some(m));
+    }
+    let parsed: ModelProto = parse(bytes)?;
+    Ok(parsed.graph.is_some().then(|| model(parsed)))
+}
+
+/// Reads a model without holding the parsed messages of all its nodes and weights at once; `None` for whatever is unusual.
+fn node_by_node(bytes: &[u8]) -> Option<Model> {
+    const GRAPH: u64 = 7;
+    const NODE: u64 = 1;
+    const INITIALIZER: u64 = 5;
+    let (mut head, mut inner) = (Vec::new(), None);
+    for field in Fields(bytes) {
+        let f = field?;
+        match (f.number, f.message) {
+            (GRAPH, Some(_)) if inner.is_some() => return None,
+            (GRAPH, Some(m)) => inner = Some(m),
+            _ => head.extend_from_slice(f.whole),
+        }
+    }
+    let mut out = model(parse(&head).ok()?);
+    let (mut rest, mut nodes, mut initializers) = (Vec::new(), Vec::new(), Vec::new());
+    for field in Fields(inner?) {
+        let f = field?;
+        match (f.number, f.message) {
+            (NODE, Some(m)) => nodes.push(node(parse_within(m, MESSAGE_DEPTH - 2).ok()?)),
+            (INITIALIZER, Some(m)) => initializers.push(tensor(parse_within(m, MESSAGE_DEPTH - 2).ok()?)),
+            _ => rest.extend_from_slice(f.whole),
+        }
+    }
+    let mut g = graph(parse_within(&rest, MESSAGE_DEPTH - 1).ok()?);
+    g.nodes = nodes;
+    // Sparse ones come last.
+    initializers.append(&mut g.initializers);
+    g.initializers = initializers;
+    out.graph = g;
+    Some(out)
+}
+
+/// One field of a message.
+struct Field<'b> {
+    number: u64,
+    /// Its bytes, tag and all.
+    whole: &'b [u8],
+    /// What it holds, if its length is given.
+    message: Option<&'b [u8]>,
+}
+
+/// Fields of a message, in order; `None` at the first that is damaged or a group, which nothing of ONNX is.
+struct Fields<'b>(&'b [u8]);
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = Option<Field<'b>>;
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'b> Fields<'b> {
+    fn field(&mut self) -> Option<Field<'b>> {
+        let all = self.0;
+        let (tag, start) = varint(all)?;
+        let mut message = None;
+        let end = match tag & 7 {
+            0 => start + varint(all.get(start..)?)?.1,
+            1 => start + 8,
+            2 => {
+                let (len, size) = varint(all.get(start..)?)?;
+                let from = start + size;
+                let to = from.checked_add(usize::try_from(len).ok()?)?;
+                message = Some(all.get(from..to)?);
+                to
+            }
+            5 => start + 4,
+            _ => return None,
+        };
+        let whole = all.get(..end)?;
+        self.0 = all.get(end..)?;
+        Some(Field { number: tag >> 3, whole, message })
+    }
+}
+
+/// A number of up to ten bytes, and how many it takes.
+fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut v = 0u64;
+    for (i, b) in bytes.iter().take(10).enumerate() {
+        v |= u64::from(b & 0x7f).checked_shl(7 * i as u32)?;
+        if b & 0x80 == 0 {
+            return Some((v, i + 1));
+        }
+    }
+    None
 }
 
 fn domain(d: String) -> String {

@@ -5,8 +5,8 @@
 //! Weights are never looked at.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use portwright_ir::diag::Code;
 use portwright_ir::dtype::DType;
@@ -111,13 +111,45 @@ fn folded(graph: &Graph, n: NodeId, v: ValueId, known: &mut Symbolic) -> Option<
     e.finish(v, new)
 }
 
+/// Mixes words by multiplication: equality is tested whenever hashes agree, and every node is hashed in every round.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_le_bytes(word) ^ (part.len() as u64) << 56);
+        }
+    }
+    fn write_u8(&mut self, v: u8) {
+        self.write_u64(v.into());
+    }
+    fn write_u32(&mut self, v: u32) {
+        self.write_u64(v.into());
+    }
+    fn write_u64(&mut self, v: u64) {
+        let wide = u128::from(self.0 ^ v ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0xd6e8_feb8_6659_fd93_u64);
+        self.0 = (wide ^ (wide >> 64)) as u64;
+    }
+    fn write_usize(&mut self, v: usize) {
+        self.write_u64(v as u64);
+    }
+}
+
 /// Nodes of equal op and operands become one; returns the nodes that take others now, and those of whose results fewer are used.
 ///
 /// Before: `%2 = exp(%0); %3 = exp(%0)`; after: `%2 = exp(%0)`, used for both.
 pub fn share(graph: &mut Graph, log: &mut RuleLog) -> Vec<NodeId> {
     let mut stands_for: SecondaryMap<ValueId, Option<ValueId>> = SecondaryMap::default();
     let mut changed = Vec::new();
-    let mut seen: HashMap<u64, Vec<NodeId>> = HashMap::with_capacity(graph.len());
+    // The last node of each hash, and for each node the one of its hash before it.
+    let mut seen: HashMap<u64, NodeId, BuildHasherDefault<Mix>> = HashMap::with_capacity_and_hasher(graph.len(), Default::default());
+    let mut before: SecondaryMap<NodeId, Option<NodeId>> = SecondaryMap::default();
     let mut gone = Vec::new();
     for n in topological(graph) {
         for i in 0..graph.node(n).operands.len() {
@@ -130,12 +162,17 @@ pub fn share(graph: &mut Graph, log: &mut RuleLog) -> Vec<NodeId> {
         if !node.regions.is_empty() || node.results.is_empty() || matches!(node.op, Op::NonZero { .. }) || log.spent() {
             continue;
         }
-        let mut h = DefaultHasher::new();
+        let mut h = Mix::default();
         node.op.hash(&mut h);
         node.operands.hash(&mut h);
-        let same = seen.entry(h.finish()).or_default();
-        match same.iter().find(|&&m| graph.node(m).op == node.op && graph.node(m).operands == node.operands) {
-            Some(&m) => {
+        let slot = seen.entry(h.finish());
+        let last = match &slot {
+            Entry::Occupied(e) => Some(*e.get()),
+            Entry::Vacant(_) => None,
+        };
+        let equal = |m: &NodeId| graph.node(*m).op == node.op && graph.node(*m).operands == node.operands;
+        match std::iter::successors(last, |&m| before[m]).find(equal) {
+            Some(m) => {
                 for (&old, &new) in node.results.iter().zip(&graph.node(m).results) {
                     stands_for[old] = Some(new);
                 }
@@ -143,7 +180,10 @@ pub fn share(graph: &mut Graph, log: &mut RuleLog) -> Vec<NodeId> {
                 gone.push(n);
                 log.count("share");
             }
-            None => same.push(n),
+            None => {
+                before[n] = last;
+                slot.insert_entry(n);
+            }
         }
     }
     for i in 0..graph.outputs().len() {

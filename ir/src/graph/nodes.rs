@@ -121,6 +121,7 @@ impl Iterator for Uses<'_> {
 impl Graph {
     /// Puts a node into the slab and its operands into the lists of their uses.
     pub(super) fn place(&mut self, node: Node) -> NodeId {
+        self.ordered.take();
         let n = self.nodes.insert(node);
         for slot in 0..self.nodes.get(n).operands.len() {
             self.link(n, slot);
@@ -128,6 +129,7 @@ impl Graph {
         n
     }
     fn link(&mut self, n: NodeId, slot: usize) {
+        self.ordered.take();
         let v = self.nodes.get(n).operands[slot];
         let u = Use::new(n, slot);
         let after = std::mem::replace(&mut self.values[v].first_use, u);
@@ -155,6 +157,7 @@ impl Graph {
         for slot in 0..self.nodes.get(n).operands.len() {
             self.unlink(n, slot);
         }
+        self.ordered.take();
         self.nodes.free.push(n);
         self.nodes.slots[n.index()].take().map(|s| s.node)
     }

@@ -13,6 +13,9 @@ impl Graph {
     ///
     /// Sources need nothing: one that a patch made later than its user comes just before it.
     pub fn order(&self) -> Vec<NodeId> {
+        self.ordered.get_or_init(|| self.compute_order()).clone()
+    }
+    fn compute_order(&self) -> Vec<NodeId> {
         let mut sorted: Vec<(u64, NodeId)> = self.node_ids().map(|n| (self.node(n).seq, n)).collect();
         sorted.sort_unstable();
         let mut rank = vec![0u32; self.nodes.bound()];
@@ -91,6 +94,9 @@ impl Graph {
 
     /// Removes every node that no output and no used symbol needs; returns how many went.
     pub fn remove_dead(&mut self) -> usize {
+        if self.symbol_nodes.is_empty() {
+            return self.remove_unused();
+        }
         let mut live: Vec<bool> = vec![false; self.nodes.bound()];
         let mut work: Vec<NodeId> = Vec::new();
         // Symbols that are needed, each followed once to the node that defines it.
@@ -130,6 +136,30 @@ impl Graph {
             }
         }
         let dead: Vec<NodeId> = self.node_ids().filter(|n| !live[n.index()]).collect();
+        for &n in dead.iter().rev() {
+            self.remove(n);
+        }
+        dead.len()
+    }
+    /// As [`remove_dead`](Self::remove_dead), where no node defines symbols: what nobody uses goes, and then what only that used.
+    fn remove_unused(&mut self) -> usize {
+        let mut uses: Vec<u32> = vec![0; self.nodes.bound()];
+        let operands = self.node_ids().flat_map(|n| &self.node(n).operands);
+        for p in operands.chain(self.outputs.iter().map(|o| &o.value)).filter_map(|&v| self.producer_id(v)) {
+            uses[p.index()] += 1;
+        }
+        let mut dead: Vec<NodeId> = self.node_ids().filter(|n| uses[n.index()] == 0).collect();
+        let mut at = 0;
+        while let Some(&n) = dead.get(at) {
+            at += 1;
+            for p in self.node(n).operands.iter().filter_map(|&v| self.producer_id(v)) {
+                uses[p.index()] -= 1;
+                if uses[p.index()] == 0 {
+                    dead.push(p);
+                }
+            }
+        }
+        dead.sort_unstable();
         for &n in dead.iter().rev() {
             self.remove(n);
         }
