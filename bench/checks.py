@@ -23,12 +23,12 @@ def run(args, **more):
 
 def counted(args, seconds):
     """Instructions and runs of a bench; None where they are not counted."""
-    tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"]
     r = run([*tool, *args, "--min-time", str(seconds)])
     if r.returncode:
         return None
-    count = [line.split()[-1] for line in r.stderr.splitlines() if "Collected" in line]
-    return (int(count[-1]), json.loads(r.stdout)["runs"]) if count and count[-1].isdigit() else None
+    count = [int(line.split()[-1]) for line in r.stderr.splitlines() if "Collected" in line]
+    return (max(count), json.loads(r.stdout)["runs"]) if count else None
 
 
 def instructions(args, seconds):

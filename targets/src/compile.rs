@@ -194,7 +194,9 @@ fn blame(module: &Module, plan: &HostPlan, machine: &Machine, options: &Options,
     let mut named = false;
     if ids.len() > 1 {
         for id in ids {
-            let Ok(t) = mlir::emit(module, Unit { kernels: &[*id], plan: None }, &shared, &machine.spelling, sink) else { continue };
+            // It was emitted before: reports of its own do not count, and those of other kernels must not stop it.
+            let unit = Unit { kernels: &[*id], plan: None };
+            let Ok(t) = mlir::emit(module, unit, &shared, &machine.spelling, &mut Diags::new()) else { continue };
             let r = codegen::run_all(&[request(&t, machine, options.opt_level, Form::Object)], &options.workers);
             for failure in r.into_iter().filter_map(Result::err) {
                 named = true;

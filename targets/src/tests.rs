@@ -55,7 +55,13 @@ pub(crate) fn plan_of(m: &Module, id: KernelId) -> HostPlan {
             let axis = port.dims.iter().position(|d| d.as_sym().is_some_and(|n| **n == *s.name))?;
             Some(Stmt::Bind { symbol: s.name.as_str().into(), input: i as u32, axis: axis as u32 })
         });
-        p.body.push(bind.unwrap_or_else(|| panic!("{} has no dim {}", k.name, s.name)));
+        // A size that no input has is told by one more.
+        let bind = bind.unwrap_or_else(|| {
+            let dims = [SymExpr::sym(s.name.as_str())].into_iter().collect();
+            p.inputs.push(Port { name: format!("size of {}", s.name).into(), dtype: DType::U8, dims, alias_of: None });
+            Stmt::Bind { symbol: s.name.as_str().into(), input: p.inputs.len() as u32 - 1, axis: 0 }
+        });
+        p.body.push(bind);
     }
     p.body.extend(outputs);
     p.body.push(Stmt::Launch(Launch {
@@ -157,10 +163,12 @@ pub(crate) fn check(text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u6
             .map(|(i, b)| seeded(b.dtype, b.dims.iter().map(&value).product::<i64>() as usize, i as u64 + 1))
             .collect();
         let dims: Vec<Vec<i64>> = bufs.iter().map(|b| b.dims.iter().map(&value).collect()).collect();
-        let inputs: Vec<View<'_>> = (0..bufs.len())
+        let mut inputs: Vec<View<'_>> = (0..bufs.len())
             .filter(|i| bufs[*i].mode == Mode::Ro)
             .map(|i| View { dtype: onnx_dtype(bufs[i].dtype), dims: dims[i].clone(), data: &data[i] })
             .collect();
+        let more: Vec<Vec<u8>> = plan.inputs.iter().skip(inputs.len()).map(|p| vec![0; value(&p.dims[0]) as usize]).collect();
+        inputs.extend(more.iter().map(|m| View { dtype: onnx_dtype(DType::U8), dims: vec![m.len() as i64], data: m }));
         let got: Vec<Vec<u8>> =
             session.run(&inputs).unwrap_or_else(|e| panic!("{kernel} {size:?}: {e}")).iter().map(|v| v.data.to_vec()).collect();
         let mut memory: Vec<Memory<'_>> = data.iter_mut().map(|b| Memory::Rw(b)).collect();

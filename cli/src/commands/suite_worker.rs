@@ -177,15 +177,9 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: O
         }
         let values = structural(&sets, scales);
         if values.len() > fixed.len() {
-            let reasons = cx.diags.take();
+            cx.diags.take();
             fixed = values;
             made = runner(case, a, options, place, &fixed, scratch.path(), cx);
-            if made.is_err() && !wants_values(cx.diags.all()) {
-                // What the model lacks as it is says more than what is wrong with a part of it.
-                cx.diags.take();
-                cx.diags.extend(reasons);
-                break;
-            }
         }
     }
     let mut runner = made?;
