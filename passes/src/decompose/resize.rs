@@ -70,7 +70,16 @@ fn coordinate(e: &mut Edit<'_>, a: &Axis<'_>) -> Option<Tap> {
             if a.to.is(1) {
                 return e.with_scalar(BinaryOp::Mul, i, 0.0);
             }
-            let (last, top) = (size(e, &(a.from.clone() - 1))?, size(e, &(a.to.clone() - 1))?);
+            let last = size(e, &(a.from.clone() - 1))?;
+            // The corners are those of the scaled length, which may lie between two elements.
+            let top = match a.scale {
+                Some(_) => {
+                    let from = size(e, &a.from)?;
+                    let length = e.binary(BinaryOp::Mul, scale, from)?;
+                    e.with_scalar(BinaryOp::Sub, length, 1.0)?
+                }
+                None => size(e, &(a.to.clone() - 1))?,
+            };
             // A result of one element lies at 0 whatever the quotient is.
             let top = e.with_scalar(BinaryOp::Max, top, 1.0)?;
             let whole = e.binary(BinaryOp::Mul, i, last)?;
