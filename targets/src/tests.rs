@@ -22,6 +22,8 @@ use crate::target::{self, Machine};
 
 mod cases;
 mod registry;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tile_unit;
 mod workers;
 
 /// A plan of one launch: read buffers are inputs, written ones outputs, symbols are dims of inputs.
@@ -100,18 +102,18 @@ pub(crate) fn host() -> Machine {
 }
 
 /// A repeatable element: small numbers in every sign, with a few special ones.
-fn element(d: DType, x: u64) -> u64 {
+fn element(d: DType, x: u64, special: bool) -> u64 {
     let small = (x >> 20) as i64 % 33 - 16;
     if d.is_float() {
-        let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e-40, 3e38, -88.5];
-        let v = if x % 61 == 7 { special[(x >> 32) as usize % special.len()] } else { small as f64 / 5.0 };
+        let specials = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e-40, 3e38, -88.5];
+        let v = if special && x % 61 == 7 { specials[(x >> 32) as usize % specials.len()] } else { small as f64 / 5.0 };
         encode_f64(d, v, false)
     } else {
         int_to_bits(d, i128::from(if d.is_signed_int() { small } else { small + 16 }))
     }
 }
 
-pub(crate) fn seeded(d: DType, n: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn seeded(d: DType, n: usize, seed: u64, special: bool) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let size = d.bytes().unwrap() as usize;
     let mut out = Vec::new();
@@ -119,7 +121,7 @@ pub(crate) fn seeded(d: DType, n: usize, seed: u64) -> Vec<u8> {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        out.extend_from_slice(&element(d, x).to_le_bytes()[..size]);
+        out.extend_from_slice(&element(d, x, special).to_le_bytes()[..size]);
     }
     out
 }
@@ -140,16 +142,20 @@ pub(crate) fn ulp(d: DType, a: u64, b: u64) -> u64 {
 /// Runs a kernel of a module by the interpreter, as written, and as code of this machine, legalized; outputs may differ by
 /// `ulps`, or by as many units of 2^-24.
 pub(crate) fn check(text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u64) {
+    check_on(&host(), text, kernel, sizes, ulps, true);
+}
+
+/// As [`check`], as code of that machine, which this one executes; `special` is whether floats hold NaN, infinities and the like.
+pub(crate) fn check_on(machine: &Machine, text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u64, special: bool) {
     let m = parse_module(text).unwrap_or_else(|e| panic!("{e:?}"));
     let id = m.kernel_named(kernel).unwrap();
     let mut alone = m.clone();
     alone.kernels = std::iter::once(m.kernels[id].clone()).collect();
-    let machine = host();
-    compile::legalize(&mut alone, &machine);
+    compile::legalize(&mut alone, machine);
     let id_alone = KernelId::new(0);
     let plan = plan_of(&alone, id_alone);
     let dir = tempfile::tempdir().unwrap();
-    build(&alone, &plan, &machine, dir.path());
+    build(&alone, &plan, machine, dir.path());
     let model = Model::load(dir.path(), &LoadOptions { threads: 3, ..Default::default() }).unwrap_or_else(|e| panic!("{e}"));
     let mut session = model.open().unwrap();
     let k = &m.kernels[id];
@@ -160,7 +166,7 @@ pub(crate) fn check(text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u6
         let mut data: Vec<Vec<u8>> = bufs
             .iter()
             .enumerate()
-            .map(|(i, b)| seeded(b.dtype, b.dims.iter().map(&value).product::<i64>() as usize, i as u64 + 1))
+            .map(|(i, b)| seeded(b.dtype, b.dims.iter().map(&value).product::<i64>() as usize, i as u64 + 1, special))
             .collect();
         let dims: Vec<Vec<i64>> = bufs.iter().map(|b| b.dims.iter().map(&value).collect()).collect();
         let mut inputs: Vec<View<'_>> = (0..bufs.len())

@@ -21,7 +21,7 @@ use crate::canonical::contract::labels;
 use crate::rules::{RuleLog, Tap};
 use crate::spec::CpuSpec;
 
-/// Bytes of a right operand below which its rows are found in the first-level cache however they lie.
+/// Bytes of a right operand whose rows are found in the first-level cache however they lie.
 const SMALL: i64 = 16 << 10;
 
 /// How a right operand `[lead.., K, N]` is cut.
@@ -77,11 +77,11 @@ impl Cut {
         let dims = ty.static_dims()?;
         let (lead, &[k, n]) = dims.split_at_checked(dims.len() - 2)? else { return None };
         let width = i64::from(spec.block_columns(Some(n)));
-        let bytes = i64::from(ty.dtype.bytes()?);
-        if n <= width || k < 1 || k.checked_mul(n)?.checked_mul(bytes)? < SMALL {
+        let bytes = k.checked_mul(n)?.checked_mul(i64::from(ty.dtype.bytes()?))?;
+        let form = spec.products(region.ty(lhs).dtype, ty.dtype, *acc);
+        if n <= width || k < 1 || ty.quant.is_some() || (form.group() == 1 && bytes < SMALL) {
             return None;
         }
-        let form = spec.products(region.ty(lhs).dtype, ty.dtype, *acc);
         let (group, whole) = (i64::from(form.group()), i64::from(form.depth()));
         let depth = (k + whole - 1) / whole * whole;
         Some(Cut { operand, weight, dtype: ty.dtype, lead: lead.to_vec(), k, n, width, group, depth })

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which kernels run, and what their code must contain.
 
+use portwright_ir::kernel::print_module;
+use portwright_passes::pipeline;
+use portwright_passes::spec::Math;
+
 use super::{assembly, check};
 
 fn case(path: &str) -> String {
@@ -36,6 +40,55 @@ fn matrix_tiles_become_tile_instructions() {
     let text = assembly(&shared("gemm_cpu"), "gemm_amx", "x86-64", Some("sapphirerapids"));
     assert_eq!(text.matches("tdpbf16ps").count() % 4, 0, "{text}");
     assert!(text.contains("tileloadd") && text.contains("tilestored") && text.contains("ldtilecfg"), "{text}");
+}
+
+const BYTES: &str = "graph \"bytes\"
+%0: u8[75,130] = input \"a\"
+%1: i8[130,70] = weight<i8 130x70 \"w\" seed:1>
+%2: i32[75,130] = cast(%0)
+%3: i32[130,70] = cast(%1)
+%4: i32[75,70] = contract(%2, %3) {spec=\"mk,kn->mn\"}
+output \"y\" %4
+";
+const HALVES: &str = "graph \"halves\"
+%0: bf16[3,11,100] = input \"a\"
+%1: bf16[100,96] = weight<bf16 100x96 \"w\" seed:1>
+%2: f32[3,11,96] = contract(%0, %1) {spec=\"bmk,kn->bmn\", acc=f32, out=f32}
+output \"y\" %2
+";
+
+/// The machine code of a CPU with a matrix unit, whose tile instructions run in software where this one has none.
+#[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn matrix_tiles_equal_the_interpreter() {
+    let mut machine = super::host();
+    let has = |f: &str| machine.features.contains(&f);
+    if !(has("avx512vl") && has("avx512bw") && has("avx512dq") && has("avx512bf16")) {
+        eprintln!("skipped: this CPU has no AVX-512 with bf16");
+        return;
+    }
+    if !has("amx-tile") {
+        let mut sink = portwright_ir::diag::Diags::new();
+        let wide = crate::target::machine("x86-64", Some("sapphirerapids-avx512fp16"), &mut sink).unwrap_or_else(|_| panic!());
+        // Code may use the unit; loading does not ask for it.
+        machine = crate::target::Machine { llvm_cpu: "sapphirerapids", features: machine.features.clone(), ..wide };
+        super::tile_unit::install();
+    }
+    let sizes: &[&[(&str, i64)]] =
+        &[&[("M", 1), ("N", 1), ("K", 1)], &[("M", 33), ("N", 40), ("K", 70)], &[("M", 64), ("N", 600), ("K", 64)]];
+    super::check_on(&machine, &shared("gemm_cpu"), "gemm_amx", sizes, 1 << 16, false);
+    super::check_on(&machine, &shared("gemm_cpu"), "gemm_amx_bytes", sizes, 0, false);
+    // The same of kernels that the schedule wrote.
+    for (graph, ulps) in [(BYTES, 0), (HALVES, 1 << 10)] {
+        let Ok(graph) = portwright_ir::graph::text::parse(graph) else { panic!("{graph}") };
+        let mut sink = portwright_ir::diag::Diags::new();
+        let class = machine.class.clone();
+        let done = pipeline::compile(graph, &class, &class, Math::F32, None, &mut sink).unwrap_or_else(|_| panic!("{:?}", sink.all()));
+        let text = print_module(&done.main.module);
+        let kernel = done.main.module.kernels.values().find(|k| k.name.starts_with("contract")).map(|k| k.name.clone());
+        assert!(text.contains("= mma tile_"), "{text}");
+        super::check_on(&machine, &text, &kernel.unwrap_or_default(), &[&[]], ulps, false);
+    }
 }
 
 #[test]
