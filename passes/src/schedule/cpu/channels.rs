@@ -96,7 +96,7 @@ struct At {
 /// Positions of a tile along a row of `len`, at most `most`: few tiles, then few left over.
 pub(super) fn tile_of(len: i64, most: i64) -> i64 {
     let cost = |t: i64| (len / t) * (t + 2) + if len % t > 0 { len % t + 2 } else { 0 };
-    (1..=most.min(len.max(1))).rev().min_by_key(|&t| (cost(t), len % t > 0)).unwrap_or(1)
+    (1..=most.min(len.max(1))).rev().min_by_key(|&t| (cost(t), if len % t > 0 { t - len % t } else { 0 })).unwrap_or(1)
 }
 
 fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
