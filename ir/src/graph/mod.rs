@@ -23,6 +23,7 @@ use crate::sym::{SymExpr, SymName};
 use crate::weight::Weight;
 
 pub mod attr;
+mod flow;
 pub mod infer;
 pub mod interp;
 mod nodes;
@@ -34,6 +35,7 @@ pub mod text;
 pub mod types;
 pub mod verify;
 
+pub use flow::Flow;
 pub use nodes::Uses;
 pub use op::{ArgOp, BinaryOp, FusionKind, Op, PadMode, ReduceOp, ScatterOp, UnaryOp, WeightId};
 pub use order::collect_attr_symbols;

@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::text::describe;
-use super::{Def, Graph, NodeId, Op, SymSource, TensorType, ValueId, collect_attr_symbols, infer};
+use super::{Def, Flow, Graph, NodeId, Op, SymSource, TensorType, ValueId, collect_attr_symbols, infer};
 use crate::diag::{Code, Diagnostic};
 use crate::sym::{SymExpr, SymName};
 use crate::weight::WeightSource;
@@ -286,12 +286,21 @@ impl Verifier {
         if order.len() == g.len() {
             return;
         }
-        let reached: HashSet<NodeId> = order.into_iter().collect();
-        let mut left: Vec<NodeId> = g.node_ids().filter(|n| !reached.contains(n)).collect();
-        left.sort_by_key(|&n| (g.node(n).seq, n));
-        let names: Vec<&str> = left.iter().take(5).map(|&n| g.node(n).origin.first()).collect();
-        let m = format!("{} nodes are on a cycle or need one: {}", left.len(), names.join(", "));
-        self.report(Code::CYCLE, path, m);
+        let mut found = false;
+        for mut list in petgraph::algo::kosaraju_scc(Flow(g)) {
+            let itself = |n: NodeId| g.node(n).operands.iter().any(|&v| g.producer_id(v) == Some(n));
+            if list.len() == 1 && !itself(list[0]) {
+                continue;
+            }
+            found = true;
+            list.sort_by_key(|&n| (g.node(n).seq, n));
+            let names: Vec<&str> = list.iter().take(5).map(|&n| g.node(n).origin.first()).collect();
+            self.report(Code::CYCLE, path, format!("nodes need each other ({}): {}", list.len(), names.join(", ")));
+        }
+        if !found {
+            // A symbol may be needed by what defines it.
+            self.report(Code::CYCLE, path, "nodes need symbols that are defined from their results".to_owned());
+        }
     }
 
     fn types(&mut self, g: &Graph, n: NodeId) {

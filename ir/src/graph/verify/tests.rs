@@ -44,7 +44,7 @@ fn each_rule_is_checked() {
     let n = g.producer_id(a).unwrap();
     g.set_operand(n, 0, b);
     assert_eq!(codes(&g), [Code::CYCLE]);
-    assert_eq!(verify(&g)[0].message, "2 nodes are on a cycle or need one: main/Exp, main/Neg");
+    assert_eq!(verify(&g)[0].message, "nodes need each other (2): main/Exp, main/Neg");
 
     let (mut g, a, _) = chain();
     g.remove(g.producer_id(a).unwrap());
