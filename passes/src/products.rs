@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sums of products of bytes, for machines with instructions for them.
+//! Sums of products in narrow dtypes, for machines with instructions for them.
 //!
 //! Before: `contract(sub(cast<i32>(a: u8), za), sub(cast<i32>(b: i8), zb))`, products of i32;
 //! after, with `b` constant: `contract(a, b) - za * sum(b - zb) - zb * sum(a)`, products of bytes. Sums are over the contracted dims; that
@@ -12,7 +12,7 @@ use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, U
 use crate::canonical::contract::labels;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
-use crate::spec::{CpuSpec, MachineClass};
+use crate::spec::{CpuSpec, MachineClass, Math};
 
 const NAME: &str = "products-of-bytes";
 
@@ -47,6 +47,39 @@ struct Centered {
     zero: Option<ValueId>,
     /// The zero point is added instead.
     negative: bool,
+}
+
+/// Forms the products of f32 contractions with constant right operands in bf16, where results may be rounded so and the machine has a
+/// matrix unit for it: `contract(x: f32, w)` becomes `contract(cast<bf16>(x), cast<bf16>(w))` with sums in f32.
+pub fn in_halves(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
+    const NAME: &str = "products-in-bf16";
+    let MachineClass::Cpu(spec) = machine;
+    if math != Math::Fast || !spec.tiles.iter().any(|t| t.operand == DType::BF16 && t.acc == DType::F32) {
+        return;
+    }
+    for n in topological(graph) {
+        if log.spent() {
+            return;
+        }
+        let node = graph.node(n);
+        let (Op::Contract { spec: text, acc: DType::F32, out }, &[x, w]) = (&node.op, node.operands.as_slice()) else { continue };
+        if [x, w].iter().any(|&v| graph.ty(v).dtype != DType::F32) || !is_static(graph, w) {
+            continue;
+        }
+        let mut e = Edit::new(graph, NAME, &[n]);
+        let patch = e.cast(x, DType::BF16).and_then(|x| {
+            let w = e.cast(w, DType::BF16)?;
+            let y = e.contract(text, x, w, DType::F32, *out)?;
+            e.finish(graph.result(n), y)
+        });
+        match patch.map(|p| graph.apply(p)) {
+            Some(Ok(_)) => log.count(NAME),
+            Some(Err(fault)) => {
+                log.refused.insert(NAME, fault.message);
+            }
+            None => {}
+        }
+    }
 }
 
 fn is_byte(d: DType) -> bool {
