@@ -148,10 +148,9 @@ fn without_emulator(version: Option<&str>) -> Result<(), String> {
 #[cfg(feature = "emu")]
 fn counts() -> Result<Done, String> {
     let folder = scratch("flags-counts")?;
-    let m = zoo::model(OWN)?;
-    let inputs = m.folder.join("speech.npz").display().to_string();
+    // One step of the model: every executed block is a line of qemu's log.
     let once = || -> Result<Option<(u64, bool)>, String> {
-        let e = call(&folder, &["bench", "OTHER", "--inputs", &inputs, "--json"], &[])?;
+        let e = call(&folder, &["bench", "OTHER", "--json"], &[])?;
         if e.stderr.contains("E0504") {
             return Ok(None);
         }
