@@ -98,7 +98,8 @@ fn instructions(
         let d = Diagnostic::error(Code::OPTION_UNUSED, "--min-time: on an emulated machine the instructions of one run are counted");
         return cx.fail(d.help("leave --min-time out"));
     }
-    // What loading executed is not what a run costs.
+    // The first run sizes the arena and makes qemu translate, block by block as memory comes; the second is what a run costs.
+    running.execute(given, cx)?;
     running.take_instructions();
     running.execute(given, cx)?;
     let counts = running.take_instructions();
