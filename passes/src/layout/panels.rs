@@ -154,12 +154,17 @@ impl Cut {
 /// Cuts the constant right operands of all contractions of a fused graph; `pack` is not fused yet.
 pub fn cut_panels(main: &mut Graph, pack: &mut Graph, spec: &CpuSpec, log: &mut RuleLog) {
     let cuts: Vec<(NodeId, Cut)> = main.order().into_iter().filter_map(|n| Cut::of(main, n, spec).map(|c| (n, c))).collect();
-    let mut made: HashMap<(WeightId, Vec<i64>), ValueId> = HashMap::new();
+    let mut known = Known {
+        panels: HashMap::new(),
+        outputs: pack.outputs().iter().map(|o| (o.name.clone(), o.value)).collect(),
+        weights: pack.weights().iter().map(|(id, w)| (w.name.clone(), id)).collect(),
+        names: main.weights().values().map(|w| w.name.clone()).collect(),
+    };
     for (n, cut) in cuts {
         if log.spent() {
             return;
         }
-        match apply(main, pack, n, &cut, &mut made) {
+        match known.apply(main, pack, n, &cut) {
             Ok(()) => log.count("weight-panels"),
             Err(fault) => {
                 log.refused.insert("weight-panels", fault.message);
@@ -179,49 +184,69 @@ pub fn cut_panels(main: &mut Graph, pack: &mut Graph, spec: &CpuSpec, log: &mut 
     pack.remove_dead();
 }
 
-fn apply(
-    main: &mut Graph,
-    pack: &mut Graph,
-    n: NodeId,
-    cut: &Cut,
-    made: &mut HashMap<(WeightId, Vec<i64>), ValueId>,
-) -> Result<(), TypeFault> {
-    let origin = main.node(n).origin.clone();
-    let key = (cut.weight, cut.packed());
-    let mut patch = Patch::new(main, "weight-panels", &[n]);
-    let region = cut.region(&main.node(n).regions[0], &origin)?;
-    let panels: Tap = match made.get(&key) {
-        Some(&v) => v.into(),
-        None => {
-            let w = main.weight(cut.weight).clone();
-            let source = match (&w.source, pack.outputs().iter().find(|o| o.name == w.name)) {
-                (WeightSource::Packed, Some(o)) => o.value,
-                _ => {
-                    let there = pack.weights().iter().find(|(_, other)| other.name == w.name).map(|(id, _)| id);
-                    let weight = there.unwrap_or_else(|| pack.add_weight(w.clone()));
-                    let m = pack.add(Op::Weight { weight }, &[], origin.clone())?;
-                    pack.result(m)
-                }
-            };
-            let packed = cut.pack(pack, source, &origin)?;
-            let taken = |name: &str| main.weights().values().any(|w| &*w.name == name);
-            let base = format!("{}.panels", w.name);
-            let name = (2..).map(|i| format!("{base}.{i}")).find(|x| !taken(x)).filter(|_| taken(&base)).unwrap_or(base);
-            pack.add_output(name.as_str(), packed);
-            let weight = patch.add_weight(Weight::new(name.as_str(), cut.dtype, cut.packed(), WeightSource::Packed));
-            patch.add(main, Op::Weight { weight }, &[])?
+/// What is found by name, and what was cut before: a weight of several users is cut once.
+struct Known {
+    panels: HashMap<(WeightId, Vec<i64>), ValueId>,
+    /// Outputs and weights of the pack program.
+    outputs: HashMap<Arc<str>, ValueId>,
+    weights: HashMap<Arc<str>, WeightId>,
+    /// Names of the model's weights.
+    names: HashSet<Arc<str>>,
+}
+
+impl Known {
+    /// The weight as the pack program has it.
+    fn source(&mut self, pack: &mut Graph, w: &Weight, origin: &Origin) -> Result<ValueId, TypeFault> {
+        if let (WeightSource::Packed, Some(&v)) = (&w.source, self.outputs.get(&w.name)) {
+            return Ok(v);
         }
-    };
-    let mut operands: Vec<Tap> = main.node(n).operands.iter().map(|&v| v.into()).collect();
-    operands[cut.operand] = panels;
-    let fusion = patch.add_with_regions(main, main.node(n).op.clone(), &operands, vec![region])?;
-    let Tap::New(at, _) = fusion else { return Ok(()) };
-    for (i, &old) in main.node(n).results.iter().enumerate() {
-        patch.replace(old, Tap::New(at, i));
+        let weight = *self.weights.entry(w.name.clone()).or_insert_with(|| pack.add_weight(w.clone()));
+        let m = pack.add(Op::Weight { weight }, &[], origin.clone())?;
+        Ok(pack.result(m))
     }
-    let applied = main.apply(patch)?;
-    if let (false, Some(&w)) = (made.contains_key(&key), applied.added.first()) {
-        made.insert(key, main.result(w));
+
+    /// A name for what is made of a weight.
+    fn name(&mut self, w: &Weight) -> Arc<str> {
+        let base = format!("{}.panels", w.name);
+        let mut name: Arc<str> = base.as_str().into();
+        for i in 2.. {
+            if self.names.insert(name.clone()) {
+                break;
+            }
+            name = format!("{base}.{i}").into();
+        }
+        name
     }
-    Ok(())
+
+    fn apply(&mut self, main: &mut Graph, pack: &mut Graph, n: NodeId, cut: &Cut) -> Result<(), TypeFault> {
+        let origin = main.node(n).origin.clone();
+        let key = (cut.weight, cut.packed());
+        let mut patch = Patch::new(main, "weight-panels", &[n]);
+        let region = cut.region(&main.node(n).regions[0], &origin)?;
+        let before = self.panels.get(&key).copied();
+        let panels: Tap = match before {
+            Some(v) => v.into(),
+            None => {
+                let w = main.weight(cut.weight).clone();
+                let source = self.source(pack, &w, &origin)?;
+                let packed = cut.pack(pack, source, &origin)?;
+                let name = self.name(&w);
+                pack.add_output(name.clone(), packed);
+                let weight = patch.add_weight(Weight::new(name, cut.dtype, cut.packed(), WeightSource::Packed));
+                patch.add(main, Op::Weight { weight }, &[])?
+            }
+        };
+        let mut operands: Vec<Tap> = main.node(n).operands.iter().map(|&v| v.into()).collect();
+        operands[cut.operand] = panels;
+        let fusion = patch.add_with_regions(main, main.node(n).op.clone(), &operands, vec![region])?;
+        let Tap::New(at, _) = fusion else { return Ok(()) };
+        for (i, &old) in main.node(n).results.iter().enumerate() {
+            patch.replace(old, Tap::New(at, i));
+        }
+        let applied = main.apply(patch)?;
+        if let (None, Some(&w)) = (before, applied.added.first()) {
+            self.panels.insert(key, main.result(w));
+        }
+        Ok(())
+    }
 }
