@@ -160,7 +160,8 @@ fn counts() -> Result<Done, String> {
     };
     match (once()?, once()?) {
         (None, _) | (_, None) => Ok(Done::Skipped(format!("no emulator of {OTHER}"))),
-        (Some((a, true)), Some((b, true))) if a == b && a > 100_000 => Ok(Done::Passed),
+        // Where memory lies decides how it is copied.
+        (Some((a, true)), Some((b, true))) if a.abs_diff(b) * 100 < a && a > 100_000 => Ok(Done::Passed),
         (a, b) => Err(format!("instructions of two runs: {a:?}, {b:?}")),
     }
 }
