@@ -21,6 +21,7 @@ pub mod prepare;
 mod prepare_tests;
 pub mod products;
 pub mod raise;
+pub mod ranges;
 pub mod rules;
 pub mod schedule;
 pub mod spec;

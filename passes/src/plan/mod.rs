@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::dtype::DType;
-use portwright_ir::entity::EntityId;
+use portwright_ir::entity::{EntityId, SecondaryMap};
 use portwright_ir::graph::op::WeightId;
 use portwright_ir::graph::{FusionKind, Graph, Literal, Node, Op, Origin, SymSource, TensorType, ValueId};
 use portwright_ir::kernel::Module;
@@ -17,7 +17,8 @@ use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, 
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 use portwright_ir::weight::Weight;
 
-use crate::schedule::{KernelPool, schedule};
+use crate::ranges::{self, Range};
+use crate::schedule::{KernelPool, Known, schedule};
 use crate::spec::MachineClass;
 
 mod alias;
@@ -60,6 +61,7 @@ pub fn build(graph: &Graph, machine: &MachineClass, diags: &mut Diags) -> Lowere
         machine,
         diags,
         pool: KernelPool::new(),
+        ranges: ranges::of(graph, &[]),
         plan: HostPlan { name: graph.name.clone(), ..Default::default() },
         weights: Vec::new(),
         stored: HashMap::new(),
@@ -98,6 +100,8 @@ struct Builder<'a> {
     machine: &'a MachineClass,
     diags: &'a mut Diags,
     pool: KernelPool,
+    /// Between which numbers the integers of the graph lie.
+    ranges: SecondaryMap<ValueId, Option<Range>>,
     plan: HostPlan,
     weights: Vec<WeightInit>,
     stored: HashMap<WeightId, u32>,
@@ -445,7 +449,11 @@ impl Builder<'_> {
     ) {
         let graph = self.graph;
         let ranges = |s: &str| graph.symbol(s).map_or((0, i64::MAX, 1), |s| (s.lo, s.hi, s.div));
-        let scheduled = match schedule(self.machine, kind, region, &ranges, &node.origin, &mut self.pool) {
+        // What flows through the regions of control is not followed.
+        let inputs: Vec<Option<Range>> =
+            node.operands.iter().map(|&v| if std::ptr::eq(g, graph) { self.ranges[v] } else { None }).collect();
+        let known = Known { symbols: &ranges, inputs: &inputs };
+        let scheduled = match schedule(self.machine, kind, region, &known, &node.origin, &mut self.pool) {
             Ok(s) => s,
             Err(_) if self.apart(g, node, region, env, direct, body) => return,
             Err(why) => {
@@ -567,7 +575,8 @@ impl Builder<'_> {
             let Some((counter, inputs)) = count_region(region, region.node(n)) else { continue };
             let graph = self.graph;
             let ranges = |s: &str| graph.symbol(s).map_or((0, i64::MAX, 1), |s| (s.lo, s.hi, s.div));
-            let scheduled = match schedule(self.machine, FusionKind::Reduce, &counter, &ranges, origin, &mut self.pool) {
+            let known = Known { symbols: &ranges, inputs: &[] };
+            let scheduled = match schedule(self.machine, FusionKind::Reduce, &counter, &known, origin, &mut self.pool) {
                 Ok(s) => s,
                 Err(why) => {
                     let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("no kernel: {}", why.reason));

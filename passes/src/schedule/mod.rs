@@ -11,6 +11,7 @@ use portwright_ir::graph::{FusionKind, Graph, Origin};
 use portwright_ir::kernel::{Kernel, KernelId, Module};
 use portwright_ir::sym::{SymExpr, SymName};
 
+use crate::ranges::Range;
 use crate::spec::MachineClass;
 
 pub mod cpu;
@@ -88,6 +89,14 @@ impl Unschedulable {
     }
 }
 
+/// What is known of the numbers that a region meets.
+pub struct Known<'a> {
+    /// Smallest value, largest value and a divisor of each symbol.
+    pub symbols: &'a dyn Fn(&str) -> (i64, i64, i64),
+    /// Between which numbers the elements of each input lie.
+    pub inputs: &'a [Option<Range>],
+}
+
 /// Schedules one region into `pool`.
 ///
 /// # Errors
@@ -96,12 +105,12 @@ pub fn schedule(
     machine: &MachineClass,
     kind: FusionKind,
     region: &Graph,
-    symbols: &dyn Fn(&str) -> (i64, i64, i64),
+    known: &Known<'_>,
     origin: &Origin,
     pool: &mut KernelPool,
 ) -> Result<Scheduled, Unschedulable> {
     match machine {
-        MachineClass::Cpu(spec) => cpu::schedule(spec, kind, region, symbols, origin, pool),
+        MachineClass::Cpu(spec) => cpu::schedule(spec, kind, region, known, origin, pool),
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn node_of(region: &Graph) -> Option<&Node> {
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
     match node_of(cx.region).and_then(|node| flatten::flatten(cx.region, node)) {
         Some(region) => {
-            let cx = Cx { spec: cx.spec, region: &region, symbols: cx.symbols, origin: cx.origin, name: cx.name.clone() };
+            let cx = Cx { spec: cx.spec, region: &region, known: cx.known, origin: cx.origin, name: cx.name.clone() };
             build_region(&cx, module, width)
         }
         None => build_region(cx, module, width),

@@ -23,7 +23,7 @@ const TAPS: [char; 3] = ['p', 'q', 'r'];
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
     match flatten(cx, width) {
         Some((region, root)) => {
-            let cx = Cx { spec: cx.spec, region: &region, symbols: cx.symbols, origin: cx.origin, name: cx.name.clone() };
+            let cx = Cx { spec: cx.spec, region: &region, known: cx.known, origin: cx.origin, name: cx.name.clone() };
             // The regions of the rewritten graph live as long as the kernel is being built.
             build_region(&cx, module, width, Some(root))
         }

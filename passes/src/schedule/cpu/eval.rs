@@ -16,6 +16,8 @@ use portwright_ir::sym::SymExpr;
 use super::super::{SymMap, Unschedulable};
 use super::elementwise;
 use super::index::{Indices, LANE};
+use crate::ranges::Range;
+use portwright_ir::entity::SecondaryMap;
 
 /// Why an element cannot be computed this way.
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct Eval<'a> {
     pub(crate) syms: SymMap,
     /// Lanes of a vector.
     pub(crate) width: u32,
+    /// Between which numbers integers lie.
+    pub(crate) ranges: SecondaryMap<ValueId, Option<Range>>,
     bufs: HashMap<ValueId, Buf>,
     /// Values kept in local memory, indexed by the trailing coordinates.
     rows: HashMap<ValueId, (Buf, usize)>,
@@ -97,7 +101,7 @@ impl<'a> Eval<'a> {
         let scopes = vec![Scope::default()];
         let mut ix = Indices::default();
         ix.width = width;
-        Eval { graph, ix, syms, width, bufs: HashMap::new(), rows: HashMap::new(), scopes, uses }
+        Eval { graph, ix, syms, width, ranges: SecondaryMap::default(), bufs: HashMap::new(), rows: HashMap::new(), scopes, uses }
     }
     /// Dims of a value in the kernel's symbols.
     pub(crate) fn dims(&self, v: ValueId) -> Vec<SymExpr> {
@@ -613,7 +617,10 @@ impl<'a> Eval<'a> {
         }
         let position = self.ix.emit(k, &position);
         let n = k.dim(end);
-        let row = row_of(k, &index, n, &position);
+        let row = match (self.ranges[indices], end.as_const()) {
+            (Some((lo, hi)), Some(end)) if lo >= 0 && hi < end => k.let_("ic", index.cast(DType::I64)),
+            _ => row_of(k, &index, n, &position),
+        };
         let row = self.ix.bind("g", row, end.clone());
         self.top().rows.insert(key, row.clone());
         Ok(row)

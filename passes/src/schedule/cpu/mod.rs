@@ -10,7 +10,8 @@ use portwright_ir::graph::{FusionKind, Graph, Node, Op, Origin};
 use portwright_ir::kernel::{Buf, BufDecl, Class, Ex, Kb, Kernel, Module};
 use portwright_ir::sym::{SymExpr, product};
 
-use super::{KernelPool, Scheduled, SymMap, Unschedulable};
+use super::{KernelPool, Known, Scheduled, SymMap, Unschedulable};
+use crate::ranges;
 use crate::spec::CpuSpec;
 
 mod channels;
@@ -41,7 +42,7 @@ const TASK_ELEMS: i64 = 16_384;
 pub(crate) struct Cx<'a> {
     spec: &'a CpuSpec,
     region: &'a Graph,
-    symbols: &'a dyn Fn(&str) -> (i64, i64, i64),
+    known: &'a Known<'a>,
     origin: &'a Origin,
     name: String,
 }
@@ -62,8 +63,9 @@ impl<'a> Cx<'a> {
         }
         let syms = SymMap::of(self.region);
         let mut eval = Eval::new(self.region, syms.clone(), width);
+        eval.ranges = ranges::of(self.region, self.known.inputs);
         for (region_name, kernel_name) in syms.names() {
-            let (lo, hi, div) = (self.symbols)(region_name);
+            let (lo, hi, div) = (self.known.symbols)(region_name);
             k.sym(kernel_name, lo, hi, div);
             eval.ix.add_symbol(kernel_name, lo, hi);
         }
@@ -135,13 +137,13 @@ pub fn schedule(
     spec: &CpuSpec,
     kind: FusionKind,
     region: &Graph,
-    symbols: &dyn Fn(&str) -> (i64, i64, i64),
+    known: &Known<'_>,
     origin: &Origin,
     pool: &mut KernelPool,
 ) -> Result<Scheduled, Unschedulable> {
     let collapsed = if matches!(kind, FusionKind::Map | FusionKind::Reduce) { collapse::collapse(region) } else { None };
     let region = collapsed.as_ref().unwrap_or(region);
-    let cx = Cx { spec, region, symbols, origin, name: kernel_name(kind, region) };
+    let cx = Cx { spec, region, known, origin, name: kernel_name(kind, region) };
     let width = cx.f32_lanes();
     let mut result = build(&cx, kind, pool.module_mut(), width);
     if matches!(result, Err(Stop::NeedScalar)) && width > 1 {
