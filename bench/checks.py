@@ -36,7 +36,9 @@ def instructions(args, seconds):
     short, long = counted(args, seconds), counted(args, seconds * 4)
     if not short or not long or long[1] <= short[1]:
         return None
-    return (long[0] - short[0]) / (long[1] - short[1])
+    per_run = (long[0] - short[0]) / (long[1] - short[1])
+    # Too few runs drown in what the start costs.
+    return per_run if per_run > 0 else None
 
 
 def main():
