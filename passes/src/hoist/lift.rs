@@ -88,7 +88,7 @@ impl Known {
             let node = g.node(n);
             let known = match &node.op {
                 Op::RandomUniform { .. } => None,
-                Op::DimTensor { values, .. } if values.iter().any(|d| d.as_const().is_none()) => None,
+                op if super::needs_symbols(op) => None,
                 // Weights are the model's; what a body has of its own stays with it.
                 Op::Weight { .. } => fixed.is_none().then_some(true),
                 op if op.is_source() => Some(false),

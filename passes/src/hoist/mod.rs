@@ -8,11 +8,11 @@
 //! (a causal mask from indices) stay in the model: stored, they would cost more than they save. The nodes of each packed weight stand
 //! together in the pack program, so that it streams: one weight is computed, written and forgotten before the next.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use portwright_ir::entity::SecondaryMap;
-use portwright_ir::graph::{Graph, NodeId, Op, Patch, UnaryOp, ValueId};
+use portwright_ir::graph::{Graph, NodeId, Op, Patch, UnaryOp, ValueId, collect_attr_symbols};
 use portwright_ir::weight::{Weight, WeightSource};
 
 use crate::rules::{RuleLog, topological};
@@ -70,6 +70,13 @@ pub fn split_pack(mut graph: Graph, log: &mut RuleLog) -> (Graph, Graph) {
     (graph, pack)
 }
 
+/// Whether an op computes with a number that only a run tells, as a slice from the iteration of a loop on.
+fn needs_symbols(op: &Op) -> bool {
+    let mut names = BTreeSet::new();
+    collect_attr_symbols(op, &mut names);
+    !names.is_empty()
+}
+
 /// Whether a value is made of another one without computing: stored, it would take memory twice.
 fn is_view(graph: &Graph, v: ValueId) -> bool {
     let renames = |op: &Op| matches!(op, Op::Reshape { .. } | Op::Broadcast { .. } | Op::Quantized { .. });
@@ -106,7 +113,7 @@ fn packed_values(graph: &Graph) -> Vec<ValueId> {
             Op::RandomUniform { .. } | Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::NonZero { .. } => {
                 From::Inputs
             }
-            Op::DimTensor { values, .. } if values.iter().any(|d| d.as_const().is_none()) => From::Inputs,
+            op if needs_symbols(op) => From::Inputs,
             Op::Weight { .. } => From::Weights,
             Op::Const { value } if value.len() > 1 => From::Weights,
             op if op.is_source() => From::Nothing,
