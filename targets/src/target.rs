@@ -212,6 +212,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Report on a CPU name or feature that does not exist.
+#[cfg(feature = "mlir")]
 pub(crate) fn unknown_cpu<'n>(
     what: &str,
     name: &str,
