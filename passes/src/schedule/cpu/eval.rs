@@ -465,23 +465,12 @@ impl<'a> Eval<'a> {
                 None => false,
             });
         }
+        if let Some((x, inner)) = self.moved(v, coords) {
+            return self.is_contiguous(x, &inner);
+        }
         let Some(node) = self.graph.producer(v) else { return false };
-        let x = || node.operands[0];
         match &node.op {
-            Op::Reshape { .. } => self.is_contiguous(x(), &self.reshape(coords, &self.dims(v), &self.dims(x()))),
-            Op::Transpose { perm } => {
-                let mut inner = vec![SymExpr::from(0); perm.len()];
-                for (i, &p) in perm.iter().enumerate() {
-                    inner[p as usize] = coords[i].clone();
-                }
-                self.is_contiguous(x(), &inner)
-            }
-            Op::Broadcast { .. } => self.is_contiguous(x(), &self.broadcast(x(), v, coords)),
-            Op::Slice { starts, steps, .. } => {
-                let inner: Vec<SymExpr> =
-                    coords.iter().zip(starts).zip(steps).map(|((c, s), &step)| self.syms.to_kernel(s) + c.clone() * step).collect();
-                self.is_contiguous(x(), &inner)
-            }
+            Op::Broadcast { .. } => self.is_contiguous(node.operands[0], &self.broadcast(node.operands[0], v, coords)),
             op if op.is_source() => true,
             op if op.is_elementwise() => node.operands.iter().all(|&o| self.is_contiguous(o, &self.broadcast(o, v, coords))),
             _ => false,

@@ -5,6 +5,7 @@
 //! right operand lies in panels already. Blocks of two by two tiles of sums stay in registers over all summed coordinates, go to scratch,
 //! and from there, row by row, through the epilogue. Each result has one order of additions: the unit's within a tile, then tile by tile.
 
+use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{Atom, BlockOrder, BufDecl, Ex, Kb, Mem, Operand, Place2, Ty, Via};
 use portwright_ir::sym::{SymExpr, product};
 
@@ -67,17 +68,18 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: Problem<'_>, form:
     let [side, _, deep] = form.shape.map(i64::from);
     let step = i64::from(group(form));
     let (dtypes, w) = ([eval.dtype(p.lhs), eval.dtype(p.rhs), p.acc], i64::from(eval.width));
-    let register = |bits: u32, pack: u32| Place2::TileReg {
-        rows: form.shape[0] as u8,
-        row_bytes: (i64::from(bits / 8) * if pack == 0 { side } else { deep }) as u16,
-        pack: pack.max(1) as u8,
+    // A row of the right operand has `step` neighbors along the summed dim for each column.
+    let register = |elements: i64, dtype: DType, pack: i64| Place2::TileReg {
+        rows: side as u8,
+        row_bytes: (elements * i64::from(dtype.bits() / 8)) as u16,
+        pack: pack as u8,
     };
     let atom = k.module().add_atom(Atom {
         name: format!("tile_{}_{}", dtypes[0], dtypes[1]),
         shape: form.shape.map(|x| x as u16),
         dtypes,
         lanes: 1,
-        operands: [register(dtypes[0].bits(), 1), register(dtypes[1].bits(), group(form)), register(p.acc.bits(), 0)],
+        operands: [register(deep, dtypes[0], 1), register(side * step, dtypes[1], step), register(side, p.acc, 1)],
     });
     let m_total = product(p.m.iter().map(|x| &x.1));
     let (depth, n_total) = (p.k[0].1.clone(), p.n[0].1.clone());
