@@ -101,6 +101,19 @@ fn multi_head_attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         Some(p) => cx.concat(&[p, v], 2)?,
         None => v,
     };
+    let y = masked(cx, [q, k, v], mask, more, past)?;
+    let y = join_heads(cx, y)?;
+    Ok(vec![Slot::Value(y), Slot::Value(k), Slot::Value(v)])
+}
+
+/// Attention under a mask of padding and what is added to scores beside it; `past` is how many keys were there before.
+fn masked(
+    cx: &mut Cx<'_, '_>,
+    [q, k, v]: [ValueId; 3],
+    mask: Option<ValueId>,
+    more: Option<ValueId>,
+    past: Option<SymExpr>,
+) -> Res<ValueId> {
     let (batch, keys, dtype) = (cx.dim(q, 0)?, cx.dim(k, 2)?, cx.dtype(q));
     let hidden = match mask {
         Some(m) => Some(padding(cx, m, &keys, &batch, dtype)?),
@@ -112,9 +125,7 @@ fn multi_head_attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         Some(p) if heads.causal => Some(cx.dim_value(p)?),
         _ => None,
     };
-    let (y, _) = attend(cx, [q, k, v], mask, offset, &heads, None)?;
-    let y = join_heads(cx, y)?;
-    Ok(vec![Slot::Value(y), Slot::Value(k), Slot::Value(v)])
+    Ok(attend(cx, [q, k, v], mask, offset, &heads, None)?.0)
 }
 
 /// Projects one input to queries, keys and values first; past and present are one tensor `[2,B,H,T,D]`.
@@ -151,18 +162,7 @@ fn attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
             *s = cx.concat(&[old, *s], 2)?;
         }
     }
-    let (batch, keys, dtype) = (cx.dim(q, 0)?, cx.dim(k, 2)?, cx.dtype(q));
-    let hidden = match mask {
-        Some(m) => Some(padding(cx, m, &keys, &batch, dtype)?),
-        None => None,
-    };
-    let mask = sum(cx, hidden, more)?;
-    let heads = heads(cx)?;
-    let offset = match before {
-        Some(p) if heads.causal => Some(cx.dim_value(p)?),
-        _ => None,
-    };
-    let (y, _) = attend(cx, [q, k, v], mask, offset, &heads, None)?;
+    let y = masked(cx, [q, k, v], mask, more, before)?;
     let mut out = vec![Slot::Value(join_heads(cx, y)?)];
     if cx.wants(1) {
         let (k, v) = (cx.unsqueeze(k, &[0])?, cx.unsqueeze(v, &[0])?);
