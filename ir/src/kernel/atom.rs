@@ -64,20 +64,6 @@ pub struct Atom {
 }
 
 impl Atom {
-    /// The tile product of AMX: 16 x 16 accumulators, 64 bytes of k a row; `bf16` or `f16` into f32, `i8` or `u8` into i32.
-    ///
-    /// # Source
-    /// Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS, TDPFP16PS, TDPBSSD, TDPBSUD, TDPBUSD, TDPBUUD.
-    pub fn amx(a: DType, b: DType) -> Option<Atom> {
-        let (k, pack, acc) = match (a, b) {
-            (DType::BF16, DType::BF16) | (DType::F16, DType::F16) => (32, 2, DType::F32),
-            (DType::I8 | DType::U8, DType::I8 | DType::U8) => (64, 4, DType::I32),
-            _ => return None,
-        };
-        let tile = |pack| Place2::TileReg { rows: 16, row_bytes: 64, pack };
-        let name = format!("amx_{a}_{b}");
-        Some(Atom { name, shape: [16, 16, k], dtypes: [a, b, acc], lanes: 1, operands: [tile(1), tile(pack), tile(1)] })
-    }
     /// Where an operand is.
     pub fn operand(&self, o: Operand) -> &Place2 {
         &self.operands[o as usize]

@@ -71,6 +71,7 @@ const AMX: &[([DType; 3], &str)] = &[
     ([DType::U8, DType::I8, DType::I32], "llvm.x86.tdpbusd.internal"),
     ([DType::U8, DType::U8, DType::I32], "llvm.x86.tdpbuud.internal"),
 ];
+// Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS, TDPBSSD, TDPBSUD, TDPBUSD, TDPBUUD.
 const TILE_BF16: TileForm = TileForm { operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 };
 const TILE_I8: TileForm = TileForm { operand: DType::I8, acc: DType::I32, shape: [16, 16, 64], registers: 8 };
 const TILES: &[TileForm] = &[TILE_BF16, TILE_I8];
