@@ -287,6 +287,10 @@ impl<'m> Kb<'m> {
     pub fn launch(&mut self, grid: [SymExpr; 3]) {
         self.k.launch = Launch { grid, ..self.k.launch.clone() };
     }
+    /// Says that z counts steps, each of which begins when the one before has ended.
+    pub fn steps(&mut self) {
+        self.k.launch.steps = true;
+    }
     /// Sets the lanes of a group and of a warp.
     pub fn group(&mut self, lanes: u32, warp: u32) {
         self.k.launch.group = lanes;

@@ -194,6 +194,10 @@ impl Ex {
     pub fn dot4(&self, a: &Ex, b: &Ex) -> Ex {
         Ex::build(Op::Dot4, vec![self.clone(), a.clone(), b.clone()], None)
     }
+    /// `self` plus two bf16 products an element.
+    pub fn dot2(&self, a: &Ex, b: &Ex) -> Ex {
+        Ex::build(Op::Dot2, vec![self.clone(), a.clone(), b.clone()], None)
+    }
 }
 
 macro_rules! named {

@@ -299,6 +299,9 @@ pub enum Op {
     Hred(HOp),
     /// `dot4(acc, a, b)`: i32 accumulators plus four 8-bit products each, wrapping; operands have four times the elements.
     Dot4,
+    /// `dot2(acc, a, b)`: f32 accumulators plus two bf16 products each; operands have twice the elements. The interpreter adds the second
+    /// product, then the first, each rounded once to f32; a machine may add them in another order, or take subnormal numbers as zero.
+    Dot2,
     /// An elementwise function, lifted to the operands' number of elements.
     Call(FnId),
 }

@@ -565,6 +565,7 @@ impl Parser {
         if self.eat("warp") {
             self.k.launch.warp = self.small("lanes")?;
         }
+        self.k.launch.steps = self.eat("steps");
         Ok(())
     }
     fn sym_expr(&mut self) -> Parsed<SymExpr> {

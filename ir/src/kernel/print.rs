@@ -75,6 +75,7 @@ const WORDS: &[&str] = &[
     "concat",
     "shufflev",
     "dot4",
+    "dot2",
     "dim",
     "shuffle",
     "vote",
@@ -330,7 +331,8 @@ impl KernelPrinter<'_> {
             (1, 1) => String::new(),
             (g, w) => format!(" group({g}) warp {w}"),
         };
-        self.put(&format!("launch grid({x}, {y}, {z}){group}"));
+        let steps = if k.launch.steps { " steps" } else { "" };
+        self.put(&format!("launch grid({x}, {y}, {z}){group}{steps}"));
         self.depth = 0;
         self.put("{");
         self.depth = 1;

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[(&str, &str)] = &[
     ("gemm_cpu", include_str!("../../cases/kernel/gemm_cpu.kir")),
     ("gemm_simt", include_str!("../../cases/kernel/gemm_simt.kir")),
     ("gemm_tile", include_str!("../../cases/kernel/gemm_tile.kir")),
+    ("steps", include_str!("../../cases/kernel/steps.kir")),
     ("misc", include_str!("../../cases/kernel/misc.kir")),
 ];
 

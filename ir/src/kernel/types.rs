@@ -168,11 +168,13 @@ pub struct Launch {
     pub group: u32,
     /// Lanes of a warp.
     pub warp: u32,
+    /// Whether z counts steps: a group begins when all groups of smaller z have ended, and sees what they wrote.
+    pub steps: bool,
 }
 
 impl Default for Launch {
     fn default() -> Self {
-        Launch { grid: [1.into(), 1.into(), 1.into()], group: 1, warp: 1 }
+        Launch { grid: [1.into(), 1.into(), 1.into()], group: 1, warp: 1, steps: false }
     }
 }
 

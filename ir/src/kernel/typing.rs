@@ -182,6 +182,15 @@ pub fn type_of(op: &Op, args: &[Ty], want: Option<&Ty>) -> Result<Ty, String> {
             need(ok && n.is_power_of_two(), || format!("`{}` of {}", h.name(), args[0].show()))?;
             Ok(Ty::Scalar(d))
         }
+        Op::Dot2 => {
+            count(args, 3)?;
+            let n = args[0].lanes().unwrap_or(0);
+            let half = |t: &Ty| elem(t) == Ok(DType::BF16) && t.lanes() == n.checked_mul(2);
+            need(elem(&args[0])? == DType::F32 && half(&args[1]) && half(&args[2]), || {
+                format!("of {}, {} and {}", args[0].show(), args[1].show(), args[2].show())
+            })?;
+            Ok(args[0].clone())
+        }
         Op::Dot4 => {
             count(args, 3)?;
             let n = args[0].lanes().unwrap_or(0);

@@ -235,6 +235,7 @@ impl<'a> Verifier<'a> {
         self.need(group >= 1 && group <= self.limits.group, || format!("a group of {group} lanes"));
         self.need(warp >= 1 && group.is_multiple_of(warp.max(1)), || format!("warps of {warp} lanes in a group of {group}"));
         self.need(k.class != Class::Cpu || group == 1, || "a group on cpu has one lane".into());
+        self.need(k.class == Class::Cpu || !k.launch.steps, || "a launch in steps, which only cpu has".into());
         for g in &k.launch.grid {
             self.symbolic(g, "the grid");
         }

@@ -5,6 +5,11 @@ use crate::dtype::{DType, Kind};
 use crate::kernel::{BinOp, CmpOp, HOp, RedOp, UnOp};
 use crate::numerics::{self, decode_f64, encode_f64, int_from_bits, int_to_bits};
 
+/// The number that the low half of a register holds as bf16.
+pub(super) fn bf16_as_f32(b: u64) -> f32 {
+    f32::from_bits((b as u32 & 0xffff) << 16)
+}
+
 fn f32_of(b: u64) -> f32 {
     f32::from_bits(b as u32)
 }

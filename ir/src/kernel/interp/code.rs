@@ -229,6 +229,13 @@ pub(super) enum Ins {
         a: Slot,
         o: Slot,
     },
+    Dot2 {
+        n: u32,
+        acc: Slot,
+        a: Slot,
+        b: Slot,
+        o: Slot,
+    },
     Dot4 {
         n: u32,
         acc: Slot,

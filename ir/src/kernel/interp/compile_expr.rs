@@ -291,6 +291,14 @@ impl<'a> Compiler<'a> {
                 self.emit(Ins::Hred { op: *op, d, n: counts[0], a: s[0], o });
                 Ok((o, 1))
             }
+            Op::Dot2 => {
+                for (x, c) in s.iter().zip(&counts) {
+                    self.no_poison(*x, *c, "a product");
+                }
+                let o = dst(self);
+                self.emit(Ins::Dot2 { n, acc: s[0], a: s[1], b: s[2], o });
+                Ok((o, n))
+            }
             Op::Dot4 => {
                 for (x, c) in s.iter().zip(&counts) {
                     self.no_poison(*x, *c, "a product");

@@ -187,8 +187,13 @@ impl<'a, 'm> Machine<'a, 'm> {
         let Some(count) = count else { return Err(Stop::new(FaultKind::Arguments, "a launch of too many groups")) };
         // Without a seed the order is that of the numbers, and needs no table of a launch's groups.
         let mut order: Vec<usize> = if self.opt.seed == 0 { Vec::new() } else { (0..count as usize).collect() };
-        shuffle(&mut order, self.opt.seed);
+        // The groups of a step, or of the launch, in any order.
+        let together = if self.k.launch.steps { (x * y).max(1) } else { count.max(1) } as usize;
+        order.chunks_mut(together).for_each(|step| shuffle(step, self.opt.seed));
         for n in 0..count as usize {
+            if n > 0 && n % together == 0 {
+                self.mem.new_step();
+            }
             let g = order.get(n).copied().unwrap_or(n);
             let i = g as i64;
             self.group = [i % x, i / x % y, i / (x * y)];
@@ -526,6 +531,17 @@ impl<'a, 'm> Machine<'a, 'm> {
                             return Err(Stop::new(FaultKind::Wrap, format!("`{}` leaves {d}", op.name())).at_lane(l as u32));
                         }
                         None => {}
+                    }
+                }
+            }
+            Ins::Dot2 { n, acc, a, b, o } => {
+                for l in s.lanes.clone() {
+                    for e in 0..*n {
+                        let first = |x: Slot, i: u32| alu::bf16_as_f32(self.at(x + e * 2 + i, l));
+                        let sum = f32::from_bits(self.at(*acc + e, l) as u32);
+                        let sum = alu::fma_f32(first(*a, 1), first(*b, 1), sum);
+                        let sum = alu::fma_f32(first(*a, 0), first(*b, 0), sum);
+                        self.put(*o + e, l, u64::from(sum.to_bits()));
                     }
                 }
             }

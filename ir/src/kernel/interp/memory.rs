@@ -185,6 +185,15 @@ impl<'r, 'm> Mem<'r, 'm> {
             }
         }
     }
+    /// All groups so far have ended before any that comes.
+    pub(super) fn new_step(&mut self) {
+        for w in &mut self.watches {
+            match w {
+                Watch::Group(s) => s.clear(),
+                Watch::Full(s) => s.clear(),
+            }
+        }
+    }
     /// The bytes of a buffer are poison again.
     pub(super) fn alloc(&mut self, buf: usize, shape: &BufShape) {
         if let Loc::Chip { store, at, per_lane } = self.bufs[buf].loc {

@@ -255,6 +255,9 @@ impl GroupShadow {
     pub(super) fn new(units: usize) -> Self {
         GroupShadow { cells: vec![(0, 0); units] }
     }
+    pub(super) fn clear(&mut self) {
+        self.cells.fill((0, 0));
+    }
     pub(super) fn read(&mut self, units: std::ops::Range<usize>, g: u32) -> Result<(), (usize, u32)> {
         let start = units.start;
         let Some(cells) = self.cells.get_mut(units) else { return Ok(()) };

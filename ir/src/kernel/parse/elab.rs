@@ -56,7 +56,7 @@ impl Parser {
                 Some(Ty::of(a.elem()?, u32::from(a.lanes()?) + u32::from(b.lanes()?)))
             }
             "shufflev" => Some(Ty::of(any(0)?.elem()?, list?.len() as u32)),
-            "dot4" => first(),
+            "dot4" | "dot2" => first(),
             _ if HOp::from_name(f).is_some() => Some(Ty::Scalar(first()?.elem()?)),
             _ => match self.module.fn_named(f) {
                 Some(id) => any(0).map(|t| t.with_elem(self.fns()[id].ret)),
@@ -285,9 +285,14 @@ impl Parser {
                 let es = Args::from_slice(&[v, self.elab(&args[1], Some(&i32_))?, self.elab(&args[2], elem.as_ref())?]);
                 return self.node(a, Op::Insert, es, None);
             }
-            "concat" | "dot4" => {
+            "concat" | "dot2" | "dot4" => {
                 let es = self.all(args, None)?;
-                return self.node(a, if f == "concat" { Op::Concat } else { Op::Dot4 }, es, None);
+                let op = match f {
+                    "concat" => Op::Concat,
+                    "dot2" => Op::Dot2,
+                    _ => Op::Dot4,
+                };
+                return self.node(a, op, es, None);
             }
             "shufflev" => {
                 let Some(list) = list else { return a.pos.err("`shufflev` takes a list of positions") };

@@ -42,7 +42,7 @@ impl Cx<'_> {
             Op::Lit(Lit::Int(_)) => x.ty == Ty::BOOL,
             Op::Lit(_) | Op::Dim(_) | Op::Id(_) | Op::Splat | Op::Iota | Op::MaskLt => false,
             Op::Var(_) | Op::At(_) | Op::Cast | Op::CastSat | Op::Bitcast | Op::Cmp(_) => true,
-            Op::Extract | Op::Concat | Op::Shufflev(_) | Op::Hred(_) | Op::Dot4 => true,
+            Op::Extract | Op::Concat | Op::Shufflev(_) | Op::Hred(_) | Op::Dot2 | Op::Dot4 => true,
             Op::Select => x.args.iter().skip(1).any(|a| self.determined(*a)),
             Op::Insert => x.args.first().is_some_and(|a| self.determined(*a)),
             Op::Un(_) | Op::Bin(_) | Op::Clamp | Op::Fma | Op::Call(_) => x.args.iter().any(|a| self.determined(*a)),
@@ -135,7 +135,9 @@ impl Cx<'_> {
                 ];
                 call("insert", &parts)
             }
-            Op::Concat | Op::Dot4 => call(if x.op == Op::Concat { "concat" } else { "dot4" }, &[self.list(args, None)]),
+            Op::Concat => call("concat", &[self.list(args, None)]),
+            Op::Dot2 => call("dot2", &[self.list(args, None)]),
+            Op::Dot4 => call("dot4", &[self.list(args, None)]),
             Op::Shufflev(list) => {
                 let t = any(0).then(|| self.exprs[args[0]].ty.clone());
                 let list: Vec<String> = list.iter().map(u16::to_string).collect();

@@ -18,6 +18,7 @@ fn kernel(class: &str, launch: &str, body: &str) -> String {
 fn the_verifier_reports_each_rule() {
     let simt = "grid(1) group(64) warp 32";
     let cases: &[(&str, &str, &str, &str)] = &[
+        ("simt", "grid(1) group(64) warp 32 steps", "", "in steps"),
         ("cpu", "grid(1)", "let a: f32 = load y[0]", "`y` is wo, this reads it"),
         ("cpu", "grid(1)", "store x[0] = 0.0", "`x` is ro, this writes it"),
         ("cpu", "grid(1)", "var a: f32\nstore y[0] = a", "read before it is assigned"),
@@ -113,6 +114,8 @@ fn the_interpreter_reports_each_check() {
         ("cpu", "grid(1)", "assume N < 3", FaultKind::Assumption),
         ("cpu", "grid(2)", "store y[0] = 0.0", FaultKind::Race),
         ("cpu", "grid(2)", "if gx == 0 { store z[0] = 0.0 } else { let a: f32 = load z[0] }", FaultKind::Race),
+        ("cpu", "grid(2, 1, 3) steps", "store y[gz] = 0.0", FaultKind::Race),
+        ("cpu", "grid(2, 1, 3) steps", "if gx == 0 { store z[gz] = 0.0 } else { let a: f32 = load z[gz] }", FaultKind::Race),
         ("simt", group, "store y[0] = 0.0", FaultKind::Race),
         ("simt", group, "shared s: f32[64]\nstore s[lane] = 0.0\nlet a: f32 = load s[63 - lane]", FaultKind::Race),
         ("simt", group, "bar b\nif lane == 0 { bar.init b 1 }\nbarrier group\nbar.wait b parity 0", FaultKind::Deadlock),

@@ -133,6 +133,26 @@ fn add_gelu(kernel: &'static str, m: usize, n: usize) -> Job {
         guards: 0,
     }
 }
+fn shift_add(steps: usize, n: usize) -> Job {
+    let g = T::seeded(F, steps * n, 4);
+    let mut want = g.v.clone();
+    for i in n..steps * n {
+        want[i] += want[(i / n - 1) * n + (n - 1 - i % n)] * 0.5;
+    }
+    Job {
+        case: "steps",
+        kernel: "shift_add",
+        syms: vec![("S", steps as i64), ("H", n as i64)],
+        bufs: vec![g, zeros(F, steps * n)],
+        expect: vec![(1, want, 1e-6)],
+        guards: 0,
+    }
+}
+#[test]
+fn steps_follow_each_other() {
+    check(&shift_add(1, 5));
+    check(&shift_add(6, 7));
+}
 pub(super) fn softmax_job(kernel: &'static str, r: usize, n: usize) -> Job {
     softmax(kernel, F, r, n)
 }
@@ -366,12 +386,31 @@ fn gemm_dot(m: usize, n: usize, k: usize) -> Job {
         guards: 0,
     }
 }
+fn gemm_dot2(m: usize, n: usize, k: usize) -> Job {
+    let (a, b) = (T::seeded(DType::BF16, m * k, 3), T::seeded(DType::BF16, k * n, 4));
+    let want: Vec<f64> = (0..m * n).map(|i| (0..k).map(|l| a.v[i / n * k + l] * b.v[l * n + i % n]).sum()).collect();
+    let groups = k.div_ceil(2);
+    let mut packed = vec![0.0; n.div_ceil(32) * groups * 64];
+    for (i, x) in b.v.iter().enumerate() {
+        let (l, j) = (i / n, i % n);
+        packed[(j / 32 * groups + l / 2) * 64 + j % 32 * 2 + l % 2] = *x;
+    }
+    Job {
+        case: "gemm_cpu",
+        kernel: "gemm_dot2",
+        syms: vec![("M", m as i64), ("N", n as i64), ("K", k as i64)],
+        bufs: vec![a, T::of(DType::BF16, packed), T::of(DType::F32, vec![0.0; m * n])],
+        expect: vec![(2, want, 1e-6)],
+        guards: 0,
+    }
+}
 #[test]
 fn gemm_on_the_cpu() {
     for (m, n, k) in [(1, 1, 1), (33, 40, 70), (64, 64, 64)] {
         check(&gemm("gemm_cpu", "gemm_f32", m, n, k));
         check(&gemm("gemm_cpu", "gemm_amx", m, n, k));
         check(&gemm_dot(m, n, k));
+        check(&gemm_dot2(m, n, k));
     }
 }
 #[test]
