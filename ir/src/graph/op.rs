@@ -448,6 +448,13 @@ define_ops! {
     Lstm "lstm" { direction: Direction },
     /// GRU as ONNX has it (gates z, r, h). `(x, w: [D,3H,I], r: [D,3H,H], b: [D,6H], h0) -> (y: [S,D,B,H], h: [D,B,H])`
     Gru "gru" { direction: Direction, linear_before_reset: bool },
+    /// The steps of an LSTM whose inputs have met their weights already: `g` holds what inputs and biases give the gates. The recurrent
+    /// weights lie in blocks of `W` hidden units, `r[d, j / W, k, gate, j % W]`; what fills up the last block is not read.
+    /// `(g: [S,B,D,4,H], r: [D,ceil(H,W),H,4,W], h0: [D,B,H], c0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H], c: [D,B,H])`
+    LstmSteps "lstm_steps" { direction: Direction },
+    /// As `lstm_steps` for a GRU; `rb` is the bias of gate h that meets the state's product, where the reset gate is applied to that.
+    /// `(g: [S,B,D,3,H], r: [D,ceil(H,W),H,3,W], rb: [D,H], h0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H])`
+    GruSteps "gru_steps" { direction: Direction, linear_before_reset: bool },
     /// Samples spatial dims at real coordinates; attributes as ONNX Resize, per dim of the operand; result dims `dims`.
     Resize "resize" { dims: Dims, mode: Arc<str>, coords: Arc<str>, nearest: Arc<str>, scales: Vec<Scalar>, cubic_a: Scalar, exclude_outside: bool, antialias: bool },
 }

@@ -191,6 +191,36 @@ impl Cx<'_> {
         Ok(types)
     }
 
+    /// The steps of an LSTM (4 gates, with a cell state) or GRU (3 gates, with a bias).
+    pub(super) fn steps(&mut self, direction: Direction, gates: i64) -> Types {
+        self.arity(4, 4)?;
+        self.want(0, Want::Float)?;
+        for (i, rank) in [5, 5, if gates == 4 { 3 } else { 2 }, 3].into_iter().enumerate() {
+            self.same_dtype(0, i)?;
+            self.want_rank(i, rank)?;
+        }
+        let (g, r) = (self.operands[0], self.operands[1]);
+        let (s, b, hidden) = (&g.dims[0], &g.dims[1], &g.dims[4]);
+        let (blocks, width) = (&r.dims[1], &r.dims[4]);
+        let d = SymExpr::from(if direction == Direction::Bidirectional { 2 } else { 1 });
+        let state = vec![d.clone(), b.clone(), hidden.clone()];
+        let third = if gates == 4 { state.clone() } else { vec![d.clone(), hidden.clone()] };
+        let expected = [
+            vec![s.clone(), b.clone(), d.clone(), gates.into(), hidden.clone()],
+            vec![d.clone(), blocks.clone(), hidden.clone(), gates.into(), width.clone()],
+            third,
+            state.clone(),
+        ];
+        for (i, dims) in expected.iter().enumerate() {
+            self.equal_dims(&self.operands[i].dims, dims, &format!("operand {i}"))?;
+        }
+        self.equal(blocks, &hidden.ceil_div(width), || "blocks of hidden units".to_owned())?;
+        let state = TensorType::new(g.dtype, state);
+        let mut types = vec![TensorType::new(g.dtype, vec![s.clone(), d, b.clone(), hidden.clone()])];
+        types.extend(std::iter::repeat_n(state, if gates == 4 { 2 } else { 1 }));
+        Ok(types)
+    }
+
     // ---- resize ----
 
     pub(super) fn resize(&mut self, dims: &[SymExpr], mode: &str, coords: &str, nearest: &str, scales: &[Scalar]) -> Types {

@@ -268,6 +268,8 @@ impl<'a> Cx<'a> {
             Op::Rotary { rotary_dims, .. } => self.rotary(rotary_dims),
             Op::Lstm { direction } => self.recurrent(*direction, 4),
             Op::Gru { direction, .. } => self.recurrent(*direction, 3),
+            Op::LstmSteps { direction } => self.steps(*direction, 4),
+            Op::GruSteps { direction, .. } => self.steps(*direction, 3),
             Op::Resize { dims, mode, coords, nearest, scales, .. } => self.resize(dims, mode, coords, nearest, scales),
         }
     }

@@ -263,6 +263,84 @@ pub(super) fn gru(operands: &[&Tensor], direction: Direction, linear_before_rese
     Ok(recurrent_results(&r, x.dtype, &y, &states))
 }
 
+/// Operands of a recurrence as it is before its inputs met their weights: the input's share is multiplied with one.
+fn unblocked(operands: &[&Tensor], gates: usize, direction: Direction) -> Result<(Recurrence, Vec<f64>), Fault> {
+    let bad = || shape("the recurrence's operands");
+    let [g, r, ..] = operands else { return Err(bad()) };
+    let (&[steps, batch, directions, count, hidden], &[_, blocks, _, _, width]) = (&g.dims[..], &r.dims[..]) else { return Err(bad()) };
+    let fits = directions == if direction == Direction::Bidirectional { 2 } else { 1 }
+        && count == gates
+        && r.dims == [directions, blocks, hidden, gates, width]
+        && width > 0
+        && blocks == hidden.div_ceil(width);
+    if !fits {
+        return Err(bad());
+    }
+    let packed = r.to_f64();
+    let mut weights = vec![0.0; directions * gates * hidden * hidden];
+    for (i, w) in weights.iter_mut().enumerate() {
+        let (k, j, gate, d) = (i % hidden, i / hidden % hidden, i / (hidden * hidden) % gates, i / (hidden * hidden * gates));
+        *w = packed[(((d * blocks + j / width) * hidden + k) * gates + gate) * width + j % width];
+    }
+    let none = Recurrence {
+        steps,
+        batch,
+        input: 0,
+        hidden,
+        gates,
+        directions,
+        x: Vec::new(),
+        w: Vec::new(),
+        r: weights,
+        bias: vec![0.0; directions * 2 * gates * hidden],
+    };
+    Ok((none, g.to_f64()))
+}
+
+/// What inputs and biases give row `j` of gate `gate`.
+fn given(r: &Recurrence, g: &[f64], d: usize, gate: usize, j: usize, t: usize, b: usize) -> f64 {
+    g[(((t * r.batch + b) * r.directions + d) * r.gates + gate) * r.hidden + j]
+}
+
+pub(super) fn lstm_steps(operands: &[&Tensor], direction: Direction) -> Result<Vec<Tensor>, Fault> {
+    let (r, g) = unblocked(operands, 4, direction)?;
+    let [x, _, h0, c0] = operands else { return Err(shape("the recurrence's operands")) };
+    let mut states = vec![h0.to_f64(), c0.to_f64()];
+    let y = r.run(direction, &mut states, |d, t, b, state| {
+        let before = state[0].clone();
+        let (hidden, cells) = state.split_at_mut(1);
+        for (j, (h, cell)) in hidden[0].iter_mut().zip(&mut cells[0]).enumerate() {
+            let gate = |i: usize| given(&r, &g, d, i, j, t, b) + r.state_part(d, i, j, &before);
+            let (i, o, f, c) = (sigmoid(gate(0)), sigmoid(gate(1)), sigmoid(gate(2)), libm::tanh(gate(3)));
+            *cell = f * *cell + i * c;
+            *h = o * libm::tanh(*cell);
+        }
+    });
+    Ok(recurrent_results(&r, x.dtype, &y, &states))
+}
+
+pub(super) fn gru_steps(operands: &[&Tensor], direction: Direction, linear_before_reset: bool) -> Result<Vec<Tensor>, Fault> {
+    let (mut r, g) = unblocked(operands, 3, direction)?;
+    let [x, _, rb, h0] = operands else { return Err(shape("the recurrence's operands")) };
+    for (d, bias) in rb.to_f64().chunks_exact(r.hidden.max(1)).enumerate().take(r.directions) {
+        r.bias[((d * 2 + 1) * 3 + 2) * r.hidden..][..r.hidden].copy_from_slice(bias);
+    }
+    let mut states = vec![h0.to_f64()];
+    let y = r.run(direction, &mut states, |d, t, b, state| {
+        let before = state[0].clone();
+        let gate = |i: usize, j: usize| sigmoid(given(&r, &g, d, i, j, t, b) + r.state_part(d, i, j, &before));
+        let reset: Vec<f64> = (0..r.hidden).map(|j| gate(1, j)).collect();
+        let faded: Vec<f64> = reset.iter().zip(&before).map(|(r, h)| r * h).collect();
+        for j in 0..r.hidden {
+            let recurrent = if linear_before_reset { reset[j] * r.state_part(d, 2, j, &before) } else { r.state_part(d, 2, j, &faded) };
+            let new = libm::tanh(given(&r, &g, d, 2, j, t, b) + recurrent);
+            let z = gate(0, j);
+            state[0][j] = (1.0 - z) * new + z * before[j];
+        }
+    });
+    Ok(recurrent_results(&r, x.dtype, &y, &states))
+}
+
 /// Attributes of a resize with the scale of each dim.
 pub(super) struct Resize<'a> {
     pub dims: Vec<usize>,

@@ -472,6 +472,8 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
         Op::Rotary { rotary_dims, interleaved } => compose::rotary(arg(0)?, arg(1)?, arg(2)?, bound.number(rotary_dims)?, *interleaved)?,
         Op::Lstm { direction } => return compose::lstm(x, *direction),
         Op::Gru { direction, linear_before_reset } => return compose::gru(x, *direction, *linear_before_reset),
+        Op::LstmSteps { direction } => return compose::lstm_steps(x, *direction),
+        Op::GruSteps { direction, linear_before_reset } => return compose::gru_steps(x, *direction, *linear_before_reset),
         Op::Resize { dims, mode, coords, nearest, scales, cubic_a, exclude_outside, antialias } => {
             let r = compose::Resize {
                 dims: bound.dims(dims)?,
