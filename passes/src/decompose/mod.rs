@@ -8,12 +8,16 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Graph, NodeId, Op, Patch};
 
 use crate::rules::{Edit, Rule, RuleCx, Tap};
+use crate::spec::Math;
 
 mod activation;
 mod attention;
 mod norm;
 mod quant;
+mod recurrence;
 mod resize;
+
+pub use recurrence::recurrences;
 
 /// All decompositions.
 pub fn rules() -> Vec<&'static Rule> {
@@ -23,9 +27,12 @@ pub fn rules() -> Vec<&'static Rule> {
 const RULES: &[Rule] = &[
     Rule {
         name: "decompose-softmax",
-        doc: "softmax(x) -> e = exp(x - max(x)); e / sum(e)",
+        doc: "softmax(x) -> e = exp(x - max(x)); e * (1 / sum(e)), and e / sum(e) where sums are exact",
         roots: &["softmax"],
-        apply: |g, n, cx| run(g, n, cx, "decompose-softmax", norm::softmax),
+        apply: |g, n, cx| {
+            let with: fn(&mut Edit<'_>, NodeId) -> Option<Tap> = if cx.math == Math::Exact { norm::exact_softmax } else { norm::softmax };
+            run(g, n, cx, "decompose-softmax", with)
+        },
     },
     Rule {
         name: "decompose-log-softmax",

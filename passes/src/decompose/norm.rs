@@ -15,7 +15,17 @@ fn exponentials(e: &mut Edit<'_>, x: Tap, axis: u32) -> Option<(Tap, Tap, Tap)> 
     Some((d, p, sum))
 }
 
+/// The sum of a row is inverted once: a product for each element instead of a quotient, and one rounding more.
 pub(super) fn softmax(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
+    let (Op::Softmax { axis }, &[x]) = parts(e, n) else { return None };
+    let x = widened(e, x)?;
+    let (_, p, sum) = exponentials(e, x, *axis)?;
+    let inverse = e.unary(UnaryOp::Recip, sum)?;
+    let y = e.binary(BinaryOp::Mul, p, inverse)?;
+    narrowed(e, n, y)
+}
+
+pub(super) fn exact_softmax(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let (Op::Softmax { axis }, &[x]) = parts(e, n) else { return None };
     let x = widened(e, x)?;
     let (_, p, sum) = exponentials(e, x, *axis)?;

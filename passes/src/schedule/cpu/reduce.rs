@@ -70,8 +70,16 @@ fn levels(nodes: &[&Node]) -> HashMap<ValueId, usize> {
     level
 }
 
-/// Whether recomputing a value costs more than keeping it.
-fn costly(cx: &Cx<'_>, v: ValueId) -> bool {
+/// Vectors of a cheap row that are in flight at once, each with a sum of its own: the time of one addition is hidden by the others.
+const FLIGHT: usize = 4;
+
+/// Whether a row is swept so many vectors at a time.
+fn flies(last: &SymExpr, flight: usize, width: u32) -> bool {
+    flight > 1 && width > 1 && last.as_const().is_none_or(|n| n >= flight as i64 * i64::from(width))
+}
+
+/// Number of ops that compute a value of a row, from what is loaded or reduced; none if it is above `most` or one of them is slow.
+fn ops_of(cx: &Cx<'_>, v: ValueId, most: usize) -> Option<usize> {
     use UnaryOp::*;
     let mut work = vec![v];
     let mut ops = 0;
@@ -81,18 +89,23 @@ fn costly(cx: &Cx<'_>, v: ValueId) -> bool {
             Op::Unary(
                 Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Softplus,
             )
-            | Op::Binary(BinaryOp::Pow) => return true,
+            | Op::Binary(BinaryOp::Pow) => return None,
             Op::Reduce { .. } => continue,
             op if op.is_source() => continue,
             _ => {}
         }
         ops += 1;
-        if ops > 12 {
-            return true;
+        if ops > most {
+            return None;
         }
         work.extend(&n.operands);
     }
-    false
+    Some(ops)
+}
+
+/// Whether recomputing a value costs more than keeping it.
+fn costly(cx: &Cx<'_>, v: ValueId) -> bool {
+    ops_of(cx, v, 12).is_none()
 }
 
 fn hop(op: ReduceOp) -> HOp {
@@ -179,15 +192,18 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
             for l in 0..top {
                 let now: Vec<&Node> = reductions.iter().copied().filter(|n| level[&n.results[0]] == l + 1).collect();
                 let keep: Vec<_> = rows_kept.iter().filter(|(_, at, _)| *at == l).map(|&(v, _, b)| (v, b)).collect();
-                let accs: Vec<Reg> = now
+                let flight = if now.iter().all(|n| ops_of(cx, n.operands[0], 4).is_some()) { FLIGHT } else { 1 };
+                let accs: Vec<Vec<Reg>> = now
                     .iter()
                     .map(|n| {
                         let d = acc_dtype(reduce_op(n), eval.dtype(n.operands[0]));
-                        k.var("acc", identity(reduce_op(n), d).typed(&Ty::Scalar(d)).splat(width))
+                        let zero = identity(reduce_op(n), d).typed(&Ty::Scalar(d)).splat(width);
+                        (0..if flies(&last, flight, width) { flight } else { 1 }).map(|_| k.var("acc", zero.clone())).collect()
                     })
                     .collect();
-                sweep(k, eval, lead_dims, &last, &lead, &mut |k, eval, coords, guard| {
+                sweep(k, eval, lead_dims, (&last, flight), &lead, &mut |k, eval, coords, guard, lane| {
                     for (n, acc) in now.iter().zip(&accs) {
+                        let acc = &acc[lane];
                         let (v, op) = (n.operands[0], reduce_op(n));
                         let x = eval.value(k, v, coords, guard)?;
                         let x = eval.widen(&x);
@@ -207,7 +223,11 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                 for (n, acc) in now.iter().zip(&accs) {
                     let (from, op) = (eval.dtype(n.operands[0]), reduce_op(n));
                     let d = acc_dtype(op, from);
-                    let s = across(k, op, d, &acc.get(), width);
+                    let mut parts: Vec<Ex> = acc.iter().map(Reg::get).collect();
+                    while parts.len() > 1 {
+                        parts = parts.chunks(2).map(|p| p.iter().skip(1).fold(p[0].clone(), |a, b| combine(op, d, &a, b))).collect();
+                    }
+                    let s = across(k, op, d, &parts[0], width);
                     let s = divide(k, op, d, s, &count);
                     let s = if d == from { s } else { s.cast(from) };
                     let s = k.let_(op.name(), s);
@@ -230,7 +250,7 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                 eval.store(k, outputs[i], &coords, &Vec::new(), &x)?;
             }
             if !full.is_empty() {
-                sweep(k, eval, lead_dims, &last, &lead, &mut |k, eval, coords, guard| {
+                sweep(k, eval, lead_dims, (&last, 1), &lead, &mut |k, eval, coords, guard, _| {
                     for &i in &full {
                         let x = eval.value(k, cx.region.outputs()[i].value, coords, guard)?;
                         eval.store(k, outputs[i], coords, guard, &x)?;
@@ -279,38 +299,55 @@ fn bind_reduced(eval: &mut Eval<'_>, v: ValueId, lead: &[SymExpr], s: &Ex) {
     eval.bind(v, &coords, &Vec::new(), s.clone());
 }
 
-/// One pass over a row: loops over its leading dims, vectors along its last.
+/// One pass over a row: loops over its leading dims, vectors along its last, `flight` of them at a time. The body is told which of these
+/// it is.
 fn sweep<'a>(
     k: &mut Kb<'_>,
     eval: &mut Eval<'a>,
     lead_dims: &[SymExpr],
-    last: &SymExpr,
+    (last, flight): (&SymExpr, usize),
     lead: &[SymExpr],
-    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &[SymExpr], &Guard) -> Result<(), Stop>,
+    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &[SymExpr], &Guard, usize) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    match lead_dims.split_first() {
-        None => {
-            let hi = k.dim(last);
-            vector_loop(k, eval, "c", (0.into(), hi), last, &mut |k, eval, c, guard| {
-                let mut coords = lead.to_vec();
-                coords.push(c.clone());
-                body(k, eval, &coords, guard)
-            })
-        }
-        Some((d, rest)) => {
+    let Some((d, rest)) = lead_dims.split_first() else {
+        let coords = |c: &SymExpr| lead.iter().cloned().chain([c.clone()]).collect::<Vec<_>>();
+        let (mut lo, hi) = (Ex::int(0), k.dim(last));
+        if flies(last, flight, eval.width) {
+            let w = i64::from(eval.width);
+            let step = w * flight as i64;
+            let main = match last.as_const() {
+                Some(n) => Ex::int(i128::from(n / step * step)),
+                None => k.let_("main", (&hi / step) * step),
+            };
             let mut stop = Ok(());
-            let hi = k.dim(d);
-            k.for_("j", 0, hi, 1, |k, j| {
+            k.for_("c", 0, &main, step, |k, c| {
                 eval.open();
-                let at = eval.ix.bind("j", j, d.clone());
-                let mut lead = lead.to_vec();
-                lead.push(at);
-                stop = sweep(k, eval, rest, last, &lead, body);
+                let first = eval.ix.bind("c", c, last.clone() - (step - 1));
+                stop = (0..flight).try_for_each(|i| {
+                    let at = first.clone() + i as i64 * w + super::index::lane();
+                    body(k, eval, &coords(&at), &Vec::new(), i)
+                });
                 eval.close();
             });
-            stop
+            stop?;
+            if last.as_const().is_some_and(|n| n % step == 0) {
+                return Ok(());
+            }
+            lo = main;
         }
-    }
+        return vector_loop(k, eval, "c", (lo, hi), last, &mut |k, eval, c, guard| body(k, eval, &coords(c), guard, 0));
+    };
+    let mut stop = Ok(());
+    let hi = k.dim(d);
+    k.for_("j", 0, hi, 1, |k, j| {
+        eval.open();
+        let at = eval.ix.bind("j", j, d.clone());
+        let mut lead = lead.to_vec();
+        lead.push(at);
+        stop = sweep(k, eval, rest, (last, flight), &lead, body);
+        eval.close();
+    });
+    stop
 }
 
 /// One reduction over any dims: loops over results, the innermost kept dim in vectors, and inside over the reduced dims.
