@@ -12,7 +12,7 @@ use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, U
 use crate::canonical::contract::labels;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
-use crate::spec::{CpuSpec, MachineClass, Math};
+use crate::spec::{CpuSpec, MachineClass, Math, ProductForm};
 
 const NAME: &str = "products-of-bytes";
 
@@ -50,11 +50,11 @@ struct Centered {
 }
 
 /// Forms the products of f32 contractions with constant right operands in bf16, where results may be rounded so and the machine has a
-/// matrix unit for it: `contract(x: f32, w)` becomes `contract(cast<bf16>(x), cast<bf16>(w))` with sums in f32.
+/// matrix unit or dot products for it: `contract(x: f32, w)` becomes `contract(cast<bf16>(x), cast<bf16>(w))` with sums in f32.
 pub fn in_halves(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     const NAME: &str = "products-in-bf16";
     let MachineClass::Cpu(spec) = machine;
-    if math != Math::Fast || !spec.tiles.iter().any(|t| t.operand == DType::BF16 && t.acc == DType::F32) {
+    if math != Math::Fast || spec.products(DType::BF16, DType::BF16, DType::F32) == ProductForm::Multiply {
         return;
     }
     for n in topological(graph) {

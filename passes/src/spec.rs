@@ -67,7 +67,7 @@ pub struct CpuSpec {
     pub l1_bytes: u32,
     /// Bytes of the second-level cache of a core.
     pub l2_bytes: u32,
-    /// Dot-product forms.
+    /// Dot-product forms that take less time than as many multiply-adds of the accumulators' dtype.
     pub dots: &'static [DotForm],
     /// Matrix units.
     pub tiles: &'static [TileForm],

@@ -9,6 +9,7 @@
 //! - `# ints -5 6`: range of integer inputs (default 0 to 3); `# floats -1 1`: range of float inputs (default -2 to 2);
 //! - `# special`: float inputs hold NaN, infinities, zeros and ties;
 //! - `# fails INDEX [-7]`: every run ends with that fault, in both, and the plan's message has that text;
+//! - `# fast`: products may be rounded to bf16;
 //! - `# loose 0.001`: more tolerance, relative to the largest element.
 //!
 //! Every run is made twice: with the kernels as the schedules write them, and after the kernel rules of the machine.
@@ -34,7 +35,10 @@ use portwright_passes::pipeline;
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::{CpuSpec, DotForm, MachineClass, Math, TileForm};
 
-const DOTS: &[DotForm] = &[DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 }];
+const DOTS: &[DotForm] = &[
+    DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 },
+    DotForm { a: DType::BF16, b: DType::BF16, acc: DType::F32, depth: 2 },
+];
 const TILES: &[TileForm] = &[
     TileForm { operand: DType::BF16, acc: DType::F32, shape: [16, 16, 32], registers: 8 },
     TileForm { operand: DType::I8, acc: DType::I32, shape: [16, 16, 64], registers: 8 },
@@ -77,6 +81,7 @@ struct Case {
     ints: (i64, i64),
     floats: (f64, f64),
     special: bool,
+    math: Math,
     fails: Option<String>,
     says: Option<String>,
     loose: f64,
@@ -117,6 +122,7 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
         ints: (0, 3),
         floats: (-2.0, 2.0),
         special: false,
+        math: Math::F32,
         fails: None,
         says: None,
         loose: 0.0,
@@ -137,6 +143,7 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
             ("ints", [lo, hi]) => c.ints = (int(lo), int(hi)),
             ("floats", [lo, hi]) => c.floats = (float(lo), float(hi)),
             ("special", []) => c.special = true,
+            ("fast", []) => c.math = Math::Fast,
             ("fails", [code, says @ ..]) => {
                 c.fails = Some((*code).to_owned());
                 c.says = says.first().map(|s| (*s).to_owned());
@@ -333,7 +340,7 @@ fn execute(p: &Program, plan: &HostPlan, packed: &Packed, inputs: &[Tensor]) -> 
 
 fn check(c: &Case, machine: &MachineClass, caps: &KernelCaps, verbose: bool) -> Result<(), String> {
     let mut diags = Diags::new();
-    let compiled = pipeline::compile(c.graph.clone(), machine, machine, Math::F32, None, &mut diags);
+    let compiled = pipeline::compile(c.graph.clone(), machine, machine, c.math, None, &mut diags);
     let Ok(compiled) = compiled else { return Err(format!("does not compile: {:#?}", diags.all())) };
     if verbose {
         println!("{}", text::print(&compiled.prepared.main));
@@ -499,6 +506,7 @@ fn random_programs_compute_what_their_graphs_mean() {
             ints: (-9, 9),
             floats: (-2.0, 2.0),
             special: false,
+            math: Math::F32,
             fails: None,
             says: None,
             loose: 1e-5,

@@ -32,13 +32,22 @@ const V1: &[&str] = &["fp-armv8", "neon", "crc", "lse", "fullfp16", "rdm", "jsco
 
 const DOT_FORMS: &[DotForm] =
     &[DotForm { a: DType::I8, b: DType::I8, acc: DType::I32, depth: 4 }, DotForm { a: DType::U8, b: DType::U8, acc: DType::I32, depth: 4 }];
-const MIXED_FORMS: &[DotForm] = &[DOT_FORMS[0], DOT_FORMS[1], DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 }];
+const MIXED_FORMS: &[DotForm] = &[
+    DOT_FORMS[0],
+    DOT_FORMS[1],
+    DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 },
+    DotForm { a: DType::BF16, b: DType::BF16, acc: DType::F32, depth: 2 },
+];
 const DOTS: &[DotSpelling] = &[
     DotSpelling { a: DType::I8, b: DType::I8, lanes: 4, intrinsic: "llvm.aarch64.neon.sdot.v4i32.v16i8" },
     DotSpelling { a: DType::U8, b: DType::U8, lanes: 4, intrinsic: "llvm.aarch64.neon.udot.v4i32.v16i8" },
 ];
-const MIXED: &[DotSpelling] =
-    &[DOTS[0], DOTS[1], DotSpelling { a: DType::U8, b: DType::I8, lanes: 4, intrinsic: "llvm.aarch64.neon.usdot.v4i32.v16i8" }];
+const MIXED: &[DotSpelling] = &[
+    DOTS[0],
+    DOTS[1],
+    DotSpelling { a: DType::U8, b: DType::I8, lanes: 4, intrinsic: "llvm.aarch64.neon.usdot.v4i32.v16i8" },
+    DotSpelling { a: DType::BF16, b: DType::BF16, lanes: 4, intrinsic: "llvm.aarch64.neon.bfdot.v4f32.v8bf16" },
+];
 
 impl Target for Aarch64 {
     fn spec(&self) -> &TargetSpec {

@@ -248,6 +248,7 @@ impl<'a> Emit<'a> {
                 Ok(self.shuffle(&args[0], &second, list.iter().map(|i| i32::from(*i)), &t))
             }
             Op::Hred(h) => self.reduce(*h, &args[0], &tys[0]),
+            Op::Dot2 => self.dot2(&args, &tys, &ty),
             Op::Dot4 => self.dot4(&args, &tys, &ty),
             Op::Call(f) => self.call(*f, &args, ty.lanes().unwrap_or(1)),
             _ => Err("an expression without a form on this machine".into()),
@@ -439,35 +440,6 @@ impl<'a> Emit<'a> {
             v = self.binary(op, &a, &b, &Ty::Vec(d, n))?;
         }
         Ok(v)
-    }
-
-    /// i32 sums of four 8-bit products; one instruction where the machine has it.
-    fn dot4(&mut self, args: &[String], tys: &[Ty], ty: &Ty) -> Result<String, Fault> {
-        let n = ty.lanes().unwrap_or(1);
-        let (wide, t) = (Ty::Vec(DType::I32, 4 * n), reg_type(ty));
-        let form = |a: usize, b: usize| {
-            self.spelling.dots.iter().find(|f| tys[a].elem() == Some(f.a) && tys[b].elem() == Some(f.b) && f.lanes == n)
-        };
-        if let Some((f, x, y)) = form(1, 2).map(|f| (f, 1, 2)).or_else(|| form(2, 1).map(|f| (f, 2, 1))) {
-            let bytes = format!("vector<{}xi8>", 4 * n);
-            let (name, acc, x, y) = (f.intrinsic, &args[0], &args[x], &args[y]);
-            return Ok(self.c.def(format_args!("llvm.call_intrinsic \"{name}\"({acc}, {x}, {y}) : ({t}, {bytes}, {bytes}) -> {t}")));
-        }
-        let a = self.cast(&args[1], &tys[1], &wide, false)?;
-        let b = self.cast(&args[2], &tys[2], &wide, false)?;
-        let w = reg_type(&wide);
-        let p = self.c.def(format_args!("arith.muli {a}, {b} : {w}"));
-        let mut acc = args[0].clone();
-        for j in 0..4 {
-            let part = if n == 1 {
-                let at = self.c.i64(j);
-                self.c.def(format_args!("llvm.extractelement {p}[{at} : i64] : {w}"))
-            } else {
-                self.shuffle(&p, &p, (0..i32::from(n)).map(|i| 4 * i + j as i32), &w)
-            };
-            acc = self.c.def(format_args!("arith.addi {acc}, {part} : {t}"));
-        }
-        Ok(acc)
     }
 
     /// Whether arithmetic of the type is written as such; smaller floats were taken through f32 by a rule.

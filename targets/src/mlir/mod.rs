@@ -13,6 +13,7 @@ use portwright_ir::kernel::{KernelId, Module};
 use portwright_ir::plan::{BufferId, HostPlan};
 
 pub(crate) mod code;
+mod dot;
 mod expr;
 mod kernel;
 #[cfg(feature = "mlir")]
@@ -24,14 +25,14 @@ mod plan;
 pub use kernel::symbol;
 pub use plan::fault_code;
 
-/// An instruction of four 8-bit products per i32 sum.
+/// An instruction of a few products per sum: four of 8-bit integers in i32, or two of bf16 in f32.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DotSpelling {
     /// Dtype of the first operand.
     pub a: DType,
     /// Dtype of the second operand.
     pub b: DType,
-    /// Number of i32 sums.
+    /// Number of sums.
     pub lanes: u16,
     /// LLVM's intrinsic.
     pub intrinsic: &'static str,

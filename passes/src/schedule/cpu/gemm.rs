@@ -279,7 +279,7 @@ pub(super) fn grouped(eval: &Eval<'_>, p: &Problem<'_>, at: &At, start: &SymExpr
 
 /// Whether both operands lie so that a dot-product instruction takes them as they are: groups of neighbors along the one summed dim.
 fn dots_fit(eval: &mut Eval<'_>, p: &Problem<'_>, form: DotForm, block: i64) -> bool {
-    let (&[(_, ref depth)], Some((_, n)), 4) = (p.k.as_slice(), p.n.last(), form.depth) else { return false };
+    let (&[(_, ref depth)], Some((_, n))) = (p.k.as_slice(), p.n.last()) else { return false };
     let Some(n) = n.as_const() else { return false };
     let (w, group) = (eval.width, i64::from(form.depth));
     let bind = |eval: &mut Eval<'_>, end: SymExpr| eval.ix.bind("fit", Ex::from(0), end);
@@ -607,7 +607,10 @@ impl Gemm<'_, '_, '_> {
                     let a = k.let_("a", a.bitcast(form.a));
                     for (j, b) in b.iter().enumerate() {
                         let reg = c.at([i_ex.clone(), Ex::from(j)]);
-                        let new = reg.get().dot4(&a, b);
+                        let new = match form.depth {
+                            2 => reg.get().dot2(&a, b),
+                            _ => reg.get().dot4(&a, b),
+                        };
                         k.set(&reg, new);
                     }
                     Ok(())
