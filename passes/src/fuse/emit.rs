@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use portwright_ir::entity::SecondaryMap;
-use portwright_ir::graph::{FusionKind, Graph, NodeId, Op, Origin, TypeFault, ValueId, collect_attr_symbols};
+use portwright_ir::graph::{FusionKind, Graph, Node, NodeId, Op, Origin, TypeFault, ValueId, collect_attr_symbols};
 
 use super::classify::{Class, class, inlined};
 use super::group::{Group, Grouping, Kind};
@@ -15,6 +15,11 @@ struct Body {
     group: u32,
     nodes: Vec<NodeId>,
     reads: Vec<ValueId>,
+}
+
+/// Whether a node goes on with what it has stored, so that all its results have memory.
+fn keeps_states(node: &Node) -> bool {
+    matches!(node.op, Op::LstmSteps { .. } | Op::GruSteps { .. })
 }
 
 /// Whether `node` copies one-element constants and generated operands into its region.
@@ -183,6 +188,7 @@ impl Emit<'_> {
 
     /// Whether a member's result is stored by this group: it is read elsewhere, and the member is no copy.
     fn keeps(&self, v: ValueId, body: &Body, stored: &SecondaryMap<ValueId, bool>) -> bool {
-        stored[v] && self.g.producer_id(v).is_some_and(|n| self.plan.of[n] == Some(body.group))
+        (stored[v] || self.g.producer(v).is_some_and(keeps_states))
+            && self.g.producer_id(v).is_some_and(|n| self.plan.of[n] == Some(body.group))
     }
 }

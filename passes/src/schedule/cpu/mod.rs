@@ -29,6 +29,7 @@ mod recurrent;
 mod reduce;
 mod single;
 mod sliding;
+mod steps;
 mod tiles;
 mod transpose;
 mod window;
@@ -79,8 +80,9 @@ impl<'a> Cx<'a> {
             eval.bind_buf(v, buf);
         }
         let mut outputs = Vec::new();
-        let scatters = |n| matches!(self.region.node(n).op, Op::ScatterElements { .. } | Op::ScatterNd { .. });
-        let reads_back = self.region.node_ids().any(scatters);
+        let reads_back = self.region.node_ids().any(|n| {
+            matches!(self.region.node(n).op, Op::ScatterElements { .. } | Op::ScatterNd { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. })
+        });
         for (i, o) in self.region.outputs().iter().enumerate() {
             let (d, dims) = (eval.dtype(o.value), eval.dims(o.value));
             let decl = if reads_back { BufDecl::rw(d, dims) } else { BufDecl::wo(d, dims) };
@@ -171,6 +173,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         FusionKind::Conv if channels::node_of(cx.region).is_some() => channels::build(cx, module, width),
         FusionKind::Conv => conv::build(cx, module, width),
         FusionKind::Window => window::build(cx, module, width),
+        FusionKind::Recurrent if steps::takes(cx.region) => steps::build(cx, module, width),
         FusionKind::Recurrent => recurrent::build(cx, module, width),
         FusionKind::Single if cx.region.node_ids().all(|n| cx.region.node(n).op.is_source()) => map::build(cx, module, width),
         FusionKind::Attention | FusionKind::Single => single::build(cx, module, width),
