@@ -5,7 +5,7 @@
 //! each other, plus one for what is stored. A value that is costly and needed by a later sweep is kept in a row of scratch.
 //! *Columns*: one reduction over other dims, a vector of results at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{ArgOp, BinaryOp, Node, Op, ReduceOp, UnaryOp, ValueId};
@@ -106,6 +106,33 @@ fn ops_of(cx: &Cx<'_>, v: ValueId, most: usize) -> Option<usize> {
 /// Whether recomputing a value costs more than keeping it.
 fn costly(cx: &Cx<'_>, v: ValueId) -> bool {
     ops_of(cx, v, 12).is_none()
+}
+
+/// Whether a maximum does nothing but shift exponentials on whose sum every output depends. A NaN reaches the whole row through that sum
+/// and the sign of a zero goes nowhere, so the maximum itself may pass both over, which is a third of the instructions.
+fn shifts_exponentials(cx: &Cx<'_>, n: &Node) -> bool {
+    let (Op::Reduce { op: ReduceOp::Max, .. }, x, top) = (&n.op, n.operands[0], n.results[0]) else { return false };
+    if !cx.region.ty(x).dtype.is_float() || cx.region.is_output(top) {
+        return false;
+    }
+    let (mut shifted, mut raised, mut poisoned) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for n in cx.region.order().into_iter().map(|n| cx.region.node(n)) {
+        let Some(&r) = n.results.first() else { continue };
+        match &n.op {
+            Op::Binary(BinaryOp::Sub) if n.operands[..] == [x, top] => shifted.insert(r),
+            _ if n.operands.contains(&top) => return false,
+            Op::Unary(UnaryOp::Exp) if shifted.contains(&n.operands[0]) => raised.insert(r),
+            Op::Reduce { op: ReduceOp::Sum, .. } if raised.contains(&n.operands[0]) => poisoned.insert(r),
+            // What a NaN goes through; a choice or a comparison need not hand it on.
+            Op::Unary(UnaryOp::Recip | UnaryOp::Log) | Op::Binary(BinaryOp::Mul | BinaryOp::Div | BinaryOp::Sub | BinaryOp::Add) | Op::Cast { .. }
+                if n.operands.iter().any(|o| poisoned.contains(o)) =>
+            {
+                poisoned.insert(r)
+            }
+            _ => false,
+        };
+    }
+    cx.region.outputs().iter().all(|o| poisoned.contains(&o.value))
 }
 
 fn hop(op: ReduceOp) -> HOp {
@@ -216,7 +243,9 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                             Some(m) => m.select(x, identity(op, d).typed(&Ty::Scalar(d)).splat(width)),
                             None => x,
                         };
-                        k.set(acc, combine(op, d, &acc.get(), &x));
+                        let old = acc.get();
+                        let new = if shifts_exponentials(cx, n) { x.gt(&old).select(&x, &old) } else { combine(op, d, &old, &x) };
+                        k.set(acc, new);
                     }
                     Ok(())
                 })?;
