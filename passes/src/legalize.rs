@@ -10,6 +10,7 @@ use portwright_ir::dtype::{DType, Kind};
 use portwright_ir::graph::{Graph, Node, NodeId, Op, Patch};
 
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
+use crate::schedule::cpu::attention;
 use crate::spec::MachineClass;
 
 /// How a machine takes a node.
@@ -63,11 +64,15 @@ fn cpu(graph: &Graph, node: &Node) -> Support {
         Op::Gelu { .. } => Support::Decomposed { rule: "decompose-gelu" },
         Op::Silu {} => Support::Decomposed { rule: "decompose-silu" },
         Op::HardSwish {} => Support::Decomposed { rule: "decompose-hard-swish" },
-        Op::Attention { .. } => Support::Decomposed { rule: "decompose-attention" },
+        Op::Attention { .. } => match attention::refuses(node.operands.iter().take(3).map(|&v| graph.ty(v).dtype)) {
+            None => Support::Native,
+            Some(_) => Support::Decomposed { rule: "decompose-attention" },
+        },
         Op::Rotary { .. } => Support::Decomposed { rule: "decompose-rotary" },
         Op::Resize { .. } => Support::Decomposed { rule: "decompose-resize" },
         Op::Quantize { .. } => Support::Decomposed { rule: "decompose-quantize" },
         Op::Dequantize { .. } => Support::Decomposed { rule: "decompose-dequantize" },
+        Op::ContractBlocks { .. } => Support::Decomposed { rule: "decompose-contract-blocks" },
         op if narrow_arithmetic(graph, node, op) => Support::Decomposed { rule: "narrow-floats-in-f32" },
         _ => Support::Native,
     }

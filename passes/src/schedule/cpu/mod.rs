@@ -14,6 +14,7 @@ use super::{KernelPool, Known, Scheduled, SymMap, Unschedulable};
 use crate::ranges;
 use crate::spec::CpuSpec;
 
+pub(crate) mod attention;
 mod channels;
 mod collapse;
 mod contract;
@@ -176,7 +177,8 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         FusionKind::Recurrent if steps::takes(cx.region) => steps::build(cx, module, width),
         FusionKind::Recurrent => recurrent::build(cx, module, width),
         FusionKind::Single if cx.region.node_ids().all(|n| cx.region.node(n).op.is_source()) => map::build(cx, module, width),
-        FusionKind::Attention | FusionKind::Single => single::build(cx, module, width),
+        FusionKind::Attention => attention::build(cx, module, width),
+        FusionKind::Single => single::build(cx, module, width),
     }
 }
 
