@@ -455,7 +455,7 @@ impl<'m> Cx<'_, 'm> {
     }
     fn table(&mut self, elem: i32, dims: &[i64], bytes: Vec<u8>) -> Res<ValueId> {
         let name = format!("{}.table", self.path);
-        let t = TensorDef { name: String::new(), elem, dims: dims.to_vec(), data: TensorData::Bytes(Arc::new(bytes)) };
+        let t = TensorDef { name: String::new(), elem, dims: dims.to_vec(), data: TensorData::Bytes(bytes.into()) };
         let origin = Origin::path(self.path.clone());
         self.imp.constant(&t, &name, origin)
     }

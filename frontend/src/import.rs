@@ -97,8 +97,10 @@ pub fn import(path: &Path, opts: &ImportOptions, diags: &mut Diags) -> Lowered<I
             Err(e) => return Err(diags.report(Diagnostic::error(Code::FILE_READ, format!("`{}`: {e}", path.display())))),
         },
     };
-    let bytes = map.as_ref().map_or(&[][..], |m| m.bytes());
-    import_bytes(bytes, path.parent(), opts, diags)
+    match map {
+        Some(map) => import_from(map.bytes(), Some(&(map.clone() as _)), path.parent(), opts, diags),
+        None => import_bytes(&[], path.parent(), opts, diags),
+    }
 }
 
 /// Imports a model from bytes. External data is looked for in `folder`.
@@ -106,7 +108,18 @@ pub fn import(path: &Path, opts: &ImportOptions, diags: &mut Diags) -> Lowered<I
 /// # Errors
 /// Reports all that is wrong with the model.
 pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, opts: &ImportOptions, diags: &mut Diags) -> Lowered<Imported> {
-    let model = read_model(bytes, diags)?;
+    import_from(bytes, None, folder, opts, diags)
+}
+
+/// `keeper` has `bytes` for as long as a weight needs them, which then are not copied.
+fn import_from(
+    bytes: &[u8],
+    keeper: Option<&Arc<dyn ByteOwner>>,
+    folder: Option<&Path>,
+    opts: &ImportOptions,
+    diags: &mut Diags,
+) -> Lowered<Imported> {
+    let model = read_model(bytes, keeper, diags)?;
     let mut imp = Importer::new(&model, External::new(folder, opts.weightless), opts);
     imp.main_graph(opts);
     let found = imp.diags.take();
@@ -130,7 +143,7 @@ pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, opts: &ImportOptions, d
 }
 
 /// Parses the bytes and checks what concerns the file as a whole.
-fn read_model(bytes: &[u8], diags: &mut Diags) -> Lowered<Model> {
+fn read_model(bytes: &[u8], keeper: Option<&Arc<dyn ByteOwner>>, diags: &mut Diags) -> Lowered<Model> {
     let not_onnx = |m: String| Diagnostic::error(Code::NOT_ONNX, m);
     if bytes.is_empty() {
         return Err(diags.report(not_onnx("the file is empty".into())));
@@ -140,7 +153,7 @@ fn read_model(bytes: &[u8], diags: &mut Diags) -> Lowered<Model> {
             not_onnx("the file is a Git LFS pointer, not the model".into()).help("run `git lfs pull` in the folder of the model"),
         ));
     }
-    let model = match proto::read(bytes) {
+    let model = match proto::read(bytes, keeper) {
         Ok(Some(m)) => m,
         Ok(None) => return Err(diags.report(not_onnx("the file holds no graph".into()))),
         Err(ParseFail::TooDeep) => {

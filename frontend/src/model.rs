@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use portwright_ir::dtype::DType;
+use portwright_ir::weight::ByteOwner;
 
 /// Version of each imported operator set by domain; the default domain is the empty text.
 pub type Opsets = BTreeMap<String, i64>;
@@ -200,11 +201,34 @@ pub struct TensorDef {
     pub data: TensorData,
 }
 
+/// A range of bytes that somebody keeps: the mapped model file, or a buffer.
+#[derive(Clone)]
+pub struct Bytes {
+    /// Who keeps them.
+    pub owner: Arc<dyn ByteOwner>,
+    /// First byte.
+    pub offset: usize,
+    /// Number of bytes.
+    pub len: usize,
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes { offset: 0, len: bytes.len(), owner: Arc::new(bytes) }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.len)
+    }
+}
+
 /// Elements of a constant tensor.
 #[derive(Clone, Debug)]
 pub enum TensorData {
     /// Dense little-endian bytes as the dtype is packed in memory.
-    Bytes(Arc<Vec<u8>>),
+    Bytes(Bytes),
     /// Texts.
     Strings(Vec<Vec<u8>>),
     /// A range of a file beside the model; `len` may be left to the shape.

@@ -14,6 +14,7 @@ use onnx_protobuf::tensor_proto::DataLocation;
 use onnx_protobuf::tensor_shape_proto::dimension;
 use onnx_protobuf::type_proto;
 use onnx_protobuf::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, TypeProto};
+use portwright_ir::weight::ByteOwner;
 use protobuf::{CodedInputStream, Message};
 
 use crate::model::*;
@@ -54,13 +55,13 @@ fn parse_within<M: Message>(bytes: &[u8], depth: u32) -> Result<M, ParseFail> {
     Ok(m)
 }
 
-/// Reads a model; `None` if it holds no graph.
+/// Reads a model; `None` if it holds no graph. Where somebody keeps `bytes`, raw data of initializers stays where it is.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn read(bytes: &[u8]) -> Result<Option<Model>, ParseFail> {
+pub fn read(bytes: &[u8], keeper: Option<&Arc<dyn ByteOwner>>) -> Result<Option<Model>, ParseFail> {
     // What the short way does not take, the long one takes or names.
-    if let Some(m) = node_by_node(bytes) {
+    if let Some(m) = node_by_node(bytes, keeper) {
         return Ok(Some(m));
     }
     let parsed: ModelProto = parse(bytes)?;
@@ -68,7 +69,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<Model>, ParseFail> {
 }
 
 /// Reads a model without holding the parsed messages of all its nodes and weights at once; `None` for whatever is unusual.
-fn node_by_node(bytes: &[u8]) -> Option<Model> {
+fn node_by_node(bytes: &[u8], keeper: Option<&Arc<dyn ByteOwner>>) -> Option<Model> {
     const GRAPH: u64 = 7;
     const NODE: u64 = 1;
     const INITIALIZER: u64 = 5;
@@ -87,7 +88,7 @@ fn node_by_node(bytes: &[u8]) -> Option<Model> {
         let f = field?;
         match (f.number, f.message) {
             (NODE, Some(m)) => nodes.push(node(parse_within(m, MESSAGE_DEPTH - 2).ok()?)),
-            (INITIALIZER, Some(m)) => initializers.push(tensor(parse_within(m, MESSAGE_DEPTH - 2).ok()?)),
+            (INITIALIZER, Some(m)) => initializers.push(initializer(m, keeper)?),
             _ => rest.extend_from_slice(f.whole),
         }
     }
@@ -98,6 +99,32 @@ fn node_by_node(bytes: &[u8]) -> Option<Model> {
     g.initializers = initializers;
     out.graph = g;
     Some(out)
+}
+
+/// Reads a tensor whose raw bytes, all but a few in a large model, are not copied where somebody keeps them.
+fn initializer(message: &[u8], keeper: Option<&Arc<dyn ByteOwner>>) -> Option<TensorDef> {
+    const RAW_DATA: u64 = 9;
+    let Some(keeper) = keeper else { return Some(tensor(parse_within(message, MESSAGE_DEPTH - 2).ok()?)) };
+    let (mut head, mut raw) = (Vec::new(), None);
+    for field in Fields(message) {
+        let f = field?;
+        match (f.number, f.message) {
+            // Of a field that is given more than once the last one counts.
+            (RAW_DATA, Some(m)) => raw = Some(m),
+            _ => head.extend_from_slice(f.whole),
+        }
+    }
+    let raw = match raw.filter(|m| !m.is_empty()) {
+        Some(m) => {
+            let offset = (m.as_ptr() as usize).checked_sub(keeper.bytes().as_ptr() as usize)?;
+            (offset.checked_add(m.len())? <= keeper.bytes().len()).then_some(())?;
+            Some(Bytes { owner: keeper.clone(), offset, len: m.len() })
+        }
+        None => None,
+    };
+    let mut t: TensorProto = parse_within(&head, MESSAGE_DEPTH - 2).ok()?;
+    let data = tensor_data(&mut t, raw);
+    Some(TensorDef { name: t.name, elem: t.data_type, dims: t.dims, data })
 }
 
 /// One field of a message.
@@ -296,11 +323,12 @@ fn sparse(s: SparseTensorProto) -> TensorDef {
 
 /// Converts a tensor; typed fields become the bytes that a dense tensor has in memory, raw bytes are moved.
 pub fn tensor(mut t: TensorProto) -> TensorDef {
-    let data = tensor_data(&mut t);
+    let raw = std::mem::take(&mut t.raw_data);
+    let data = tensor_data(&mut t, (!raw.is_empty()).then(|| raw.into()));
     TensorDef { name: t.name, elem: t.data_type, dims: t.dims, data }
 }
 
-fn tensor_data(t: &mut TensorProto) -> TensorData {
+fn tensor_data(t: &mut TensorProto, raw: Option<Bytes>) -> TensorData {
     if t.segment.is_some() {
         return TensorData::Bad("it is split into segments, which ONNX never came to define".into());
     }
@@ -310,8 +338,8 @@ fn tensor_data(t: &mut TensorProto) -> TensorData {
     if t.data_type == 8 {
         return TensorData::Strings(std::mem::take(&mut t.string_data));
     }
-    if !t.raw_data.is_empty() {
-        return TensorData::Bytes(Arc::new(std::mem::take(&mut t.raw_data)));
+    if let Some(raw) = raw {
+        return TensorData::Bytes(raw);
     }
     let bytes: Vec<u8> = match t.data_type {
         // Complex numbers are stored as pairs, so the same bytes serve both.
@@ -326,7 +354,7 @@ fn tensor_data(t: &mut TensorProto) -> TensorData {
         2 | 3 | 9 | 17..=28 => t.int32_data.iter().map(|v| *v as u8).collect(),
         _ => Vec::new(),
     };
-    TensorData::Bytes(Arc::new(bytes))
+    TensorData::Bytes(bytes.into())
 }
 
 fn external(t: &mut TensorProto) -> TensorData {

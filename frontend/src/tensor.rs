@@ -86,11 +86,11 @@ pub fn check(t: &TensorDef, external: &mut External) -> Result<Checked, Fault> {
     };
     let source = match &t.data {
         TensorData::Bytes(b) => {
-            if b.len() as u64 != expected {
-                let m = format!("{} bytes of data; {dtype} {:?} needs {expected}", b.len(), t.dims);
+            if b.len as u64 != expected {
+                let m = format!("{} bytes of data; {dtype} {:?} needs {expected}", b.len, t.dims);
                 return Err(bad(m));
             }
-            WeightSource::Bytes { owner: b.clone(), offset: 0, len: b.len() }
+            WeightSource::Bytes { owner: b.owner.clone(), offset: b.offset, len: b.len }
         }
         TensorData::Strings(_) => {
             return Err(Fault::new(Code::UNSUPPORTED_FORM, format!("tensor `{name}` holds {elems} texts; Portwright computes on numbers"))
