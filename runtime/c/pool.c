@@ -10,6 +10,9 @@
  * place first (the same data as in the launch before), then what others have not begun. So nobody ever waits for a thread
  * that the system has not woken, and the caller alone would finish too. A second run that comes while the pool is taken does
  * its launch alone; there is no queue and nothing to deadlock on.
+ *
+ * A launch in steps is one job: the slices of a step are taken like those of a launch, and whoever finds none left waits for
+ * the end of the step. So a thread has the same slices in every step, and a step costs a few cache misses instead of a call.
  */
 #include "rt.h"
 
@@ -35,6 +38,9 @@ typedef struct {
   _Alignas(64) _Atomic uint32_t state;
   _Alignas(64) _Atomic uint32_t sequence; /* counts jobs; workers sleep on it */
   _Atomic uint32_t sleepers;
+  _Alignas(64) _Atomic int64_t done;    /* slices of all steps that have ended */
+  _Alignas(64) _Atomic uint32_t ended;  /* steps that have ended; threads without a slice wait for it */
+  _Atomic uint32_t resting;             /* threads that sleep on it */
   _Alignas(64) pw_job job;
   _Atomic int32_t cpus;
   uintptr_t handle[PW_MAX_THREADS];
@@ -44,11 +50,11 @@ typedef struct {
 /* The two words that all bundles of the process share: the pool, and the code that its threads run. The library that they
  * come from is never unmapped, so neither is that code, whichever bundle starts a thread. */
 __asm__(
-    ".pushsection .data.pw_rt_pool_v1,\"aw\",@progbits\n"
-    ".type pw_rt_pool_v1,@gnu_unique_object\n"
-    ".size pw_rt_pool_v1,16\n"
+    ".pushsection .data.pw_rt_pool_v2,\"aw\",@progbits\n"
+    ".type pw_rt_pool_v2,@gnu_unique_object\n"
+    ".size pw_rt_pool_v2,16\n"
     ".balign 16\n"
-    "pw_rt_pool_v1:\n"
+    "pw_rt_pool_v2:\n"
     ".quad 0\n"
     ".quad pw_pool_worker\n"
     ".popsection\n");
@@ -56,16 +62,16 @@ typedef struct {
   _Atomic(pool *) pool;
   void *(*worker)(void *);
 } shared;
-extern shared pw_rt_pool_v1 __attribute__((visibility("default")));
+extern shared pw_rt_pool_v2 __attribute__((visibility("default")));
 void *pw_pool_worker(void *argument) __attribute__((used));
 
 static pool *get(void) {
-  pool *p = __c11_atomic_load(&pw_rt_pool_v1.pool, __ATOMIC_ACQUIRE);
+  pool *p = __c11_atomic_load(&pw_rt_pool_v2.pool, __ATOMIC_ACQUIRE);
   if (p) return p;
   pool *fresh = pw_os_map(sizeof *fresh), *none = 0;
   if (!fresh) return 0;
   pw_os_wipe_on_fork(fresh, sizeof *fresh);
-  if (__c11_atomic_compare_exchange_strong(&pw_rt_pool_v1.pool, &none, fresh, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return fresh;
+  if (__c11_atomic_compare_exchange_strong(&pw_rt_pool_v2.pool, &none, fresh, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return fresh;
   pw_os_unmap(fresh, sizeof *fresh);
   return none;
 }
@@ -91,9 +97,61 @@ void pw_rt_guard(void *status, int32_t code, int64_t at, int64_t value) {
   pw_guard_merge(status, &failure);
 }
 
+/* How long to spin before sleeping: some tens of microseconds when every thread can have a CPU, else hardly at all. */
+static int patience(pool *p) {
+  uint32_t wanted = __c11_atomic_load(&p->workers, __ATOMIC_RELAXED) + __c11_atomic_load(&p->running, __ATOMIC_RELAXED);
+  return wanted <= (uint32_t)__c11_atomic_load(&p->cpus, __ATOMIC_RELAXED) ? 2000 : 20;
+}
+
+/* Waits until that step has ended. */
+static void rest_until(pool *p, uint32_t step) {
+  for (int i = patience(p); i > 0; i--) {
+    if (__c11_atomic_load(&p->ended, __ATOMIC_ACQUIRE) != step) return;
+    pw_os_pause();
+  }
+  __c11_atomic_fetch_add(&p->resting, 1, __ATOMIC_SEQ_CST);
+  while (__c11_atomic_load(&p->ended, __ATOMIC_SEQ_CST) == step) pw_os_wait(&p->ended, step);
+  __c11_atomic_fetch_sub(&p->resting, 1, __ATOMIC_SEQ_CST);
+}
+
+/* As work, of a job in steps. A place counts its slices over all steps, so nothing is set back between them. */
+static void work_in_steps(pool *p, int32_t self) {
+  const pw_job *j = &p->job;
+  int64_t slices = (int64_t)j->threads * j->slices, size = j->groups / slices, rest = j->groups % slices;
+  uint8_t *scratch = j->scratch + j->stride * self;
+  pw_guard_state *guard = &p->places[self].guard;
+  int64_t step;
+  while ((step = __c11_atomic_load(&p->ended, __ATOMIC_ACQUIRE)) < j->steps) {
+    int64_t mine = 0, end_of_step = (step + 1) * j->slices;
+    for (int32_t k = 0; k < j->threads; k++) {
+      int32_t i = self + k < j->threads ? self + k : self + k - j->threads;
+      place *from = &p->places[i];
+      int64_t taken = __c11_atomic_load(&from->next, __ATOMIC_RELAXED);
+      while (taken < end_of_step) {
+        if (!__c11_atomic_compare_exchange_weak(&from->next, &taken, taken + 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+        int64_t s = (int64_t)i * j->slices + taken - step * j->slices;
+        int64_t begin = step * j->groups + size * s + (s < rest ? s : rest), end = begin + size + (s < rest);
+        if (!__c11_atomic_load(j->cancelled, __ATOMIC_RELAXED))
+          j->kernel(j->bufs, j->syms, j->grid, begin, end, scratch, guard);
+        taken++, mine++;
+      }
+    }
+    if (mine && __c11_atomic_fetch_add(&p->done, mine, __ATOMIC_ACQ_REL) + mine == (step + 1) * slices) {
+      __c11_atomic_store(&p->ended, (uint32_t)step + 1, __ATOMIC_SEQ_CST);
+      if (__c11_atomic_load(&p->resting, __ATOMIC_SEQ_CST)) pw_os_wake(&p->ended, PW_MAX_THREADS);
+    } else {
+      rest_until(p, (uint32_t)step);
+    }
+  }
+}
+
 /* Works from place `self`: its own slices, then those of the others. */
 static void work(pool *p, int32_t self) {
   const pw_job *j = &p->job;
+  if (j->steps > 1) {
+    work_in_steps(p, self);
+    return;
+  }
   int64_t slices = (int64_t)j->threads * j->slices, size = j->groups / slices, rest = j->groups % slices;
   uint8_t *scratch = j->scratch + j->stride * self;
   pw_guard_state *guard = &p->places[self].guard;
@@ -128,12 +186,6 @@ static void take_part(pool *p, int32_t wish) {
   if ((s & COUNT) == 1 && (s & WAITING)) pw_os_wake(&p->state, 1);
 }
 
-/* How long to spin before sleeping: some tens of microseconds when every thread can have a CPU, else hardly at all. */
-static int patience(pool *p) {
-  uint32_t wanted = __c11_atomic_load(&p->workers, __ATOMIC_RELAXED) + __c11_atomic_load(&p->running, __ATOMIC_RELAXED);
-  return wanted <= (uint32_t)__c11_atomic_load(&p->cpus, __ATOMIC_RELAXED) ? 2000 : 20;
-}
-
 void *pw_pool_worker(void *argument) {
   uintptr_t number = (uintptr_t)argument;
   pool *p = get();
@@ -160,7 +212,7 @@ static void call(pool *p, int32_t count) {
 static void grow(pool *p, uint32_t wanted) {
   lock(&p->lock);
   while (p->workers < wanted && !p->no_more) {
-    if (pw_os_thread(&p->handle[p->workers], pw_rt_pool_v1.worker, (void *)(uintptr_t)p->workers)) p->no_more = 1;
+    if (pw_os_thread(&p->handle[p->workers], pw_rt_pool_v2.worker, (void *)(uintptr_t)p->workers)) p->no_more = 1;
     else p->workers++;
   }
   unlock(&p->lock);
@@ -178,11 +230,13 @@ int pw_pool_run(const pw_job *job, int32_t cpus, pw_guard_state *guard) {
   p->job = j;
   for (int32_t i = 0; i < j.threads; i++) {
     place *q = &p->places[i];
-    __c11_atomic_store(&q->next, (int64_t)i * j.slices, __ATOMIC_RELAXED);
+    __c11_atomic_store(&q->next, j.steps > 1 ? 0 : (int64_t)i * j.slices, __ATOMIC_RELAXED);
     q->end = (int64_t)(i + 1) * j.slices;
     __c11_atomic_store(&q->taken, i == 0, __ATOMIC_RELAXED);
     q->guard.code = 0;
   }
+  __c11_atomic_store(&p->done, 0, __ATOMIC_RELAXED);
+  __c11_atomic_store(&p->ended, 0, __ATOMIC_RELAXED);
   __c11_atomic_store(&p->state, OPEN, __ATOMIC_RELEASE);
   if (helpers > 0) call(p, helpers);
   work(p, 0);

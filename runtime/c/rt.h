@@ -37,8 +37,9 @@ typedef struct {
   void *const *bufs;
   const int64_t *syms, *grid;
   uint8_t *scratch;         /* threads * stride bytes */
-  int64_t stride, groups;
-  int32_t threads, slices;  /* slices for each thread */
+  int64_t stride, groups;   /* groups of one step */
+  int64_t steps;            /* that follow each other, below 2^31; 1 for most launches */
+  int32_t threads, slices;  /* slices of a step for each thread */
   const _Atomic uint32_t *cancelled;
 } pw_job;
 

@@ -335,8 +335,10 @@ int32_t pw_rt_launch(pw_ctx *s, void *kernel, void *const *bufs, const int64_t *
   if (__builtin_mul_overflow(grid[0], grid[1], &groups) || __builtin_mul_overflow(groups, grid[2], &groups))
     return pw_rt_fail(s, PW_CODE_OVERFLOW, origin, grid[0], grid[1]);
 
-  int32_t threads = cost == PW_COST_TINY ? 1 : m->threads;
-  if (threads > groups) threads = (int32_t)groups;
+  int64_t steps = cost & PW_COST_STEPS ? grid[2] : 1, together = groups / steps;
+  cost &= ~PW_COST_STEPS;
+  int32_t threads = cost == PW_COST_TINY || steps > INT32_MAX ? 1 : m->threads;
+  if (threads > together) threads = (int32_t)together;
   /* Two lines apart, so that neighbours do not write to one. */
   if (scratch_bytes < 0 || __builtin_add_overflow(scratch_bytes, 2 * PW_ALIGN - 1, &stride))
     return pw_rt_fail(s, PW_CODE_OVERFLOW, origin, scratch_bytes, threads);
@@ -350,8 +352,8 @@ int32_t pw_rt_launch(pw_ctx *s, void *kernel, void *const *bufs, const int64_t *
   uint64_t began = m->options.profile ? pw_os_now_ns() : 0;
   int done = 0;
   if (threads > 1) {
-    int64_t each = cost == PW_COST_LARGE ? groups / threads : 1;
-    pw_job job = {(pw_kernel *)kernel, bufs, syms, grid, stride ? s->scratch.data : nothing, stride, groups, threads,
+    int64_t each = cost == PW_COST_LARGE && steps == 1 ? groups / threads : 1;
+    pw_job job = {(pw_kernel *)kernel, bufs, syms, grid, stride ? s->scratch.data : nothing, stride, together, steps, threads,
                   each > 4 ? 4 : (int32_t)each, &s->cancelled};
     done = pw_pool_run(&job, m->cpus, &guard);
   }

@@ -569,7 +569,7 @@ static void profiles(const char *dir) {
   pw_session *s = open_session(A, m);
   call c;
   setup(&c, 300, 20, 1);
-  CHECK(go(A, s, &c) == PW_OK && profiled == 2, "%d launches", profiled);
+  CHECK(go(A, s, &c) == PW_OK && profiled == 3, "%d launches", profiled);
   drop(&c);
   A->close(s), A->unload(m);
 }

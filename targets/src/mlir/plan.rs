@@ -548,7 +548,7 @@ impl Emit<'_> {
             self.store(&slots[2], i, &v, "i64");
         }
         let scratch = self.value(&l.scratch_bytes)?;
-        let cost = self.cost(l)?;
+        let cost = self.cost(l, kernel.launch.steps)?;
         let f = self.c.shared(&format!("llvm.mlir.addressof @{name} : !llvm.ptr"));
         let o = self.c.i32(origin_number(l.origin));
         let status = self.c.def(format_args!(
@@ -560,13 +560,14 @@ impl Emit<'_> {
         self.unless(&ok, "^failed");
         Ok(())
     }
-    /// Class of a launch's cost from its number of groups: 0 tiny, 1 even, 2 large.
-    fn cost(&mut self, l: &Launch) -> Result<String, Fault> {
+    /// Class of a launch's cost from its number of groups: 0 tiny, 1 even, 2 large; 4 is added for a launch in steps.
+    fn cost(&mut self, l: &Launch, steps: bool) -> Result<String, Fault> {
+        let steps = if steps { 4 } else { 0 };
         let per = i64::from(l.group_cost_ns.max(1));
         let groups = &(&l.grid[0] * &l.grid[1]) * &l.grid[2];
         if let Some(n) = groups.as_const() {
             let ns = n.saturating_mul(per);
-            return Ok(self.c.i32(i32::from(ns >= TINY_NS) + i32::from(ns >= LARGE_NS)));
+            return Ok(self.c.i32(steps + i32::from(ns >= TINY_NS) + i32::from(ns >= LARGE_NS)));
         }
         // A wrapped product chooses another class, never another result.
         let mut n = self.value(&l.grid[0])?;
@@ -581,7 +582,12 @@ impl Emit<'_> {
         let b = self.c.def(format_args!("arith.cmpi sge, {n}, {large} : i64"));
         let a = self.c.def(format_args!("arith.extui {a} : i1 to i32"));
         let b = self.c.def(format_args!("arith.extui {b} : i1 to i32"));
-        Ok(self.c.def(format_args!("arith.addi {a}, {b} : i32")))
+        let class = self.c.def(format_args!("arith.addi {a}, {b} : i32"));
+        if steps == 0 {
+            return Ok(class);
+        }
+        let steps = self.c.i32(steps);
+        Ok(self.c.def(format_args!("arith.addi {class}, {steps} : i32")))
     }
     fn choose(&mut self, cases: &[(Vec<Pred>, Launch)], slots: &[String; 4]) -> Result<(), Fault> {
         let done = self.block();
