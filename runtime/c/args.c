@@ -65,8 +65,15 @@ static pw_status bad_dim(pw_session *s, size_t i, int32_t axis, const pw_value *
   return PW_E_SHAPE;
 }
 
+/* One element of any rank is a scalar: what array libraries make of a number often has a dim of 1. */
+static int is_one_element(const pw_value *v) {
+  int one = v->dims != 0 && v->rank > 0 && v->rank <= PW_MAX_RANK;
+  for (int32_t a = 0; one && a < v->rank; a++) one = v->dims[a] == 1;
+  return one;
+}
+
 static pw_status dims(pw_session *s, size_t i, const pw_value *v, const pw_port *p) {
-  if (v->rank != p->rank) {
+  if (v->rank != p->rank && !(p->rank == 0 && is_one_element(v))) {
     pw_text t = begin(s, PW_E_SHAPE, 0, i);
     pw_put(&t, "its rank is "), pw_put_int(&t, v->rank);
     pw_put(&t, ", the model takes rank "), pw_put_int(&t, p->rank);

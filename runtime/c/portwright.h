@@ -67,11 +67,11 @@ enum {
  *
  * Inputs: dims, rank, dtype and data are read. strides (in elements, may be zero or negative) place the element (i, j, ...)
  * at data[i*strides[0] + j*strides[1] + ...]; null means dense row-major. capacity_bytes is 0, or the number of bytes that
- * may be read at data, which is then checked for dense inputs.
+ * may be read at data, which is then checked for dense inputs. One element of any rank is taken for a scalar.
  *
  * Outputs: data and capacity_bytes say where to write; data null and capacity 0 asks the model for memory, which lives
- * until the session's next run (it may be handed to that run as an input; the same pw_value may be passed again as it is). dims is null or has room for the rank in
- * describe(). rank, dims and data are written. dtype is 0 or must be the model's. strides describes the caller's memory;
+ * until the session's next run (it may be handed to that run as an input; the same pw_value may be passed again as it is).
+ * dims is null or has room for the rank in describe(). rank, dims and data are written. dtype is 0 or must be the model's. strides describes the caller's memory;
  * it is read for the rank that the output has.
  *
  * Data is aligned to its element; 64 bytes makes it faster, never righter. An output may overlap an input.

@@ -93,6 +93,7 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
         out.push(always("bad/no_such_model", || usage("no_such_model", &["compile", "absent.onnx", "-o", "out.pw"], 7)));
         out.push(trial("bad/read_only_output", || mounted("read_only_output", "ro,size=1m")));
         out.push(trial("bad/full_disk", || mounted("full_disk", "size=16k")));
+        out.push(always("bad/one_element_is_a_scalar", one_element));
         for &(name, model, inputs, codes) in RUNS {
             kept.text("bad", &format!("run_{name}"));
             out.push(always(format!("bad/run_{name}"), move || run(name, &model(), &inputs(), codes)));
@@ -101,7 +102,7 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
     #[cfg(not(feature = "mlir"))]
     {
         RUNS.iter().for_each(|r| kept.text("bad", &format!("run_{}", r.0)));
-        crate::skip::not_listed(RUNS.len() + 5, "native code (this build has no `mlir`)");
+        crate::skip::not_listed(RUNS.len() + 6, "native code (this build has no `mlir`)");
     }
 }
 
@@ -345,6 +346,19 @@ fn run(name: &str, model: &ModelProto, inputs: &[(&str, Tensor)], codes: &str) -
     // A fault of data names the node that found it.
     let expected = node_path(name);
     if expected.is_some_and(|p| !e.stderr.contains(p)) { Err(format!("the message names no node: {}", e.stderr)) } else { Ok(()) }
+}
+
+/// What array libraries make of a number has a dim of 1 as often as none.
+#[cfg(feature = "mlir")]
+fn one_element() -> Result<(), String> {
+    let scalar = graph(vec![node("Relu", &["x"], &["y"])], vec![value("x", 1, &[])], vec![value("y", 1, &[])]);
+    let folder = write("one-element", &one(bytes(&model(scalar))))?;
+    for dims in [&[][..], &[1], &[1, 1]] {
+        let x = Array::from_tensor(&f32s(dims)).map_err(|e| e.to_string())?;
+        npz::save_npz(&folder.join("inputs.npz"), &[("x".to_owned(), x)]).map_err(|e| e.to_string())?;
+        portwright(&folder, &["--quiet", "run", "model.onnx", "--inputs", "inputs.npz", "--outputs", "outputs.npz"])?.well()?;
+    }
+    Ok(())
 }
 
 #[cfg(feature = "mlir")]
