@@ -54,11 +54,16 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
         Op::Contract { .. } => Class::Core(FusionKind::Contract),
         Op::Conv { .. } | Op::ConvLast { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
-        Op::Attention { .. } => Class::Alone(FusionKind::Attention),
+        Op::Attention { .. } => Class::Core(FusionKind::Attention),
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. } => Class::Alone(FusionKind::Recurrent),
         op if op.is_elementwise() => Class::Elementwise,
         _ => Class::Alone(FusionKind::Single),
     }
+}
+
+/// Whether kernels of that kind compute operands where they read them, so that what only moves elements can be copied into them.
+pub(super) fn computes_operands(kind: FusionKind) -> bool {
+    matches!(kind, FusionKind::Map | FusionKind::Reduce | FusionKind::Attention)
 }
 
 /// Dims without those of 1.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use portwright_ir::entity::SecondaryMap;
 use portwright_ir::graph::{FusionKind, Graph, Node, NodeId, Op, Origin, TypeFault, ValueId, collect_attr_symbols};
 
-use super::classify::{Class, class, inlined};
+use super::classify::{Class, class, computes_operands, inlined};
 use super::group::{Group, Grouping, Kind};
 use crate::rules::RuleLog;
 
@@ -24,7 +24,10 @@ fn keeps_states(node: &Node) -> bool {
 
 /// Whether `node` copies one-element constants and generated operands into its region.
 fn copies_sources(g: &Graph, n: NodeId) -> bool {
-    !matches!(class(g, g.node(n)), Class::Core(_) | Class::Alone(_) | Class::Stays)
+    match class(g, g.node(n)) {
+        Class::Core(kind) => computes_operands(kind),
+        c => !matches!(c, Class::Alone(_) | Class::Stays),
+    }
 }
 
 fn body(g: &Graph, plan: &Grouping, index: usize, group: &Group) -> Body {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use portwright_ir::entity::SecondaryMap;
 use portwright_ir::graph::{Def, Dims, FusionKind, Graph, NodeId, Op, ValueId, collect_attr_symbols};
 
-use super::classify::{Class, cheap, class, inlined, needs_kernel, unit_stripped};
+use super::classify::{Class, cheap, class, computes_operands, inlined, needs_kernel, unit_stripped};
 use super::{MAX_OPS, MAX_PORTS};
 
 /// Most nodes of a copy of what is not stored.
@@ -198,7 +198,7 @@ impl<'g> Build<'g> {
 
     fn open_group(&mut self, n: NodeId, kind: Kind) -> u32 {
         let node = self.g.node(n);
-        let map_like = matches!(kind, Kind::Fused(FusionKind::Map | FusionKind::Reduce));
+        let map_like = matches!(kind, Kind::Fused(kind) if computes_operands(kind));
         if !map_like {
             for &v in &node.operands {
                 self.store(v);
@@ -256,7 +256,7 @@ impl<'g> Build<'g> {
                 // What is computed just for it moves in; else each user copies it, and its operand is stored anyway.
                 let closed = node.operands.first().and_then(|&v| self.group_of(v)).is_some_and(|i| {
                     let group = &self.groups[i as usize];
-                    group.kind == Kind::Fused(FusionKind::Map) && group.open == 1
+                    matches!(group.kind, Kind::Fused(FusionKind::Map | FusionKind::Attention)) && group.open == 1
                 });
                 if !(closed && self.join(n)) {
                     let size = self.copy_size(n);
@@ -408,7 +408,9 @@ impl<'g> Build<'g> {
                 let fits = !moves && matches!(c, Class::Elementwise | Class::UnitReshape) && self.row_like(group, dims);
                 fits && (c == Class::UnitReshape || self.rows_align(i, n, dims))
             }
-            Kind::Fused(FusionKind::Contract | FusionKind::Conv | FusionKind::Window) => {
+            // Heads may change places with queries on the way out.
+            Kind::Fused(FusionKind::Attention) if c == Class::Rename => closed && matches!(self.g.node(n).op, Op::Transpose { .. }),
+            Kind::Fused(FusionKind::Contract | FusionKind::Conv | FusionKind::Window | FusionKind::Attention) => {
                 !moves && c == Class::Elementwise && *dims == group.dims
             }
             Kind::Fused(_) => false,
@@ -542,7 +544,7 @@ impl<'g> Build<'g> {
         group.nodes.push(n);
         group.cheap &= cheap(&node.op);
         group.pure &= in_place && (matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. }));
-        if group.kind == Kind::Fused(FusionKind::Map) {
+        if matches!(group.kind, Kind::Fused(FusionKind::Map | FusionKind::Attention)) {
             group.dims.clone_from(dims);
         }
         self.of[n] = Some(target);

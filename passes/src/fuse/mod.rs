@@ -20,6 +20,7 @@
 //! - `reduce`: reductions of the same trailing dims of one shape with elementwise nodes of that shape or of a row; or one reduction of
 //!   other dims with its elementwise prologue and epilogue. Outputs have the full dims, or those of a row with or without the ones.
 //! - `contract`, `conv`, `window`: the op and elementwise nodes of the dims of its result.
+//! - `attention`: the same, what moves rows of its operands, and a transpose of the heads of its result.
 //! - anything else is a group of its own.
 
 use portwright_ir::diag::Code;

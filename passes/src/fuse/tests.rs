@@ -143,6 +143,10 @@ fn check_regions(g: &Graph, whole: &str) {
                 assert!(cores == 1 && reductions.is_empty(), "{}", text::print(r));
                 assert!(outputs.windows(2).all(|w| w[0] == w[1]), "{}", text::print(r));
             }
+            FusionKind::Attention => {
+                let attends = nodes.iter().filter(|m| matches!(m.op, Op::Attention { .. })).count();
+                assert!(attends == 1 && cores == 0 && reductions.is_empty(), "{}", text::print(r));
+            }
             _ => assert_eq!(nodes.iter().filter(|m| !m.op.is_source()).count(), 1),
         }
     }

@@ -11,13 +11,21 @@ use crate::rules::consts::splat_f64;
 use crate::rules::edit::{binary_of, unary_of};
 use crate::rules::{Edit, Rule, RuleCx, Tap};
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    name: "raise-attention",
-    doc: "contract(softmax(contract(q, k) * scale + mask), v) -> attention(q, k, v, mask); the scale on q, k or the scores, the mask added or \
-          chosen by, NaN guards of empty rows, repeated key heads",
-    roots: &["contract"],
-    apply: attention,
-}];
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "raise-attention",
+        doc: "contract(softmax(contract(q, k) * scale + mask), v) -> attention(q, k, v, mask); the scale on q, k or the scores, the mask \
+              added or chosen by, NaN guards of empty rows",
+        roots: &["contract"],
+        apply: attention,
+    },
+    Rule {
+        name: "raise-shared-heads",
+        doc: "attention(q, k', v') -> attention(q, k, v), where k' and v' repeat each head of k and v: reshape(broadcast(reshape(k)))",
+        roots: &["attention"],
+        apply: shared_heads,
+    },
+];
 
 /// How scores are masked.
 enum Mask {
@@ -166,31 +174,9 @@ fn attention(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
     let head = |names: &[char]| if rank == 4 { names.get(1).copied() } else { None };
     let from: Vec<NodeId> = producers(g, &[product, probabilities]).into_iter().chain([n]).collect();
     let mut e = Edit::new(g, "raise-attention", &from);
-    // Repeated heads of both keys and values are taken back together.
-    let (mut k_taps, mut v_taps) = (None, None);
-    if rank == 4
-        && k_names == [batch[0], batch[1], column, depth]
-        && v_names == [p_batch[0], p_batch[1], p_column, v_depth]
-        && let (Some(k0), Some(v0)) = (unrepeated(g, k), unrepeated(g, v))
-    {
-        let narrow = |e: &mut Edit<'_>, x: ValueId| {
-            let mut dims = e.ty(x).dims.clone();
-            dims.remove(2);
-            e.reshape(x, dims)
-        };
-        if g.ty(k0).dims[1] == g.ty(v0).dims[1] {
-            (k_taps, v_taps) = (Some(narrow(&mut e, k0)?), Some(narrow(&mut e, v0)?));
-        }
-    }
     let q4 = arranged(&mut e, q, &q_names, [Some(batch[0]), head(batch), Some(row), Some(depth)])?;
-    let k4 = match k_taps {
-        Some(k) => k,
-        None => arranged(&mut e, k, &k_names, [Some(batch[0]), head(batch), Some(column), Some(depth)])?,
-    };
-    let v4 = match v_taps {
-        Some(v) => v,
-        None => arranged(&mut e, v, &v_names, [Some(p_batch[0]), head(&p_batch), Some(p_column), Some(v_depth)])?,
-    };
+    let k4 = arranged(&mut e, k, &k_names, [Some(batch[0]), head(batch), Some(column), Some(depth)])?;
+    let v4 = arranged(&mut e, v, &v_names, [Some(p_batch[0]), head(&p_batch), Some(p_column), Some(v_depth)])?;
     let mut operands = vec![q4, k4, v4];
     let dtype = e.ty(q4).dtype;
     if let Some(m) = mask_operand(&mut e, mask, dtype, rank)? {
@@ -214,6 +200,25 @@ fn attention(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
     made.extend([p_row, v_depth]);
     let perm = o_names.iter().map(|c| made.iter().position(|m| m == c).map(|p| p as u32)).collect::<Option<Vec<_>>>()?;
     let y = e.transpose(y, perm)?;
+    e.finish(g.result(n), y)
+}
+
+fn shared_heads(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
+    let node = g.node(n);
+    let (Op::Attention { .. }, &[q, k, v, ref rest @ ..]) = (&node.op, node.operands.as_slice()) else { return None };
+    let (narrow_k, narrow_v) = (unrepeated(g, k)?, unrepeated(g, v)?);
+    if g.ty(narrow_k).dims.get(1)? != g.ty(narrow_v).dims.get(1)? {
+        return None;
+    }
+    let mut e = Edit::new(g, "raise-shared-heads", &[n]);
+    let mut operands = vec![Tap::Old(q)];
+    for x in [narrow_k, narrow_v] {
+        let mut dims = e.ty(x).dims.clone();
+        dims.remove(2);
+        operands.push(e.reshape(x, dims)?);
+    }
+    operands.extend(rest.iter().map(|&v| Tap::Old(v)));
+    let y = e.add(node.op.clone(), &operands)?;
     e.finish(g.result(n), y)
 }
 
