@@ -3,7 +3,7 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::op::Direction;
-use portwright_ir::graph::{BinaryOp, Literal, Op, Scalar, UnaryOp, ValueId};
+use portwright_ir::graph::{BinaryOp, Literal, Op, UnaryOp, ValueId};
 use portwright_ir::sym::SymExpr;
 use portwright_ir::weight::Weight;
 
@@ -11,7 +11,7 @@ use super::activation::swish_of;
 use super::attention::{Heads, attend, both, join_heads, rotary_of, split_heads};
 use super::matmul::matmul_spec;
 use super::norm::{layer_norm_of, rms_norm_of};
-use super::quant::{dequantize_of, dynamic_quantize_of, integer_product};
+use super::quant::{dynamic_quantize_of, integer_product};
 use super::{Entry, op};
 use crate::cx::{Cx, Res, many, one};
 use crate::fault::Fault;
@@ -294,7 +294,8 @@ fn unpack(cx: &mut Cx<'_, '_>, x: ValueId, bits: i64) -> Res<ValueId> {
 /// `x * W'` with `W` `[N, K]` in blocks of `block_size` integers of `bits` bits along `K`, each with a scale and perhaps a zero point.
 ///
 /// # Source
-/// ONNX Runtime contrib op `com.microsoft.MatMulNBits`, version 1.
+/// ONNX Runtime contrib op `com.microsoft.MatMulNBits`, version 1. Its `accuracy_level` says how far `x` may be rounded: 4 allows 8-bit integers
+/// with a scale a block, 0 and 1 keep its precision; between them lie 16-bit floats, which no kernel rounds to.
 fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, b, scales) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let (zero, order, bias) = (cx.opt(3)?, cx.opt(4)?, cx.opt(5)?);
@@ -306,45 +307,26 @@ fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     if order.is_some() {
         return Err(Fault::form("an order of the blocks (`g_idx`) is given, which is not taken"));
     }
+    let narrow = cx.int("accuracy_level", 0)? >= 4;
     let blocks = (k + block - 1) / block;
-    let dtype = cx.dtype(x);
     let q = unpack(cx, b, bits)?;
     let q = cx.reshape(q, vec![n.into(), (blocks * block).into()])?;
     let q = cx.slice_axis(q, 1, 0.into(), k.into(), 1)?;
     let scales = cx.reshape(scales, vec![n.into(), blocks.into()])?;
-    let stored = cx.dtype(q);
-    let middle = 1i64 << (bits - 1);
-    let w = match zero {
+    let mut operands = vec![x, q, scales];
+    match zero {
         Some(z) if cx.dtype(z) == DType::U8 => {
             // Each row is padded to whole bytes.
             let per = 8 / bits;
             let z = cx.reshape(z, vec![n.into(), ((blocks + per - 1) / per).into()])?;
             let z = unpack(cx, z, bits)?;
-            let z = cx.slice_axis(z, 1, 0.into(), blocks.into(), 1)?;
-            let z = cx.cast(z, stored)?;
-            dequantize_of(cx, q, scales, Some(z), dtype, Some(1), block as u32)?
+            operands.push(cx.slice_axis(z, 1, 0.into(), blocks.into(), 1)?);
         }
-        Some(z) => {
-            // Real zero points: (q - z) * s, with q, z and s brought to whole rows.
-            let spread = |cx: &mut Cx<'_, '_>, v: ValueId| -> Res<ValueId> {
-                let v = cx.reshape(v, vec![n.into(), blocks.into(), 1.into()])?;
-                let v = cx.broadcast(v, vec![n.into(), blocks.into(), block.into()])?;
-                let v = cx.reshape(v, vec![n.into(), (blocks * block).into()])?;
-                cx.slice_axis(v, 1, 0.into(), k.into(), 1)
-            };
-            let (z, s) = (spread(cx, z)?, spread(cx, scales)?);
-            let (q, z, s) = (cx.cast(q, dtype)?, cx.cast(z, dtype)?, cx.cast(s, dtype)?);
-            let d = cx.bin(BinaryOp::Sub, q, z)?;
-            cx.bin(BinaryOp::Mul, d, s)?
-        }
-        None => {
-            let value = Scalar::from_i64(stored, middle);
-            let z = cx.add(Op::Fill { value, dims: vec![n.into(), blocks.into()] }, &[])?;
-            dequantize_of(cx, q, scales, Some(z), dtype, Some(1), block as u32)?
-        }
-    };
-    let spec = matmul_spec(cx.rank(x), 2, false, true)?;
-    let mut y = cx.contract(&spec, x, w)?;
+        Some(z) => operands.push(cx.reshape(z, vec![n.into(), blocks.into()])?),
+        None => {}
+    }
+    let zero = if operands.len() == 3 { 1i64 << (bits - 1) } else { 0 };
+    let mut y = cx.add(Op::ContractBlocks { block, narrow, zero }, &operands)?;
     if let Some(b) = bias {
         y = cx.bin(BinaryOp::Add, y, b)?;
     }

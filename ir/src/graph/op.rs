@@ -343,6 +343,14 @@ define_ops! {
     /// Sum of products by labels, as `"bmk,bkn->bmn"`: labels that are in both operands and not in the result are summed; products are
     /// formed and added in `acc`, the result has dtype `out`. A batch dim of static 1 broadcasts. `(T[..], T[..]) -> out[..]`
     Contract "contract" { spec: Arc<str>, acc: DType, out: DType },
+    /// Sum of products with integers that stand for `(q - zero) * scale`, one scale a row of them and `block` along `K` (the last may be short);
+    /// the attribute is the zero point where operand 3 is not there. With `narrow` a machine may round `x` to 8 bits by the same blocks.
+    /// `(x: T[.., K], q: int[N, K], scale: float[N, ceil(K / block)], zero?: [N, ceil(K / block)]) -> T[.., N]`
+    ContractBlocks "contract_blocks" { block: i64, narrow: bool, zero: i64 },
+    /// As `contract_blocks`, with integers of `bits` bits without sign in panels of `W` columns: bits `bits * j ..` of `w[p, b, g, 4 * c + i]` are
+    /// that of column `p * W + c` at `b * block + g * 32 / bits + 4 * j + i`. What the last panel has beyond `columns` is not looked at.
+    /// `(x: T[.., K], w: u8[P, B, block * bits / 32, 4 * W], scale: float[P, B, W], zero?: [P, B, W]) -> T[.., columns]`
+    ContractPanels "contract_panels" { columns: i64, bits: i64, block: i64, narrow: bool, zero: i64 },
     /// Convolution without bias. `(x: [N,C,spatial..], w: [O,C/groups,kernel..]) -> [N,O,spatial'..]`; `pads` is begin.. then end..
     Conv "conv" { strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64 },
     /// As `conv`, with channels last and `channels` filters in `P` panels of `B`: filter `o` is `w[o / B, .., o % B]`, and what the last panel has

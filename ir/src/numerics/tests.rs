@@ -225,6 +225,13 @@ const ROWS: &[(&str, fn())] = &[
     ("contract.int", || {
         assert_eq!((contract(U8, I32, I32, &[255.0; 4], &[255.0; 4]), contract(I8, I32, I32, &[-128.0], &[-128.0])), (260100.0, 16384.0))
     }),
+    ("contract.blocks", || {
+        let (x, s) = (tensor(F32, &[1, 3], &[1.0, 2.0, 4.0]), tensor(F32, &[1, 2], &[0.5, 8.0]));
+        let q = tensor(U8, &[1, 3], &[9.0, 7.0, 10.0]);
+        let op = Op::ContractBlocks { block: 2, narrow: true, zero: 8 };
+        assert_eq!(node(op.clone(), &[x.clone(), q.clone(), s.clone()]).unwrap(), [(0.5 - 2.0 * 0.5) + 4.0 * 16.0]);
+        assert_eq!(node(op, &[x, q, s, tensor(F32, &[1, 2], &[9.0, 9.5])]).unwrap(), [-2.0 + 4.0 * 4.0]);
+    }),
     ("conv.acc", || {
         let op = Op::Conv { strides: vec![1], dilations: vec![1], pads: vec![0.into(); 2], groups: 1 };
         let r = node(op.clone(), &[tensor(F16, &[1, 3, 1], &[300.0, -300.0, 1.0]), tensor(F16, &[1, 3, 1], &[300.0, 300.0, 1.0])]);

@@ -396,7 +396,9 @@ impl Machine<'_> {
         for (b, param) in located.iter().zip(k.abi_bufs()) {
             let p = &k.bufs[param];
             let elems = p.dims.iter().try_fold(1i64, |n, d| d.eval(&lookup).and_then(|d| n.checked_mul(d)));
-            if p.dtype != b.dtype || elems != Some(b.elems as i64) {
+            // Elements under a byte are read as the bytes that hold them.
+            let bytes = b.dtype.is_packed() && p.dtype == DType::U8 && elems == i64::try_from(b.bytes).ok();
+            if !bytes && (p.dtype != b.dtype || elems != Some(b.elems as i64)) {
                 let m = format!("`{}` of `{}` is {} of {elems:?}, the buffer {} of {}", p.name, k.name, p.dtype, b.dtype, b.elems);
                 return Err(broken(m));
             }

@@ -95,6 +95,12 @@ const RULES: &[Rule] = &[
         apply: |g, n, cx| run(g, n, cx, "decompose-quantize", quant::quantize),
     },
     Rule {
+        name: "decompose-contract-blocks",
+        doc: "contract_blocks(x, q, s, z) -> contract(x, (q - z) * s), with zero points and scales repeated along their blocks",
+        roots: &["contract_blocks"],
+        apply: |g, n, cx| run(g, n, cx, "decompose-contract-blocks", quant::contract_blocks),
+    },
+    Rule {
         name: "decompose-dequantize",
         doc: "dequantize(q, s, z) -> (cast(q) - cast(z)) * s",
         roots: &["dequantize"],

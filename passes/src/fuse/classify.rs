@@ -51,7 +51,7 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
             if trailing { Class::RowReduce } else { Class::OtherReduce }
         }
         Op::ArgReduce { .. } => Class::OtherReduce,
-        Op::Contract { .. } => Class::Core(FusionKind::Contract),
+        Op::Contract { .. } | Op::ContractPanels { .. } => Class::Core(FusionKind::Contract),
         Op::Conv { .. } | Op::ConvLast { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
         Op::Attention { .. } => Class::Core(FusionKind::Attention),

@@ -9,6 +9,7 @@ use crate::diag::Code;
 use crate::dtype::{DType, Kind};
 use crate::sym::{Atom, SymExpr, View};
 
+mod blocks;
 mod compose;
 mod contract;
 mod control;
@@ -231,6 +232,8 @@ impl<'a> Cx<'a> {
             Op::Scan { op, axis, .. } => self.scan(*op, *axis),
             Op::TopK { axis, k, .. } => self.top_k(*axis, k),
             Op::Contract { spec, acc, out } => self.contract(spec, *acc, *out),
+            Op::ContractBlocks { block, .. } => self.contract_blocks(*block),
+            Op::ContractPanels { columns, bits, block, .. } => self.contract_panels(*columns, *bits, *block),
             Op::Conv { strides, dilations, pads, groups } => self.conv(strides, dilations, pads, *groups),
             Op::ConvLast { channels, strides, dilations, pads, groups, planar } => {
                 self.conv_last(*channels, strides, dilations, pads, *groups, *planar)

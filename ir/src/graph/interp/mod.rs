@@ -17,6 +17,7 @@ use crate::numerics;
 use crate::sym::{SymExpr, SymName};
 use crate::weight::{Weight, WeightSource};
 
+mod blocks;
 mod compose;
 mod contract;
 mod elementwise;
@@ -415,6 +416,13 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
         Op::TopK { axis, k, largest } => return reduce::top_k(arg(0)?, *axis as usize, bound.number(k)?, *largest),
 
         Op::Contract { spec, acc, out } => contract::contract(arg(0)?, arg(1)?, spec, *acc, *out)?,
+        Op::ContractBlocks { block, zero, .. } => {
+            blocks::plain(arg(0)?, arg(1)?, arg(2)?, x.get(3).copied(), *zero, usize::try_from(*block).unwrap_or(1))?
+        }
+        Op::ContractPanels { columns, bits, block, zero, .. } => {
+            let sizes = [*columns, *bits, *block].map(|n| usize::try_from(n).unwrap_or(1));
+            blocks::panels(arg(0)?, arg(1)?, [x.get(2).copied(), x.get(3).copied()], *zero, sizes)?
+        }
         Op::Conv { strides, dilations, pads, groups } => {
             contract::conv(arg(0)?, arg(1)?, strides, dilations, &numbers(bound, pads)?, *groups)?
         }

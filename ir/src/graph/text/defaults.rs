@@ -52,7 +52,8 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
         ("conv" | "conv_last" | "pool", "strides" | "dilations") => ints(spatial, 1),
         ("conv" | "conv_last" | "pool", "pads") => exprs(2 * spatial, 0),
         ("pool", "dims") => site.dims(2),
-        ("conv_last", "channels") => site.last_dim(),
+        ("contract_blocks" | "contract_panels", "zero") => Some(Attr::Int(0)),
+        ("contract_panels", "columns") | ("conv_last", "channels") => site.last_dim(),
         (_, "dims") => site.dims(0),
         ("slice", "starts") | ("pad", "low" | "high") => exprs(site.rank(), 0),
         ("slice", "steps") => ints(site.rank(), 1),
@@ -75,6 +76,7 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
             | "reverse"
             | "count_pad"
             | "planar"
+            | "narrow"
             | "channels_last"
             | "tanh"
             | "causal"

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::diag::{Code, Diagnostic};
+use crate::dtype::DType;
 use crate::entity::EntityId;
 use crate::kernel::{KernelId, Module};
 use crate::plan::{BufferId, HostPlan, Launch, Pred, Stmt, Storage};
@@ -254,7 +255,11 @@ impl Follow<'_> {
         let mut writes = BTreeSet::new();
         for (&b, p) in l.buffers.iter().zip(k.abi_bufs()) {
             let p = &k.bufs[p];
-            let have = plan.buffers.get(b).and_then(|b| elems(&b.dims, &|s| self.symbols.get(s).copied()));
+            let have = plan.buffers.get(b).and_then(|b| {
+                let n = elems(&b.dims, &|s| self.symbols.get(s).copied())?;
+                // Elements under a byte are read as the bytes that hold them.
+                if b.dtype.is_packed() && p.dtype == DType::U8 { b.dtype.bytes_for(n.try_into().ok()?)?.try_into().ok() } else { Some(n) }
+            });
             let want = elems(&p.dims, &lookup);
             if have != want {
                 let m = format!("`{}` of kernel `{}` has {want:?} elements, buffer %{} has {have:?}", p.name, k.name, b.index());

@@ -15,6 +15,7 @@ use crate::ranges;
 use crate::spec::CpuSpec;
 
 pub(crate) mod attention;
+mod blocks;
 mod channels;
 mod collapse;
 mod contract;
@@ -169,6 +170,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
             None => map::build(cx, module, width),
         },
         FusionKind::Reduce => reduce::build(cx, module, width),
+        FusionKind::Contract if blocks::takes(cx.region) => blocks::build(cx, module, width),
         FusionKind::Contract => contract::build(cx, module, width),
         FusionKind::Conv | FusionKind::Window if sliding::takes(cx.region) => sliding::build(cx, module, width),
         FusionKind::Conv if channels::node_of(cx.region).is_some() => channels::build(cx, module, width),

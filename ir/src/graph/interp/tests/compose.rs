@@ -54,6 +54,29 @@ fn channels_last_as_channels_first() {
 }
 
 #[test]
+fn products_in_panels_as_in_blocks() {
+    let integers: Vec<f64> = (0..48).map(|i| f64::from(i * 7 % 16)).collect();
+    let (x, q) = (f(&[2, 16]), Tensor::from_f64(DType::U8, vec![3, 16], &integers));
+    let (scale, zero) = (f(&[3, 2]), Tensor::from_f64(DType::U8, vec![3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let want = eval(Op::ContractBlocks { block: 8, narrow: false, zero: 0 }, &[x.clone(), q, scale.clone(), zero.clone()]);
+    // Two panels of two columns: a word holds a column's integers of a block, by turns from its bytes' low and high halves.
+    let mut bytes = vec![0.0; 2 * 2 * 8];
+    for (at, v) in integers.iter().enumerate() {
+        let (n, k) = (at / 16, at % 16);
+        bytes[((n / 2 * 2 + k / 8) * 2 + n % 2) * 4 + k % 4] += v * if k % 8 < 4 { 1.0 } else { 16.0 };
+    }
+    let panels = |t: &Tensor| {
+        let v = t.to_f64();
+        let filled: Vec<f64> =
+            (0..8).map(|i| (i / 4 * 2 + i % 2, i / 2 % 2)).map(|(n, b)| v.get(n * 2 + b).copied().unwrap_or(9.0)).collect();
+        Tensor::from_f64(t.dtype, vec![2, 2, 2], &filled)
+    };
+    let w = Tensor::from_f64(DType::U8, vec![2, 2, 1, 8], &bytes);
+    let op = Op::ContractPanels { columns: 3, bits: 4, block: 8, narrow: false, zero: 0 };
+    assert_eq!(eval(op, &[x, w, panels(&scale), panels(&zero)]), want);
+}
+
+#[test]
 fn pooling_as_onnx() {
     let pool = |op, kernel: [i64; 2], pads: [i64; 4], dilations: [i64; 2], count_pad, out: [i64; 2]| Op::Pool {
         op,

@@ -14,6 +14,10 @@ use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
 use crate::spec::{CpuSpec, MachineClass, Math, ProductForm};
 
+mod blocks;
+
+pub use blocks::in_panels;
+
 const NAME: &str = "products-of-bytes";
 
 /// Rewrites all contractions that it can, those of regions included.

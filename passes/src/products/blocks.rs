@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Products with constant integers that have a scale a block, in the panels that kernels read from end to end.
+//!
+//! Before: `contract_blocks(x, weight "w": u4[N, K], weight "s": [N, B])`, or `contract(x, dequantize(w, s))`;
+//! after: `contract_panels(x, weight "w.packed": u8[P, B, G, 4 * W], weight "s.packed": [P, B, W])`. What is written here as movement, shifts and
+//! `or` goes to the pack program: weights stay as narrow as they come. Signed integers are moved up to ones without sign, and zero points with them.
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{BinaryOp, Dims, Graph, Literal, NodeId, Op, PadMode, Patch, Scalar, ValueId};
+use portwright_ir::sym::{SymExpr, product};
+
+use crate::canonical::contract::labels;
+use crate::rules::consts::is_static;
+use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
+use crate::spec::{CpuSpec, MachineClass};
+
+const NAME: &str = "products-in-panels";
+
+/// Rows of the left operand up to which bytes are multiplied as they lie: with more, products take the time, not memory.
+const FEW_ROWS: i64 = 16;
+
+/// Rewrites all products that it can, those of regions included.
+pub fn in_panels(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
+    let MachineClass::Cpu(spec) = machine;
+    if spec.lanes(DType::F32) < 4 {
+        return;
+    }
+    for n in nodes_with_regions(graph) {
+        let mut regions = std::mem::take(graph.regions_mut(n));
+        regions.iter_mut().for_each(|r| in_panels(r, machine, log));
+        *graph.regions_mut(n) = regions;
+    }
+    for n in topological(graph) {
+        if log.spent() || !graph.contains(n) {
+            continue;
+        }
+        let Some(patch) = rewrite(graph, n, spec) else { continue };
+        match graph.apply(patch) {
+            Ok(_) => log.count(NAME),
+            Err(fault) => {
+                log.refused.insert(NAME, fault.message);
+            }
+        }
+    }
+}
+
+/// A product in the terms of `contract_blocks`.
+struct Product {
+    x: ValueId,
+    q: Tap,
+    scale: Tap,
+    zero: Option<Tap>,
+    /// The zero point where there is no tensor of them.
+    middle: i64,
+    block: i64,
+    narrow: bool,
+}
+
+fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+    let mut e = Edit::new(g, NAME, &[n]);
+    let node = g.node(n);
+    let p = match (&node.op, node.operands.as_slice()) {
+        (Op::ContractBlocks { block, narrow, zero }, &[x, q, scale, ref rest @ ..]) => {
+            if !node.operands[1..].iter().all(|&v| is_static(g, v)) {
+                return None;
+            }
+            let zero_point = rest.first().map(|&z| z.into());
+            Product { x, q: q.into(), scale: scale.into(), zero: zero_point, middle: *zero, block: *block, narrow: *narrow }
+        }
+        (Op::Contract { spec: text, acc: DType::F32, out }, &[x, w]) if *out == g.ty(x).dtype => dequantized(&mut e, g, text, x, w)?,
+        _ => return None,
+    };
+    let y = p.panels(&mut e, g, spec)?;
+    e.finish(g.result(n), y)
+}
+
+/// The product of a contraction whose right operand is dequantized.
+fn dequantized(e: &mut Edit<'_>, g: &Graph, text: &str, x: ValueId, w: ValueId) -> Option<Product> {
+    let source = g.producer(w)?;
+    let (Op::Dequantize { axis, block, .. }, &[q, scale, ref rest @ ..]) = (&source.op, source.operands.as_slice()) else { return None };
+    let [a, b, out] = labels(text)?;
+    let (&k, lead) = a.split_last()?;
+    let (&last, same) = out.split_last()?;
+    let at = b.iter().position(|&c| c == k)?;
+    if b.len() != 2 || same != lead || out.contains(&k) || b.get(1 - at) != Some(&last) || !source.operands.iter().all(|&v| is_static(g, v))
+    {
+        return None;
+    }
+    let x_dims = &g.ty(x).dims;
+    let few = product(&x_dims[..x_dims.len().checked_sub(1)?]).as_const().is_some_and(|m| m <= FEW_ROWS);
+    if g.ty(q).dtype.bits() > if few { 8 } else { 4 } {
+        return None;
+    }
+    let dims = g.ty(q).static_dims()?;
+    let (&depth, &n) = (dims.get(at)?, dims.get(1 - at)?);
+    let by_rows = |e: &mut Edit<'_>, v: Tap| if at == 0 { e.transpose(v, vec![1, 0]) } else { Some(v) };
+    let one_a_row = |e: &mut Edit<'_>, v: Tap| match e.ty(v).elems().as_const()? {
+        1 => {
+            let v = e.reshape(v, vec![1.into(), 1.into()])?;
+            e.broadcast(v, vec![n.into(), 1.into()])
+        }
+        elems if elems == n && (*block <= 1 || *axis == Some(1 - at as u32)) => e.reshape(v, vec![n.into(), 1.into()]),
+        _ => None,
+    };
+    let blocked = *axis == Some(at as u32) && *block > 1;
+    if !blocked && axis.is_some_and(|a| a as usize == at) && !e.ty(scale).elems().is(1) {
+        return None;
+    }
+    let spread = |e: &mut Edit<'_>, v: ValueId| if blocked { by_rows(e, v.into()) } else { one_a_row(e, v.into()) };
+    let scale = spread(e, scale)?;
+    let zero = match rest.first() {
+        Some(&z) => Some(spread(e, z)?),
+        None => None,
+    };
+    let q = by_rows(e, q.into())?;
+    let block = if blocked { i64::from(*block) } else { depth };
+    Some(Product { x, q, scale, zero, middle: 0, block, narrow: false })
+}
+
+impl Product {
+    fn panels(&self, e: &mut Edit<'_>, g: &Graph, spec: &CpuSpec) -> Option<Tap> {
+        let ty = e.ty(self.q).clone();
+        let (bits, signed) = (i64::from(ty.dtype.bits()), ty.dtype.is_signed_int());
+        let &[n, depth] = ty.static_dims()?.as_slice() else { return None };
+        let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
+        let takes = ty.dtype.is_int() && [2, 4, 8].contains(&bits) && float(g.ty(self.x).dtype) && float(e.ty(self.scale).dtype);
+        if !takes || n < 1 || depth < 1 {
+            return None;
+        }
+        let blocks = (depth + self.block - 1) / self.block;
+        // A block of its own may be filled up; others are whole vectors and whole words.
+        let block = if blocks == 1 { (depth + 63) / 64 * 64 } else { self.block };
+        if block % i64::from(spec.lanes(DType::F32)) != 0 || block * bits % 32 != 0 {
+            return None;
+        }
+        let width = i64::from(spec.block_columns(Some(n)));
+        let panels = (n + width - 1) / width;
+        let (words, parts) = (block * bits / 32, 8 / bits);
+        let moved = if signed { 1i64 << (bits - 1) } else { 0 };
+        let unsigned = |e: &mut Edit<'_>, v: Tap| {
+            if !signed {
+                return e.cast(v, DType::U8);
+            }
+            let v = e.cast(v, DType::I32)?;
+            let v = e.with_scalar(BinaryOp::Add, v, moved as f64)?;
+            e.cast(v, DType::U8)
+        };
+        let q = unsigned(e, self.q)?;
+        let q = filled(e, q, [panels * width, blocks * block])?;
+        let q = e.reshape(q, dims(&[panels, width, blocks, words, parts, 4]))?;
+        let q = e.transpose(q, vec![4, 0, 2, 3, 1, 5])?;
+        let mut w: Option<Tap> = None;
+        for j in 0..parts {
+            let part = e.slice_axis(q, 0, j.into(), 1.into())?;
+            let part = e.reshape(part, dims(&[panels, blocks, words, 4 * width]))?;
+            w = Some(match w {
+                None => part,
+                Some(w) => {
+                    let part = e.with_scalar(BinaryOp::Shl, part, (bits * j) as f64)?;
+                    e.binary(BinaryOp::Or, w, part)?
+                }
+            });
+        }
+        let by_block = |e: &mut Edit<'_>, v: Tap| {
+            let v = filled(e, v, [panels * width, blocks])?;
+            let v = e.reshape(v, dims(&[panels, width, blocks]))?;
+            e.transpose(v, vec![0, 2, 1])
+        };
+        let mut operands = vec![self.x.into(), w?, by_block(e, self.scale)?];
+        if let Some(z) = self.zero {
+            let z = if e.ty(z).dtype.is_int() { unsigned(e, z)? } else { z };
+            operands.push(by_block(e, z)?);
+        }
+        let zero = self.middle + moved;
+        e.add(Op::ContractPanels { columns: n, bits, block, narrow: self.narrow, zero }, &operands)
+    }
+}
+
+fn dims(list: &[i64]) -> Dims {
+    list.iter().map(|&d| d.into()).collect()
+}
+
+/// A matrix with zeros behind its rows and columns.
+fn filled(e: &mut Edit<'_>, x: Tap, to: [i64; 2]) -> Option<Tap> {
+    let from = e.ty(x).static_dims()?;
+    let high: Dims = from.iter().zip(to).map(|(&d, t)| SymExpr::from(t - d)).collect();
+    if high.iter().all(|d| d.is(0)) {
+        return Some(x);
+    }
+    let zero = e.add(Op::Const { value: Literal::scalar(Scalar::zero(e.ty(x).dtype)) }, &[])?;
+    e.add(Op::Pad { mode: PadMode::Constant, low: dims(&[0, 0]), high, interior: vec![0, 0] }, &[x, zero])
+}
