@@ -34,6 +34,7 @@ pub mod symbolic;
 pub mod text;
 pub mod types;
 pub mod verify;
+pub mod winograd;
 
 pub use flow::Flow;
 pub use nodes::Uses;

@@ -357,6 +357,13 @@ define_ops! {
     /// beyond them is not looked at. With `planar` channels of `x` stay before its spatial dims.
     /// `(x: [N,spatial..,C], w: [P,kernel..,C/groups,B]) -> [N,spatial'..,channels]`
     ConvLast "conv_last" { channels: i64, strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64, planar: bool },
+    /// 6x6 tiles of the input of a 3x3 convolution, 4 apart and with zeros outside, as Winograd's F(4x4, 3x3) multiplies them
+    /// ([`super::winograd`]): a tile `d` becomes `B^T d B`, its 36 points first. Tiles are counted through images, rows and columns.
+    /// `(x: [N,H,W,C]) -> [36,N*ceil(H'/4)*ceil(W'/4),C]` with `H' = H + pads - 2`
+    WinogradInput "winograd_input" { pads: Dims },
+    /// 4x4 tiles of results from the sums of products of their 36 points: `A^T m A`. What lies beyond `dims = [N,H,W]` is cut off.
+    /// `(m: [36,N*ceil(H/4)*ceil(W/4),C]) -> [N,H,W,C]`
+    WinogradOutput "winograd_output" { dims: Dims },
     /// Reduction over a sliding window of the spatial dims of `[N,C,spatial..]`, or of `[N,spatial..,C]` with `channels_last`. `mean` divides by
     /// the elements inside the tensor, or by the window (clipped to the padded tensor) when `count_pad`; `dims` are the spatial dims of the
     /// result (ceiling modes differ).

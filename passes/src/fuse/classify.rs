@@ -52,7 +52,7 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
         }
         Op::ArgReduce { .. } => Class::OtherReduce,
         Op::Contract { .. } | Op::ContractPanels { .. } => Class::Core(FusionKind::Contract),
-        Op::Conv { .. } | Op::ConvLast { .. } => Class::Core(FusionKind::Conv),
+        Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
         Op::Attention { .. } => Class::Core(FusionKind::Attention),
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. } => Class::Alone(FusionKind::Recurrent),

@@ -13,11 +13,11 @@ use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, PadMode, Patch, ValueI
 use portwright_ir::sym::SymExpr;
 
 use super::cut::{FIXED, Network};
-use super::phases;
+use super::{phases, winograd};
 use crate::canonical;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
-use crate::spec::CpuSpec;
+use crate::spec::{CpuSpec, Math};
 
 /// Name of the rewrite in origins and statistics.
 const NAME: &str = "channels-last";
@@ -31,7 +31,7 @@ const NOMINAL: i64 = 16;
 /// Femtoseconds of one core: a product of a dense convolution in its inner loop, an element that is transposed, and what a product of a
 /// depthwise convolution takes longer with channels first, at steps of 1 and more. Measured on cores with vectors of 64 bytes; what counts
 /// is how they compare.
-const PRODUCT: u64 = 8_700;
+pub(super) const PRODUCT: u64 = 8_700;
 const MOVED: u64 = 150_000;
 const DEPTHWISE: u64 = 4_000;
 const DEPTHWISE_STRIDED: u64 = 30_000;
@@ -72,7 +72,7 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
         if !graph.contains(n) || !chosen.contains(&n) {
             continue;
         }
-        let Some(patch) = turn(graph, n, spec) else { continue };
+        let Some(patch) = turn(graph, n, spec, cx.math) else { continue };
         match graph.apply(patch) {
             Ok(_) => log.count(NAME),
             Err(fault) => {
@@ -165,7 +165,7 @@ fn reduced(rank: usize, axes: &[u32], keep: bool) -> Part {
 }
 
 /// Elements of a tensor of these dims, each at least 1: a symbol's nominal size may be too small for a window.
-fn size(dims: &[SymExpr], nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
+pub(super) fn size(dims: &[SymExpr], nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
     dims.iter().map(|d| d.eval(nominal).unwrap_or(1).clamp(1, 1 << 40) as u64).fold(1, u64::saturating_mul).min(1 << 40)
 }
 
@@ -322,13 +322,13 @@ fn broadcast_last(e: &mut Edit<'_>, v: ValueId, rank: usize) -> Option<Tap> {
 }
 
 /// The node with channels last between transposes.
-fn turn(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+fn turn(g: &Graph, n: NodeId, spec: &CpuSpec, math: Math) -> Option<Patch> {
     let node = g.node(n);
     let (&x, &old) = (node.operands.first()?, node.results.first()?);
     let rank = g.ty(x).rank();
     let mut e = Edit::new(g, NAME, &[n]);
     let new = match &node.op {
-        Op::Conv { .. } => conv(&mut e, node, spec)?,
+        Op::Conv { .. } => conv(&mut e, node, spec, math)?,
         Op::Pool { op, kernel, strides, dilations, pads, count_pad, dims, .. } => {
             let x = operand_last(&mut e, x)?;
             let op = Op::Pool {
@@ -399,12 +399,18 @@ fn turn(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
 }
 
 /// The convolution with channels last; its filters lie in panels of a vector each.
-fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec) -> Option<Tap> {
+fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap> {
     let (Op::Conv { strides, dilations, pads, groups }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return None };
     let (dtype, rank) = (e.ty(w).dtype, e.rank(x));
     let dims = e.ty(w).static_dims()?;
     let (&filters, lanes) = (dims.first()?, i64::from(spec.lanes(dtype)));
     let depthwise = filters == *groups && dims.get(1) == Some(&1);
+    // Another user may have the input turned already.
+    let planar = !depthwise && already_last(e.graph, x).is_none() && !turned_elsewhere(e.graph, x);
+    if math != Math::Exact && winograd::pays(e.graph, node, spec, if planar { MOVED } else { 0 }) {
+        let input = operand_last(e, x)?;
+        return winograd::conv(e, node, input);
+    }
     // Panels of whole vectors, the last filled up; groups must not share one.
     let whole = filters / groups % lanes == 0 || (*groups == 1 && filters > lanes);
     let width = if whole && !depthwise { lanes } else { filters };
@@ -422,8 +428,6 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec) -> Option<Tap> {
     // [P, B, C, kernel..] -> [P, kernel.., C, B]
     let perm: Vec<u32> = std::iter::once(0).chain(3..rank as u32 + 1).chain([2, 1]).collect();
     packed = e.transpose(packed, perm)?;
-    // Another user may have the input turned already.
-    let planar = !depthwise && already_last(e.graph, x).is_none() && !turned_elsewhere(e.graph, x);
     let input = if planar { Tap::Old(x) } else { operand_last(e, x)? };
     let op = Op::ConvLast {
         channels: filters,

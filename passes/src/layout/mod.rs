@@ -12,6 +12,7 @@ mod channels;
 mod cut;
 mod panels;
 mod phases;
+mod winograd;
 
 const RULES: &[Rule] = &[Rule {
     name: "weight-columns-last",

@@ -11,7 +11,7 @@ pub(super) fn single(region: &Graph, node: &Node) -> Option<(FusionKind, Node, G
     let kind = match &node.op {
         Op::Reduce { .. } | Op::ArgReduce { .. } => FusionKind::Reduce,
         Op::Contract { .. } | Op::ContractPanels { .. } => FusionKind::Contract,
-        Op::Conv { .. } | Op::ConvLast { .. } => FusionKind::Conv,
+        Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => FusionKind::Conv,
         Op::Pool { .. } => FusionKind::Window,
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. } => FusionKind::Recurrent,
         Op::Attention { .. } => FusionKind::Attention,

@@ -15,6 +15,7 @@ mod contract;
 mod control;
 mod index;
 mod movement;
+mod winograd;
 #[cfg(test)]
 mod tests;
 
@@ -238,6 +239,8 @@ impl<'a> Cx<'a> {
             Op::ConvLast { channels, strides, dilations, pads, groups, planar } => {
                 self.conv_last(*channels, strides, dilations, pads, *groups, *planar)
             }
+            Op::WinogradInput { pads } => self.winograd_input(pads),
+            Op::WinogradOutput { dims } => self.winograd_output(dims),
             Op::Pool { op, kernel, strides, dilations, pads, dims, channels_last, .. } => {
                 self.pool(*op, kernel, strides, dilations, pads, dims, *channels_last)
             }

@@ -30,6 +30,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod winograd;
 
 pub use symbols::Bindings;
 pub use tensor::{Scales, Tensor};
@@ -432,6 +433,8 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
             let y = contract::conv(&x, &w, strides, dilations, &numbers(bound, pads)?, *groups)?;
             contract::channels_last(&y)?
         }
+        Op::WinogradInput { pads } => winograd::input_tiles(arg(0)?, &numbers(bound, pads)?)?,
+        Op::WinogradOutput { dims } => winograd::output_tiles(arg(0)?, &bound.dims(dims)?)?,
         Op::Pool { op, kernel, strides, dilations, pads, count_pad, dims, channels_last } => {
             let (pads, dims) = (numbers(bound, pads)?, bound.dims(dims)?);
             let pool = contract::Pool { op: *op, kernel, strides, dilations, pads: &pads, count_pad: *count_pad, dims };

@@ -13,9 +13,10 @@ use portwright_ir::graph::{Graph, Node, Op, ValueId};
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Mem, Module, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::boxes::{Corner, InputBox};
 use super::eval::{Eval, Guard, Stop};
-use super::index::{TypedIndex, lane};
-use super::{Begun, Built, Cx, finish, flatten, name_coords, vector_loop};
+use super::index::lane;
+use super::{Begun, Built, Cx, finish, flatten, name_coords};
 
 /// Products that one task should form: some fifty microseconds of a core.
 const TASK_PRODUCTS: i64 = 1 << 23;
@@ -52,28 +53,21 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
 /// Everything that the loops share. Lists are over spatial dims.
 struct Conv<'c, 'a> {
     cx: &'c Cx<'a>,
-    x: ValueId,
     w: ValueId,
     root: ValueId,
     outputs: Vec<Buf>,
     acc: DType,
     out: DType,
-    input: Vec<SymExpr>,
     positions: Vec<SymExpr>,
-    kernel: Vec<i64>,
-    strides: Vec<i64>,
-    dilations: Vec<i64>,
-    low: Vec<SymExpr>,
-    planar: bool,
-    /// Input and output channels of a group.
-    channels: i64,
+    /// What a task reads, with kernel, steps and channels.
+    input: InputBox,
+    /// Output channels of a group.
     filters: i64,
     /// Filters of a panel, and whether every element of a vector of them exists.
     panel: i64,
     panels: i64,
     filled: bool,
-    /// Positions of a task, and of a tile.
-    block: Vec<i64>,
+    /// Positions of a tile.
     tile: Vec<i64>,
     /// Vectors of a tile.
     nv: i64,
@@ -84,10 +78,7 @@ struct Conv<'c, 'a> {
 /// Where a task or a tile is.
 #[derive(Clone)]
 struct At {
-    n: SymExpr,
-    g: SymExpr,
-    /// First position of the task.
-    origin: Vec<SymExpr>,
+    task: Corner,
     /// First position of the tile within the task, and in the tensor.
     local: Vec<SymExpr>,
     global: Vec<SymExpr>,
@@ -200,25 +191,27 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
     });
     let c = Conv {
         cx,
-        x,
         w,
         root,
         outputs: outputs.clone(),
         acc,
         out: eval.dtype(root),
-        input,
         positions: positions.clone(),
-        kernel,
-        strides: strides.clone(),
-        dilations: dilations.clone(),
-        low,
-        planar: *planar,
-        channels: depth,
+        input: InputBox {
+            x,
+            input,
+            block: block.clone(),
+            kernel,
+            strides: strides.clone(),
+            dilations: dilations.clone(),
+            low,
+            planar: *planar,
+            channels: depth,
+        },
         filters: per_group,
         panel: w_dims[s + 2],
         panels: w_dims[0],
         filled: w_dims[0] > 1 && w_dims[s + 2] % wide == 0,
-        block: block.clone(),
         tile,
         nv,
         scratch,
@@ -240,8 +233,10 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
         origin.push(if counts[i].is(1) { 0.into() } else { eval.ix.bind("at", first, positions[i].clone()) });
     }
     let zeros = vec![SymExpr::from(0); s];
-    let at = At { n: ng[0].clone(), g: ng[1].clone(), origin, local: zeros.clone(), global: zeros };
-    c.fill(k, eval, &at)?;
+    let at = At { task: Corner { n: ng[0].clone(), g: ng[1].clone(), origin }, local: zeros.clone(), global: zeros };
+    if let Some(scratch) = scratch {
+        c.input.fill(k, eval, scratch, &at.task)?;
+    }
     let p0 = k.let_("p0", k.gy() * run);
     let p1 = k.let_("p1", (&p0 + run).min(blocks));
     c.panels(k, eval, &at, &ends, (p0, p1), vectors)?;
@@ -255,141 +250,6 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
 impl<'a> Conv<'_, 'a> {
     fn spatial(&self) -> usize {
         self.positions.len()
-    }
-
-    /// Copies the task's box of the input into scratch; what lies outside the tensor is zero.
-    fn fill(&self, k: &mut Kb<'_>, eval: &mut Eval<'a>, at: &At) -> Result<(), Stop> {
-        let Some(scratch) = self.scratch else { return Ok(()) };
-        if !self.planar {
-            return self.fill_rows(k, eval, scratch, at, &mut Vec::new(), &mut Vec::new(), None);
-        }
-        let mut stop = Ok(());
-        k.for_("c", 0, self.channels, 1, |k, c| {
-            eval.open();
-            let c = eval.ix.bind("c", c, self.channels.into());
-            let own = at.g.clone() * self.channels + c.clone();
-            stop = self.fill_rows(k, eval, scratch, at, &mut vec![c], &mut vec![own], None);
-            eval.close();
-        });
-        stop
-    }
-
-    /// Fills rows of the box: `to` and `from` are the coordinates so far, `inside` says whether they lie in the tensor.
-    #[allow(clippy::too_many_arguments)]
-    fn fill_rows(
-        &self,
-        k: &mut Kb<'_>,
-        eval: &mut Eval<'a>,
-        scratch: Buf,
-        at: &At,
-        to: &mut Vec<SymExpr>,
-        from: &mut Vec<SymExpr>,
-        inside: Option<Ex>,
-    ) -> Result<(), Stop> {
-        let s = self.spatial();
-        let i = to.len() - usize::from(self.planar);
-        let extent = (self.block[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1;
-        // Position in the tensor of the first of the box; it may lie before it.
-        let start = at.origin[i].clone() * self.strides[i];
-        let (start_ex, low_ex) = (eval.ix.emit(k, &start), k.dim(&self.low[i]));
-        if i + 1 < s {
-            let mut stop = Ok(());
-            k.for_("r", 0, extent, 1, |k, r| {
-                eval.open();
-                stop = (|| {
-                    let p = k.let_("p", &start_ex + &r);
-                    let own = p.ge(&low_ex) & p.lt(k.dim(&(self.input[i].clone() + self.low[i].clone())));
-                    let own = k.let_("in", inside.map_or(own.clone(), |all| all & own));
-                    // Outside nothing is read, so any coordinate will do.
-                    let q = k.let_("q", own.select(&p - &low_ex, 0));
-                    to.push(eval.ix.bind("r", r, extent.into()));
-                    from.push(eval.ix.bind("q", q, self.input[i].clone()));
-                    let stop = self.fill_rows(k, eval, scratch, at, to, from, Some(own));
-                    to.pop();
-                    from.pop();
-                    stop
-                })();
-                eval.close();
-            });
-            return stop;
-        }
-        // A row: before, inside and behind the tensor.
-        let end = k.dim(&(self.input[i].clone() + self.low[i].clone()));
-        let first = (&low_ex - &start_ex).clamp(0, extent);
-        let last = (end - start_ex).clamp(0, extent);
-        let (first, last) = match inside {
-            None => (first, last),
-            Some(own) => (own.select(first, extent), own.select(last, extent)),
-        };
-        let first = k.let_("first", first);
-        let last = k.let_("last", last.max(&first));
-        let shift = start - self.low[i].clone();
-        let zero = Ex::from(0).typed_index();
-        self.fill_run(k, eval, scratch, at, (zero, first.clone()), (to, from), None, extent)?;
-        self.fill_run(k, eval, scratch, at, (first, last.clone()), (to, from), Some(&shift), extent)?;
-        self.fill_run(k, eval, scratch, at, (last, Ex::from(extent)), (to, from), None, extent)
-    }
-
-    /// Fills the positions `lo..hi` of a row: position `x` is `x + shift` in the tensor; zeros without a shift.
-    #[allow(clippy::too_many_arguments)]
-    fn fill_run(
-        &self,
-        k: &mut Kb<'_>,
-        eval: &mut Eval<'a>,
-        scratch: Buf,
-        at: &At,
-        (lo, hi): (Ex, Ex),
-        (to, from): (&[SymExpr], &[SymExpr]),
-        shift: Option<&SymExpr>,
-        extent: i64,
-    ) -> Result<(), Stop> {
-        let zero = if scratch.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) };
-        let zero = zero.typed(&Ty::Scalar(scratch.dtype));
-        let lead: Vec<SymExpr> = std::iter::once(at.n.clone()).chain(from.iter().cloned()).collect();
-        if self.planar {
-            return vector_loop(k, eval, "x", (lo, hi), &extent.into(), &mut |k, eval, x, guard| {
-                let v = match shift {
-                    Some(shift) => {
-                        let source: Vec<SymExpr> = lead.iter().cloned().chain([x + shift]).collect();
-                        eval.value(k, self.x, &source, guard)?
-                    }
-                    None => zero.clone(),
-                };
-                let place: Vec<SymExpr> = to.iter().cloned().chain([x.clone()]).collect();
-                eval.store(k, scratch, &place, guard, &v)
-            });
-        }
-        let mut stop = Ok(());
-        k.for_("x", lo, hi, 1, |k, x| {
-            eval.open();
-            stop = (|| {
-                let x = eval.ix.bind("x", x, extent.into());
-                let source = match shift {
-                    Some(shift) => {
-                        let q = eval.ix.emit(k, &(&x + shift));
-                        let q = k.let_("q", q);
-                        let q = eval.ix.bind("q", q, self.input[self.spatial() - 1].clone());
-                        Some(lead.iter().cloned().chain([q]).collect::<Vec<_>>())
-                    }
-                    None => None,
-                };
-                let end = SymExpr::from(self.channels);
-                vector_loop(k, eval, "c", (0.into(), self.channels.into()), &end, &mut |k, eval, c, guard| {
-                    let v = match &source {
-                        Some(lead) => {
-                            let own = at.g.clone() * self.channels + c.clone();
-                            let source: Vec<SymExpr> = lead.iter().cloned().chain([own]).collect();
-                            eval.value(k, self.x, &source, guard)?
-                        }
-                        None => zero.clone(),
-                    };
-                    let place: Vec<SymExpr> = to.iter().cloned().chain([x.clone(), c.clone()]).collect();
-                    eval.store(k, scratch, &place, guard, &v)
-                })
-            })();
-            eval.close();
-        });
-        stop
     }
 
     /// All blocks of filters of the task: whole ones, then the one at the edge.
@@ -451,7 +311,7 @@ impl<'a> Conv<'_, 'a> {
         if i == self.spatial() {
             return self.tile(k, eval, at, size, of);
         }
-        let (block, tile, total) = (self.block[i], self.tile[i], self.positions[i].as_const());
+        let (block, tile, total) = (self.input.block[i], self.tile[i], self.positions[i].as_const());
         let hi = &ends[i];
         // Tiles of one size, then what is left over: known, or in smaller and smaller steps.
         let rest: Vec<i64> = match total {
@@ -474,7 +334,7 @@ impl<'a> Conv<'_, 'a> {
                     Some(n) if j > 0 => (n / tile * tile).into(),
                     _ => eval.ix.bind("v", v, (block - t + 1).into()),
                 };
-                let sum = at.origin[i].clone() + local.clone();
+                let sum = at.task.origin[i].clone() + local.clone();
                 let global = if sum.as_const().is_some() || sum.as_sym().is_some() {
                     sum
                 } else {
@@ -572,7 +432,7 @@ impl<'a> Conv<'_, 'a> {
         if i == s + 1 {
             return self.multiply(k, eval, at, size, of, c, taps);
         }
-        let n = if i == s { self.channels } else { self.kernel[i] };
+        let n = if i == s { self.input.channels } else { self.input.kernel[i] };
         if n == 1 || (i == s && n <= FEW_CHANNELS) {
             return (0..n).try_for_each(|t| {
                 taps.push(t.into());
@@ -607,7 +467,7 @@ impl<'a> Conv<'_, 'a> {
         let (w, s) = (eval.width, self.spatial());
         let mut columns = Vec::with_capacity(of.len());
         for (o, guard) in of {
-            let filter = at.g.clone() * self.filters + o.clone();
+            let filter = at.task.g.clone() * self.filters + o.clone();
             let (panel, lane) = if self.panels == 1 { (0.into(), filter) } else { eval.ix.div_mod(&filter, &self.panel.into()) };
             let coords: Vec<SymExpr> = std::iter::once(panel).chain(taps.iter().cloned()).chain([lane]).collect();
             let none = Guard::new();
@@ -616,12 +476,13 @@ impl<'a> Conv<'_, 'a> {
             columns.push(if eval.dtype(self.w) == self.acc { b } else { k.let_("b", b) });
         }
         self.each(k, eval, size, &mut Vec::new(), &mut |k, eval, i, shift| {
-            let place =
-                |d: usize, base: &SymExpr| (base.clone() + shift[d].clone()) * self.strides[d] + taps[d].clone() * self.dilations[d];
+            let place = |d: usize, base: &SymExpr| {
+                (base.clone() + shift[d].clone()) * self.input.strides[d] + taps[d].clone() * self.input.dilations[d]
+            };
             let a = match self.scratch {
                 Some(scratch) => {
                     let mut coords: Vec<SymExpr> = (0..s).map(|d| place(d, &at.local[d])).collect();
-                    if self.planar {
+                    if self.input.planar {
                         coords.insert(0, taps[s].clone())
                     } else {
                         coords.push(taps[s].clone())
@@ -629,10 +490,10 @@ impl<'a> Conv<'_, 'a> {
                     eval.load(k, "a", scratch, &coords, &Guard::new())?
                 }
                 None => {
-                    let mut coords = vec![at.n.clone()];
+                    let mut coords = vec![at.task.n.clone()];
                     coords.extend((0..s).map(|d| place(d, &at.global[d])));
-                    coords.push(at.g.clone() * self.channels + taps[s].clone());
-                    eval.value(k, self.x, &coords, &Guard::new())?
+                    coords.push(at.task.g.clone() * self.input.channels + taps[s].clone());
+                    eval.value(k, self.input.x, &coords, &Guard::new())?
                 }
             };
             let a = a.cast(self.acc);
@@ -690,11 +551,11 @@ impl<'a> Conv<'_, 'a> {
         guard: &Guard,
         x: Ex,
     ) -> Result<(), Stop> {
-        let mut coords = vec![at.n.clone()];
+        let mut coords = vec![at.task.n.clone()];
         coords.extend(at.global.iter().zip(shift).map(|(g, s)| g + s));
-        let channel = at.g.clone() * self.filters + o.clone();
+        let channel = at.task.g.clone() * self.filters + o.clone();
         coords.push(channel.clone());
-        let base = at.g.clone() * self.filters;
+        let base = at.task.g.clone() * self.filters;
         let guard: Guard = guard.iter().map(|(e, end)| (e.clone() + base.clone(), end.clone() + base.clone())).collect();
         store(self.cx, &self.outputs, k, eval, self.root, &coords, &guard, x.cast(self.out))
     }

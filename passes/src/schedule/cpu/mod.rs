@@ -15,6 +15,7 @@ use crate::ranges;
 use crate::spec::CpuSpec;
 
 pub(crate) mod attention;
+mod boxes;
 mod blocks;
 mod channels;
 mod collapse;
@@ -35,6 +36,7 @@ mod steps;
 mod tiles;
 mod transpose;
 mod window;
+mod winograd;
 
 use eval::{Eval, Guard, Stop};
 
@@ -173,6 +175,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         FusionKind::Contract if blocks::takes(cx.region) => blocks::build(cx, module, width),
         FusionKind::Contract => contract::build(cx, module, width),
         FusionKind::Conv | FusionKind::Window if sliding::takes(cx.region) => sliding::build(cx, module, width),
+        FusionKind::Conv if winograd::node_of(cx.region).is_some() => winograd::build(cx, module, width),
         FusionKind::Conv if channels::node_of(cx.region).is_some() => channels::build(cx, module, width),
         FusionKind::Conv => conv::build(cx, module, width),
         FusionKind::Window => window::build(cx, module, width),
