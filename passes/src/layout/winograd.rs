@@ -15,7 +15,7 @@ use crate::spec::CpuSpec;
 
 /// Femtoseconds of one core: to write an element at a point and read it again; to read a filter's that does not stay in the cache.
 const POINT: u64 = 70_000;
-const FILTER: u64 = 60_000;
+const FILTER: u64 = 130_000;
 
 /// Size that a symbol is taken to have, where its range allows: that of pictures. Images of a batch count as one.
 const NOMINAL: i64 = 256;
