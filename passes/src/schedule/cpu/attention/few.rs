@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Few rows against many keys: each key and each value is read once, as it lies, and met by all rows.
 
+use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{Ex, Kb, Mem};
 use portwright_ir::sym::SymExpr;
 
@@ -43,13 +44,7 @@ impl Attend<'_, '_> {
             });
             stop?;
         }
-        let mut stop = Ok(());
-        k.for_("r", 0, rows, 1, |k, r| {
-            eval.open();
-            stop = self.weigh(k, eval, keys, &r, &r, &keys.len);
-            eval.close();
-        });
-        stop?;
+        self.weigh(k, eval, keys, &Ex::lit(DType::I64, 0.0), rows, &keys.len)?;
         self.mix(k, eval, keys, rows)
     }
 
@@ -95,7 +90,7 @@ impl Attend<'_, '_> {
             return (0..n).step_by(w as usize).try_for_each(|c| {
                 let at = along(c.into(), self.w);
                 let guard = eval.guarded(&Guard::new(), &at, extent);
-                body(k, eval, &at, &guard, &Ex::lit(portwright_ir::dtype::DType::I64, c as f64))
+                body(k, eval, &at, &guard, &Ex::lit(DType::I64, c as f64))
             });
         }
         let mut stop = Ok(());
@@ -144,10 +139,12 @@ impl Attend<'_, '_> {
                 }
             }
         };
-        each(k, &mut |k, reg, at| {
-            let old = k.load("o", at);
-            k.set(reg, old);
-        });
+        if !self.sizes.at_once {
+            each(k, &mut |k, reg, at| {
+                let old = k.load("o", at);
+                k.set(reg, old);
+            });
+        }
         let mut stop = Ok(());
         k.for_("j", 0, &keys.len, 1, |k, j| {
             eval.open();

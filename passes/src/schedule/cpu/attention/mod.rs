@@ -78,6 +78,8 @@ struct Sizes {
     vv: u32,
     /// Keys of a block.
     keys: i64,
+    /// Whether one block has all keys, so that nothing is carried from block to block.
+    at_once: bool,
 }
 
 /// Memory of a task.
@@ -96,6 +98,10 @@ struct Scratch {
     top: Buf,
     /// Sum of the weights of each row.
     sum: Buf,
+    /// What scores of a tile of rows are raised against.
+    base: Buf,
+    /// What earlier sums of a tile of rows are worth against that.
+    fade: Buf,
 }
 
 /// Everything that the loops share.
@@ -279,6 +285,7 @@ fn sizes(spec: &CpuSpec, form: &Form, w: u32, total: &SymExpr, groups: &SymExpr)
     let most = most.clamp(block, 1024);
     let longest = form.parts.iter().map(|p| p.len.as_const()).reduce(|a, b| Some(a?.max(b?))).flatten();
     let keys = longest.map_or(most, |n| even(n.max(1), most, block));
+    let at_once = form.parts.len() == 1 && longest.is_some_and(|n| (1..=keys).contains(&n)) && !form.causal;
     // Rows of a task: enough products, few enough rows that there are tasks for many cores, many enough to pay for packing.
     let per_row = form.keys.as_const().unwrap_or(512).max(1).saturating_mul(depth + width);
     let worth = (TASK_PRODUCTS / per_row.max(1) / tile + 1).max(TILES / 2);
@@ -288,7 +295,7 @@ fn sizes(spec: &CpuSpec, form: &Form, w: u32, total: &SymExpr, groups: &SymExpr)
     }
     .clamp(1, TILES);
     let rows = total.as_const().map_or(tiles * tile, |n| even(n, tiles * tile, tile));
-    Sizes { tile, rows, nv, vv, keys }
+    Sizes { tile, rows, nv, vv, keys, at_once }
 }
 
 fn scratch(k: &mut Kb<'_>, form: &Form, sizes: &Sizes, w: u32, few: bool) -> Scratch {
@@ -305,10 +312,12 @@ fn scratch(k: &mut Kb<'_>, form: &Form, sizes: &Sizes, w: u32, few: bool) -> Scr
         k: local("ks", packed(vec![(sizes.keys / block).into(), depth, block.into()])),
         v: local("vs", packed(vec![panels.clone(), sizes.keys.into(), values.into()])),
         // Rows of scores do not begin at the same line of a cache.
-        s: local("s", vec![tile, (sizes.keys + 16).into()]),
+        s: local("s", vec![tile.clone(), (sizes.keys + 16).into()]),
         o: local("o", vec![rows.clone(), panels * values]),
         top: local("top", vec![rows.clone()]),
         sum: local("sum", vec![rows]),
+        base: local("base", vec![tile.clone()]),
+        fade: local("fade", vec![tile]),
     }
 }
 
@@ -390,6 +399,9 @@ impl Attend<'_, '_> {
                     let x = eval.widen(&x).cast(d) * Ex::lit(d, scale).splat(self.w);
                     eval.store(k, self.scratch.q, &[row.clone(), c.clone()], &Guard::new(), &x)
                 })?;
+                if self.sizes.at_once {
+                    return Ok(());
+                }
                 k.store(Mem::new(self.scratch.top, vec![(i.clone(), 1)]), Ex::lit(d, f64::NEG_INFINITY));
                 k.store(Mem::new(self.scratch.sum, vec![(i.clone(), 1)]), Ex::lit(d, 0.0));
                 self.each_sum(k, &i, &mut |_, _| Ex::lit(d, 0.0).splat(self.w));
@@ -450,16 +462,10 @@ impl Attend<'_, '_> {
             let to = (Ex::from(0), &p * block);
             self.products(k, (q, i0.clone()), (ks, p), &depth, nv, (s, to), false);
         });
-        let mut stop = Ok(());
-        k.for_("r", 0, tile, 1, |k, r| {
-            eval.open();
-            stop = self.weigh(k, eval, keys, &(i0 + &r), &r, hi);
-            eval.close();
-        });
-        stop?;
+        self.weigh(k, eval, keys, i0, tile, hi)?;
         k.for_("p", 0, k.dim(&self.form.width.ceil_div(&values.into())), 1, |k, p| {
             let to = (i0.clone(), &p * values);
-            self.products(k, (s, Ex::from(0)), (vs, p), hi, vv, (o, to), true);
+            self.products(k, (s, Ex::from(0)), (vs, p), hi, vv, (o, to), !self.sizes.at_once);
         });
         Ok(())
     }

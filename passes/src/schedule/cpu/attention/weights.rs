@@ -18,14 +18,26 @@ fn exponential(k: &mut Kb<'_>) -> FnId {
         // The sum with 1.5 * 2^23 + 127 has the exponent of 2^n in its low bits, n the integer nearest to x / ln 2.
         let t = f.let_("t", c.fma(std::f64::consts::LOG2_E, 12_583_039.0));
         let n = f.let_("n", &t - 12_583_039.0);
-        let r = f.let_("r", n.fma(1.904_654_299_957_768e-9, n.fma(-0.693_147_182_464_599_6, &c)));
-        // e^r - 1 - r over r^2.
-        let a = r.fma(1.9875691500e-4, 1.3981999507e-3).fma(&r, 8.3334519073e-3).fma(&r, 4.1665795894e-2);
-        let a = a.fma(&r, 1.6666665459e-1).fma(&r, 5.0000001201e-1);
-        let p = (&r * &r).fma(a, &r) + 1.0;
+        // ln 2 as one number: what that loses grows with n, as the result shrinks with 2^n.
+        let r = f.let_("r", n.fma(-std::f64::consts::LN_2, &c));
+        // e^r on both sides of 0 up to ln(2) / 2, within 4e-9.
+        let p = r.fma(1.381_453_592_330_217_4e-3, 8.368_745_446_205_14e-3);
+        let p = [4.166_839_271_783_829e-2, 0.166_665_211_319_923_4, 0.499_999_940_395_355_2, 1.0, 1.0].iter().fold(p, |p, c| p.fma(&r, *c));
         let power = t.bitcast(DType::I32).bin(BinOp::Shl, Ex::lit(DType::I32, 23.0)).bitcast(DType::F32);
         p * power
     })
+}
+
+/// The largest element of a vector, NaN passed over.
+fn largest(k: &mut Kb<'_>, mut x: Ex, mut n: u32) -> Ex {
+    while n > 1 {
+        n /= 2;
+        let half = |from: u32| -> Vec<u16> { (from..from + n).map(|i| i as u16).collect() };
+        let (a, b) = if n == 1 { (x.extract(0), x.extract(1)) } else { (x.shufflev(&half(0)), x.shufflev(&half(n))) };
+        let (a, b) = (k.let_("a", a), k.let_("b", b));
+        x = k.let_("larger", b.gt(&a).select(&b, &a));
+    }
+    x
 }
 
 impl Attend<'_, '_> {
@@ -38,8 +50,22 @@ impl Attend<'_, '_> {
         k.call(f, std::slice::from_ref(x))
     }
 
-    /// Turns the first `hi` scores of row `i` of the task, row `r` of the tile, into weights.
-    pub(super) fn weigh(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, i: &Ex, r: &Ex, hi: &Ex) -> Result<(), Stop> {
+    /// Turns the first `hi` scores of `rows` rows, from row `i0` of the task on, into weights. All rows are masked before the first is
+    /// raised: what masks read from memory is under way for some rows at a time.
+    pub(super) fn weigh(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, i0: &Ex, rows: i64, hi: &Ex) -> Result<(), Stop> {
+        let mut stop = Ok(());
+        k.for_("r", 0, rows, 1, |k, r| {
+            eval.open();
+            stop = self.mask(k, eval, keys, &(i0 + &r), &r, hi);
+            eval.close();
+        });
+        stop?;
+        k.for_("r", 0, rows, 1, |k, r| self.raise(k, &(i0 + &r), &r, hi));
+        Ok(())
+    }
+
+    /// Bends and masks the scores of row `i` of the task, row `r` of the tile, and finds the largest.
+    fn mask(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, i: &Ex, r: &Ex, hi: &Ex) -> Result<(), Stop> {
         let (w, d) = (self.w, self.form.acc);
         let lowest = Ex::lit(d, f64::NEG_INFINITY);
         let s = self.scratch.s;
@@ -83,29 +109,49 @@ impl Attend<'_, '_> {
         };
         vector_loop(k, eval, "c", (lo, hi.clone()), &bound, &mut max)?;
         let here = |buf| Mem::new(buf, vec![(i.clone(), 1)]);
-        let old = k.load("old", here(self.scratch.top));
-        let across = k.let_("across", top.get().hmax());
-        let high = k.let_("high", across.gt(&old).select(&across, &old));
+        let across = largest(k, top.get(), w);
+        let old = (!self.sizes.at_once).then(|| k.load("old", here(self.scratch.top)));
+        let high = match &old {
+            None => across,
+            Some(old) => k.let_("high", across.gt(old).select(&across, old)),
+        };
         // Nothing seen yet: all scores are minus infinity, and their weights 0.
         let base = k.let_("base", high.equals(f64::NEG_INFINITY).select(Ex::lit(d, 0.0), &high));
+        if let Some(old) = old {
+            let fade = self.exp(k, &(old - &base));
+            k.store(Mem::new(self.scratch.fade, vec![(r.clone(), 1)]), fade);
+            k.store(here(self.scratch.top), high);
+        }
+        k.store(Mem::new(self.scratch.base, vec![(r.clone(), 1)]), base);
+        Ok(())
+    }
+
+    /// Raises e to the scores of row `i` of the task, row `r` of the tile, and brings what earlier blocks made of the row to the same base.
+    fn raise(&self, k: &mut Kb<'_>, i: &Ex, r: &Ex, hi: &Ex) {
+        let (w, d) = (self.w, self.form.acc);
+        let base = k.load("base", Mem::new(self.scratch.base, vec![(r.clone(), 1)]));
+        let base = k.let_("base", base.splat(w));
         let sum = k.var("sum", Ex::lit(d, 0.0).splat(w));
         let vectors = k.let_("vectors", (hi + i64::from(w - 1)) / i64::from(w) * i64::from(w));
         k.for_("c", 0, vectors, i64::from(w), |k, c| {
-            let place = Mem::new(s, vec![(r.clone(), 1), (c, w)]);
+            let place = Mem::new(self.scratch.s, vec![(r.clone(), 1), (c, w)]);
             let x = k.load("s", place.clone());
-            let x = k.let_("x", x - base.splat(w));
+            let x = k.let_("x", x - &base);
             let p = self.exp(k, &x);
             let p = k.let_("p", p);
             k.store(place, &p);
             k.set(&sum, sum.get() + p);
         });
-        let fade = self.exp(k, &(old - base));
-        let fade = k.let_("fade", fade);
-        let before = k.load("before", here(self.scratch.sum));
-        k.store(here(self.scratch.sum), before.fma(&fade, sum.get().hsum()));
-        k.store(here(self.scratch.top), high);
+        let sum = sum.get().hsum();
+        let total = Mem::new(self.scratch.sum, vec![(i.clone(), 1)]);
+        if self.sizes.at_once {
+            k.store(total, sum);
+            return;
+        }
+        let fade = k.load("fade", Mem::new(self.scratch.fade, vec![(r.clone(), 1)]));
+        let before = k.load("before", total.clone());
+        k.store(total, before.fma(&fade, sum));
         self.each_sum(k, i, &mut |k, at| k.load("o", at) * fade.splat(w));
-        Ok(())
     }
 
     /// A vector of scores under the mask.
