@@ -11,8 +11,10 @@ use portwright_ir::graph::ValueId;
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::dots::dots_fit;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
+use super::left::{self, Left};
 use super::{Begun, Built, Cx, finish, name_coords, tiles};
 use crate::spec::{DotForm, ProductForm};
 
@@ -107,6 +109,8 @@ pub(super) struct Gemm<'c, 'a, 'p> {
     panel: Option<Buf>,
     /// Results of a block, for long epilogues.
     tile: Option<Buf>,
+    /// Rows of the left operand, where they are widened.
+    left: Option<Left>,
     /// Whether the summed dims are written out.
     unrolled: bool,
     /// The instruction that adds a few products at a time.
@@ -114,11 +118,11 @@ pub(super) struct Gemm<'c, 'a, 'p> {
 }
 
 /// A vector of columns.
-struct Column {
+pub(super) struct Column {
     /// The first of them.
-    start: SymExpr,
+    pub(super) start: SymExpr,
     /// Coordinates, with the lane in them.
-    at: At,
+    pub(super) at: At,
     /// Which of them exist.
     guard: Guard,
 }
@@ -154,20 +158,27 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let batch = product(p.batch.iter().map(|x| &x.1));
     let outer_total = product(n_outer.iter().map(|x| &x.1));
 
+    // Rows that are widened stay in half of the second-level cache.
+    let widens = dot.is_none() && left::fits(eval, &p);
+    let held = if widens { i64::from(cx.spec.l2_bytes) / 2 / left::row_bytes(p.acc, k_total.as_const().unwrap_or(512)) } else { i64::MAX };
+    let together = (held / mr).clamp(1, 8) * mr;
+
     // Blocks of a task: up to 8 blocks of rows, evenly cut, and as many columns as make a task worth its start. A right operand is read
     // once however few the rows are.
     let mc = match m_total.as_const() {
         Some(m) => {
-            let tasks = (m + 8 * mr - 1) / (8 * mr);
+            let tasks = (m + together - 1) / together;
             (((m + tasks.max(1) - 1) / tasks.max(1) + mr - 1) / mr * mr).max(mr)
         }
-        None => mr * 8,
+        None => together,
     };
     let rows_of_task = m_total.as_const().map_or(4 * mr, |m| m.min(mc)).max(8);
     let depth = k_total.as_const().unwrap_or(512).max(1);
-    let nc = nr * (TASK_PRODUCTS / rows_of_task.saturating_mul(nr).saturating_mul(depth)).clamp(1, 8);
+    // What each task does once for its rows is worth the more the more columns meet them.
+    let task_products = if widens { 4 * TASK_PRODUCTS } else { TASK_PRODUCTS };
+    let nc = nr * (task_products / rows_of_task.saturating_mul(nr).saturating_mul(depth)).clamp(1, 8);
     let outer_run = match n_last.as_const() {
-        Some(n) => (TASK_PRODUCTS / rows_of_task.saturating_mul(n.max(1)).saturating_mul(depth)).clamp(1, 256),
+        Some(n) => (task_products / rows_of_task.saturating_mul(n.max(1)).saturating_mul(depth)).clamp(1, 256),
         None => 1,
     };
     let col_tasks = n_last.ceil_div(&nc.into());
@@ -180,15 +191,19 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
 
     let few = m_total.as_const().is_some_and(|m| m < 8);
     let unrolled = p.feed == Feed::Direct && dot.is_none() && few && k_total.as_const().is_some_and(|n| n <= UNROLLED_PRODUCTS);
-    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, unrolled, dot };
+    let m0 = k.let_("m0", k.gx() * mc);
+    let left = widens.then(|| Left::declare(k, &p, mc, m0.clone()));
+    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, left, unrolled, dot };
 
     let z = k.gz();
     let z = eval.ix.bind("z", z, batch);
     let batch_dims: Vec<SymExpr> = g.p.batch.iter().map(|x| x.1.clone()).collect();
     let batch_coords = name_coords(k, eval, &z, &batch_dims);
     let at = At::default().with(&g.p.batch, &batch_coords);
-    let m0 = k.let_("m0", k.gx() * mc);
     let m1 = k.let_("m1", (&m0 + mc).min(k.dim(&m_total)));
+    if let Some(left) = &g.left {
+        left.fill(k, eval, &g.p, &at, &m1)?;
+    }
 
     let mut stop = Ok(());
     let columns = |k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, n0: Ex, n1: Ex| -> Result<(), Stop> {
@@ -268,42 +283,10 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     Ok(finish(b, grid, cost))
 }
 
-/// Where a vector of the right operand is read whose elements are groups of `group` summed coordinates from `first` for each of the columns
-/// from `start`; the open width counts all elements.
-pub(super) fn grouped(eval: &Eval<'_>, p: &Problem<'_>, at: &At, start: &SymExpr, first: &SymExpr, group: u32) -> Vec<SymExpr> {
-    let group = SymExpr::from(i64::from(group));
-    let last: Vec<(char, SymExpr)> = p.n.last().cloned().into_iter().collect();
-    let at = at.with(&last, &[start.clone() + lane().div(&group)]).with(&p.k, &[first.clone() + lane().modulo(&group)]);
-    (p.rhs_at)(eval, &at).0
-}
-
-/// Whether both operands lie so that a dot-product instruction takes them as they are: groups of neighbors along the one summed dim.
-fn dots_fit(eval: &mut Eval<'_>, p: &Problem<'_>, form: DotForm, block: i64) -> bool {
-    let (&[(_, ref depth)], Some((_, n))) = (p.k.as_slice(), p.n.last()) else { return false };
-    let Some(n) = n.as_const() else { return false };
-    let (w, group) = (eval.width, i64::from(form.depth));
-    let bind = |eval: &mut Eval<'_>, end: SymExpr| eval.ix.bind("fit", Ex::from(0), end);
-    let mut at = At::default();
-    for l in p.batch.iter().chain(&p.m).chain(&p.n) {
-        let c = bind(eval, l.1.clone());
-        at = at.with(std::slice::from_ref(l), &[c]);
-    }
-    let start = bind(eval, SymExpr::from(n).ceil_div(&block.into())) * block + (block - i64::from(w));
-    let first = bind(eval, depth.ceil_div(&group.into())) * group;
-    eval.set_width(w * form.depth);
-    let coords = grouped(eval, p, &at, &start, &first, form.depth);
-    let right = eval.is_contiguous(p.rhs, &coords) && eval.reaches(p.rhs, &coords);
-    eval.set_width(form.depth);
-    let (coords, conditions) = (p.lhs_at)(eval, &at.with(&p.k, &[first + lane()]));
-    let left = eval.is_contiguous(p.lhs, &coords) && conditions.is_empty();
-    eval.set_width(w);
-    left && right
-}
-
 impl<'c, 'a, 'p> Gemm<'c, 'a, 'p> {
     /// What the epilogue of a problem needs that is computed in tiles.
     pub(super) fn for_tiles(cx: &'c Cx<'a>, p: Problem<'p>, outputs: Vec<Buf>) -> Self {
-        Gemm { cx, p, outputs, nv: 2, panel: None, tile: None, unrolled: false, dot: None }
+        Gemm { cx, p, outputs, nv: 2, panel: None, tile: None, left: None, unrolled: false, dot: None }
     }
 }
 
@@ -465,7 +448,7 @@ impl Gemm<'_, '_, '_> {
     }
 
     /// Coordinates of row `i` of a block: named ahead of the summed loops when rows are several dims.
-    fn row_coords(&self, eval: &mut Eval<'_>, named: &[Reg], m: &SymExpr, i: &SymExpr, i_ex: &Ex) -> Vec<SymExpr> {
+    pub(super) fn row_coords(&self, eval: &mut Eval<'_>, named: &[Reg], m: &SymExpr, i: &SymExpr, i_ex: &Ex) -> Vec<SymExpr> {
         if named.is_empty() {
             return vec![m + i];
         }
@@ -520,9 +503,16 @@ impl Gemm<'_, '_, '_> {
                 stop = (|| {
                     let i = eval.ix.bind("i", i_ex.clone(), rows.into());
                     let row = self.row_coords(eval, named, m, &i, &i_ex);
-                    let (coords, inside) = (self.p.lhs_at)(eval, &at.with(&self.p.k, kc).with(&self.p.m, &row));
-                    let a = eval.value(k, self.p.lhs, &coords, &inside)?;
-                    let a = a.cast(self.p.acc);
+                    let a = match &self.left {
+                        Some(left) => {
+                            let (row, c) = (eval.ix.emit(k, &(m + &i)), eval.ix.emit(k, flat));
+                            left.at(k, row, c)
+                        }
+                        None => {
+                            let (coords, inside) = (self.p.lhs_at)(eval, &at.with(&self.p.k, kc).with(&self.p.m, &row));
+                            eval.value(k, self.p.lhs, &coords, &inside)?.cast(self.p.acc)
+                        }
+                    };
                     let a = if w > 1 { k.let_("a", a.splat(w)) } else { a };
                     for (j, b) in b.iter().enumerate() {
                         let reg = c.at([i_ex.clone(), Ex::from(j)]);
@@ -536,92 +526,6 @@ impl Gemm<'_, '_, '_> {
             });
             stop
         })
-    }
-
-    /// Adds the products of a block a few neighbors along the summed dim at a time.
-    #[allow(clippy::too_many_arguments)]
-    fn dots(
-        &self,
-        k: &mut Kb<'_>,
-        eval: &mut Eval<'_>,
-        form: DotForm,
-        vectors: &[Column],
-        m: &SymExpr,
-        rows: i64,
-        named: &[Reg],
-        c: &Reg,
-    ) -> Result<(), Stop> {
-        let (depth, group) = (self.p.k.iter().map(|x| x.1.clone()).next().unwrap_or(1.into()), i64::from(form.depth));
-        let whole = depth.div(&group.into());
-        let mut stop = Ok(());
-        k.for_("q", 0, k.dim(&whole), 1, |k, q| {
-            let q = eval.ix.bind("q", q, whole.clone());
-            stop = self.dot_step(k, eval, form, vectors, (m, rows, named), c, &q, &Guard::new());
-        });
-        stop?;
-        if depth.divisible_by(group, &|_| 1) {
-            return Ok(());
-        }
-        let edge = vec![(whole.clone() * group + lane(), depth.clone())];
-        let mut stop = Ok(());
-        k.if_((k.dim(&whole) * group).lt(k.dim(&depth)), |k| {
-            stop = self.dot_step(k, eval, form, vectors, (m, rows, named), c, &whole, &edge);
-        });
-        stop
-    }
-
-    /// Group `q` of summed coordinates; `edge` says which of them exist.
-    #[allow(clippy::too_many_arguments)]
-    fn dot_step(
-        &self,
-        k: &mut Kb<'_>,
-        eval: &mut Eval<'_>,
-        form: DotForm,
-        vectors: &[Column],
-        (m, rows, named): (&SymExpr, i64, &[Reg]),
-        c: &Reg,
-        q: &SymExpr,
-        edge: &Guard,
-    ) -> Result<(), Stop> {
-        let (w, group) = (eval.width, form.depth);
-        let first = q.clone() * i64::from(group);
-        eval.open();
-        let stop = (|| {
-            let mut b = Vec::with_capacity(vectors.len());
-            eval.set_width(w * group);
-            for column in vectors {
-                let coords = grouped(eval, &self.p, &column.at, &column.start, &first, group);
-                b.push(eval.value(k, self.p.rhs, &coords, &Guard::new())?);
-            }
-            eval.set_width(group);
-            let at = vectors.first().map(|v| v.at.clone()).unwrap_or_default().with(&self.p.k, &[first.clone() + lane()]);
-            let mut stop = Ok(());
-            k.unroll("i", 0, rows, |k, i_ex| {
-                eval.open();
-                stop = (|| {
-                    let i = eval.ix.bind("i", i_ex.clone(), rows.into());
-                    let row = self.row_coords(eval, named, m, &i, &i_ex);
-                    let (coords, _) = (self.p.lhs_at)(eval, &at.with(&self.p.m, &row));
-                    let a = eval.value(k, self.p.lhs, &coords, edge)?;
-                    let a = k.let_("a", a.bitcast(self.p.acc).splat(w));
-                    let a = k.let_("a", a.bitcast(form.a));
-                    for (j, b) in b.iter().enumerate() {
-                        let reg = c.at([i_ex.clone(), Ex::from(j)]);
-                        let new = match form.depth {
-                            2 => reg.get().dot2(&a, b),
-                            _ => reg.get().dot4(&a, b),
-                        };
-                        k.set(&reg, new);
-                    }
-                    Ok(())
-                })();
-                eval.close();
-            });
-            stop
-        })();
-        eval.set_width(w);
-        eval.close();
-        stop
     }
 
     /// `rows` rows against all vectors of the block.
