@@ -114,10 +114,13 @@ static void rest_until(pool *p, uint32_t step) {
   __c11_atomic_fetch_sub(&p->resting, 1, __ATOMIC_SEQ_CST);
 }
 
+/* First group of slice `s`: floor(groups * s / slices), so that any run of slices has its share of groups but for one. */
+static int64_t first_of(int64_t groups, int64_t s, int64_t slices) { return groups / slices * s + groups % slices * s / slices; }
+
 /* As work, of a job in steps. A place counts its slices over all steps, so nothing is set back between them. */
 static void work_in_steps(pool *p, int32_t self) {
   const pw_job *j = &p->job;
-  int64_t slices = (int64_t)j->threads * j->slices, size = j->groups / slices, rest = j->groups % slices;
+  int64_t slices = (int64_t)j->threads * j->slices;
   uint8_t *scratch = j->scratch + j->stride * self;
   pw_guard_state *guard = &p->places[self].guard;
   int64_t step;
@@ -130,7 +133,7 @@ static void work_in_steps(pool *p, int32_t self) {
       while (taken < end_of_step) {
         if (!__c11_atomic_compare_exchange_weak(&from->next, &taken, taken + 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
         int64_t s = (int64_t)i * j->slices + taken - step * j->slices;
-        int64_t begin = step * j->groups + size * s + (s < rest ? s : rest), end = begin + size + (s < rest);
+        int64_t begin = step * j->groups + first_of(j->groups, s, slices), end = step * j->groups + first_of(j->groups, s + 1, slices);
         if (!__c11_atomic_load(j->cancelled, __ATOMIC_RELAXED))
           j->kernel(j->bufs, j->syms, j->grid, begin, end, scratch, guard);
         taken++, mine++;
@@ -152,7 +155,7 @@ static void work(pool *p, int32_t self) {
     work_in_steps(p, self);
     return;
   }
-  int64_t slices = (int64_t)j->threads * j->slices, size = j->groups / slices, rest = j->groups % slices;
+  int64_t slices = (int64_t)j->threads * j->slices;
   uint8_t *scratch = j->scratch + j->stride * self;
   pw_guard_state *guard = &p->places[self].guard;
   for (int32_t k = 0; k < j->threads; k++) {
@@ -161,8 +164,7 @@ static void work(pool *p, int32_t self) {
       int64_t s = __c11_atomic_fetch_add(&from->next, 1, __ATOMIC_RELAXED);
       if (s >= from->end) break;
       if (__c11_atomic_load(j->cancelled, __ATOMIC_RELAXED)) continue;
-      int64_t begin = size * s + (s < rest ? s : rest), end = begin + size + (s < rest);
-      j->kernel(j->bufs, j->syms, j->grid, begin, end, scratch, guard);
+      j->kernel(j->bufs, j->syms, j->grid, first_of(j->groups, s, slices), first_of(j->groups, s + 1, slices), scratch, guard);
     }
   }
 }

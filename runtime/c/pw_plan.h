@@ -65,8 +65,8 @@ enum pw_code {
 /* Classes of a launch's cost, as the compiler knows it. Results never depend on them. */
 enum pw_cost {
   PW_COST_TINY = 0,  /* under some 20 microseconds: runs in the calling thread */
-  PW_COST_EVEN = 1,  /* groups cost the same: one contiguous slice a thread */
-  PW_COST_LARGE = 2, /* long, or of uneven groups: several slices a thread, taken by whoever is free */
+  PW_COST_EVEN = 1,  /* shared by the threads: a few contiguous slices each, first its own, then what others have not begun */
+  PW_COST_LARGE = 2, /* long: more slices a thread */
   /* Added to a class: the last dim of the grid counts steps. Groups of one step run when all of the step before have ended. */
   PW_COST_STEPS = 4
 };

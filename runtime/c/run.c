@@ -352,9 +352,10 @@ int32_t pw_rt_launch(pw_ctx *s, void *kernel, void *const *bufs, const int64_t *
   uint64_t began = m->options.profile ? pw_os_now_ns() : 0;
   int done = 0;
   if (threads > 1) {
-    int64_t each = cost == PW_COST_LARGE && steps == 1 ? groups / threads : 1;
+    /* A few slices a thread: one that is kept from its CPU holds up no more than a part. */
+    int64_t each = steps > 1 ? 1 : groups / threads, most = cost == PW_COST_LARGE ? 8 : 4;
     pw_job job = {(pw_kernel *)kernel, bufs, syms, grid, stride ? s->scratch.data : nothing, stride, together, steps, threads,
-                  each > 4 ? 4 : (int32_t)each, &s->cancelled};
+                  each > most ? (int32_t)most : (int32_t)each, &s->cancelled};
     done = pw_pool_run(&job, m->cpus, &guard);
   }
   if (!done) ((pw_kernel *)kernel)(bufs, syms, grid, 0, groups, stride ? s->scratch.data : nothing, &guard);

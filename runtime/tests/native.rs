@@ -282,9 +282,9 @@ fn rust_loads_and_runs() {
     let mut infers = other.open().unwrap();
     let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
     infers.execute(&views).unwrap();
-    assert_eq!(other.take_profile().len(), 2);
+    assert_eq!(other.take_profile().len(), 3);
     assert_eq!(infers.infer(&views).unwrap(), [vec![2, 4], vec![2, 2, 3], vec![1]]);
-    assert_eq!(other.take_profile().len(), 2);
+    assert_eq!(other.take_profile().len(), 3);
     assert_eq!(infers.results()[2].data, 4i64.to_le_bytes());
     // Bytes at an odd address are copied, not trusted.
     let odd = [vec![0u8; 1], inputs[0].data.to_vec()].concat();
