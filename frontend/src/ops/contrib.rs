@@ -3,7 +3,7 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::op::Direction;
-use portwright_ir::graph::{BinaryOp, Literal, Op, UnaryOp, ValueId};
+use portwright_ir::graph::{BinaryOp, Literal, Op, ReduceOp, UnaryOp, ValueId};
 use portwright_ir::sym::SymExpr;
 use portwright_ir::weight::Weight;
 
@@ -360,8 +360,8 @@ fn matmul_integer_to_float(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(to_real(cx, sum, sa, sb, bias)?)
 }
 
-/// An LSTM with 8-bit weights `[D, I, 4H]`, one scale a direction (or one a column). It also rounds its inputs to 8 bits at each step to
-/// multiply faster; here they keep their precision, so that results differ from it by that rounding and lie nearer to the real model.
+/// An LSTM with 8-bit weights `[D, I, 4H]`, one scale a direction (or one a column). Its inputs are rounded to 8 bits, all steps by one
+/// scale, and so is the state of each row at each step, so that all products are of bytes.
 fn dynamic_lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     if cx.opt(4)?.is_some() || cx.opt(7)?.is_some() {
@@ -374,29 +374,58 @@ fn dynamic_lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         other => return Err(Fault::attr(format!("`direction` is {other:?}"))),
     };
     let dtype = cx.dtype(x);
-    let real = |cx: &mut Cx<'_, '_>, q: usize, s: usize, z: usize| -> Res<ValueId> {
-        let (q, s, z) = (cx.input(q)?, cx.input(s)?, cx.input(z)?);
-        let spread = |cx: &mut Cx<'_, '_>, v: ValueId| -> Res<ValueId> {
-            let mut dims = cx.dims(v);
-            match dims.len() {
-                0 => {}
-                1 => dims.extend([1.into(), 1.into()]),
-                _ => dims.insert(1, 1.into()),
-            }
-            cx.reshape(v, dims)
+    let (w, r) = (cx.input(1)?, cx.input(2)?);
+    cx.want_rank(x, 3..=3)?;
+    cx.want_rank(w, 3..=3)?;
+    cx.want_rank(r, 3..=3)?;
+    let (d, input, hidden) = (cx.dim(w, 0)?, cx.dim(w, 1)?, cx.dim(r, 1)?);
+    let (steps, batch) = (cx.dim(x, 0)?, cx.dim(x, 1)?);
+    let (rows, columns) = (hidden.clone() * 4, &d * &hidden * 4);
+    // One number a direction, or one a column, for each column.
+    let spread = |cx: &mut Cx<'_, '_>, i: usize| -> Res<ValueId> {
+        let v = cx.input(i)?;
+        let v = match cx.rank(v) {
+            1 => cx.unsqueeze(v, &[1])?,
+            _ => v,
         };
-        let (s, z) = (spread(cx, s)?, spread(cx, z)?);
-        let (q, z) = (cx.cast(q, dtype)?, cx.cast(z, dtype)?);
-        let d = cx.bin(BinaryOp::Sub, q, z)?;
-        let w = cx.bin(BinaryOp::Mul, d, s)?;
-        cx.transpose(w, &[0, 2, 1])
+        cx.broadcast(v, vec![d.clone(), rows.clone()])
     };
-    let (w, r) = (real(cx, 1, 8, 9)?, real(cx, 2, 10, 11)?);
-    let (d, batch, hidden) = (cx.dim(w, 0)?, cx.dim(x, 1)?, cx.dim(r, 2)?);
+    let flat = |cx: &mut Cx<'_, '_>, v: ValueId| cx.reshape(v, vec![columns.clone()]);
+
+    // What inputs and biases give the gates: one product for all steps.
+    let two = cx.reshape(x, vec![&steps * &batch, input.clone()])?;
+    let (q, unit, zero) = dynamic_quantize_of(cx, two)?;
+    let turned = cx.transpose(w, &[1, 0, 2])?;
+    let turned = cx.reshape(turned, vec![input, columns.clone()])?;
+    let (scales, zeros) = (spread(cx, 8)?, spread(cx, 9)?);
+    let (scales, zeros) = (flat(cx, scales)?, flat(cx, zeros)?);
+    let sum = integer_product(cx, q, turned, Some(zero), Some(zeros))?;
     let bias = match cx.opt(3)? {
-        Some(b) => b,
-        None => cx.fill(dtype, 0.0, vec![d.clone(), hidden.clone() * 8])?,
+        Some(b) => {
+            let parts = cx.split(b, 1, &[rows.clone(), rows.clone()])?;
+            let sum = cx.bin(BinaryOp::Add, parts[0], parts[1])?;
+            Some(flat(cx, sum)?)
+        }
+        None => None,
     };
+    let given = to_real(cx, sum, unit, scales, bias)?;
+    let given = cx.reshape(given, vec![steps, batch.clone(), d.clone(), 4.into(), hidden.clone()])?;
+
+    // Recurrent weights as signed bytes; a zero point follows its weights.
+    let (scales, zeros) = (spread(cx, 10)?, spread(cx, 11)?);
+    let mut zeros = cx.cast(zeros, DType::I32)?;
+    let mut wide = cx.cast(r, DType::I32)?;
+    let mut bytes = r;
+    if cx.dtype(r) != DType::I8 {
+        wide = cx.bin_c(BinaryOp::Sub, wide, 128.0)?;
+        zeros = cx.bin_c(BinaryOp::Sub, zeros, 128.0)?;
+        bytes = cx.cast(wide, DType::I8)?;
+    }
+    let sums = cx.reduce(ReduceOp::Sum, wide, &[1], false)?;
+    let gates = vec![d.clone(), 4.into(), hidden.clone()];
+    let bytes = cx.reshape(bytes, vec![d.clone(), 1.into(), hidden.clone(), 4.into(), hidden.clone()])?;
+    let (scales, zeros) = (cx.reshape(scales, gates.clone())?, cx.reshape(zeros, gates.clone())?);
+    let sums = cx.reshape(sums, gates)?;
     let state = vec![d, batch, hidden];
     let mut states = Vec::new();
     for i in [5, 6] {
@@ -405,5 +434,5 @@ fn dynamic_lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
             None => cx.fill(dtype, 0.0, state.clone())?,
         });
     }
-    many(cx.add_all(Op::Lstm { direction }, &[x, w, r, bias, states[0], states[1]])?)
+    many(cx.add_all(Op::LstmByteSteps { direction, group: 1 }, &[given, bytes, states[0], states[1], scales, zeros, sums])?)
 }

@@ -467,6 +467,11 @@ define_ops! {
     /// weights lie in blocks of `W` hidden units, `r[d, j / W, k, gate, j % W]`; what fills up the last block is not read.
     /// `(g: [S,B,D,4,H], r: [D,ceil(H,W),H,4,W], h0: [D,B,H], c0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H], c: [D,B,H])`
     LstmSteps "lstm_steps" { direction: Direction },
+    /// As `lstm_steps` with weights of bytes. At each step the state of a row is rounded to 256 values between its least and greatest element
+    /// and 0, as a dynamic quantization rounds a tensor, and products are summed as integers. The weight of element `k` is `(q - zero) * scale`
+    /// with `q = r[d, j / W, k / group, gate, j % W * group + k % group]`; `sums` are those of `q` over `k`.
+    /// `(g: [S,B,D,4,H], r: i8 [D,ceil(H,W),ceil(H,group),4,W*group], h0, c0, scale: [D,4,H], zero: i32 [D,4,H], sums: i32 [D,4,H]) -> (y, h, c)`
+    LstmByteSteps "lstm_byte_steps" { direction: Direction, group: u32 },
     /// As `lstm_steps` for a GRU; `rb` is the bias of gate h that meets the state's product, where the reset gate is applied to that.
     /// `(g: [S,B,D,3,H], r: [D,ceil(H,W),H,3,W], rb: [D,H], h0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H])`
     GruSteps "gru_steps" { direction: Direction, linear_before_reset: bool },

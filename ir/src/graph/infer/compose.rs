@@ -221,6 +221,51 @@ impl Cx<'_> {
         Ok(types)
     }
 
+    /// The steps of an LSTM with weights of bytes.
+    pub(super) fn byte_steps(&mut self, direction: Direction, group: u32) -> Types {
+        self.arity(7, 7)?;
+        self.want(0, Want::Float)?;
+        for (i, (rank, dtype)) in [(3, None), (3, None), (3, None), (3, Some(DType::I32)), (3, Some(DType::I32))].into_iter().enumerate() {
+            self.want_rank(i + 2, rank)?;
+            match dtype {
+                Some(d) if self.operands[i + 2].dtype != d => {
+                    return Err(
+                        self.fail(Code::DTYPE_MISMATCH, format!("operand {} is {}, expected {d}", i + 2, self.operands[i + 2].dtype))
+                    );
+                }
+                Some(_) => {}
+                None => self.same_dtype(0, i + 2)?,
+            }
+        }
+        self.want_rank(0, 5)?;
+        self.want_rank(1, 5)?;
+        let (g, r) = (self.operands[0], self.operands[1]);
+        if r.dtype != DType::I8 || group == 0 {
+            return Err(self.fail(Code::DTYPE_MISMATCH, format!("weights are {} in groups of {group}, expected i8", r.dtype)));
+        }
+        let (s, b, hidden) = (&g.dims[0], &g.dims[1], &g.dims[4]);
+        let d = SymExpr::from(if direction == Direction::Bidirectional { 2 } else { 1 });
+        let group = SymExpr::from(i64::from(group));
+        let width = r.dims[4].div(&group);
+        let state = vec![d.clone(), b.clone(), hidden.clone()];
+        let column = vec![d.clone(), 4.into(), hidden.clone()];
+        let expected = [
+            vec![s.clone(), b.clone(), d.clone(), 4.into(), hidden.clone()],
+            vec![d.clone(), hidden.ceil_div(&width), hidden.ceil_div(&group), 4.into(), &width * &group],
+            state.clone(),
+            state.clone(),
+            column.clone(),
+            column.clone(),
+            column,
+        ];
+        for (i, dims) in expected.iter().enumerate() {
+            self.equal_dims(&self.operands[i].dims, dims, &format!("operand {i}"))?;
+        }
+        let state = TensorType::new(g.dtype, state);
+        let y = TensorType::new(g.dtype, vec![s.clone(), d, b.clone(), hidden.clone()]);
+        Ok(vec![y, state.clone(), state])
+    }
+
     // ---- resize ----
 
     pub(super) fn resize(&mut self, dims: &[SymExpr], mode: &str, coords: &str, nearest: &str, scales: &[Scalar]) -> Types {

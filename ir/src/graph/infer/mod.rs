@@ -15,9 +15,9 @@ mod contract;
 mod control;
 mod index;
 mod movement;
-mod winograd;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 pub use contract::Labels;
 
@@ -276,6 +276,7 @@ impl<'a> Cx<'a> {
             Op::Gru { direction, .. } => self.recurrent(*direction, 3),
             Op::LstmSteps { direction } => self.steps(*direction, 4),
             Op::GruSteps { direction, .. } => self.steps(*direction, 3),
+            Op::LstmByteSteps { direction, group } => self.byte_steps(*direction, *group),
             Op::Resize { dims, mode, coords, nearest, scales, .. } => self.resize(dims, mode, coords, nearest, scales),
         }
     }

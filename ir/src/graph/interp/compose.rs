@@ -319,6 +319,53 @@ pub(super) fn lstm_steps(operands: &[&Tensor], direction: Direction) -> Result<V
     Ok(recurrent_results(&r, x.dtype, &y, &states))
 }
 
+/// A row of numbers as those of 256 that a dynamic quantization gives it, less the zero point, and their scale; in f32.
+fn rounded(row: &[f64]) -> (Vec<f64>, f64) {
+    let (lo, hi) = row.iter().fold((0f32, 0f32), |(lo, hi), &x| (lo.min(x as f32), hi.max(x as f32)));
+    let scale = if hi - lo == 0.0 { 1.0 } else { (hi - lo) / 255.0 };
+    let zero = (-lo / scale).round_ties_even().clamp(0.0, 255.0);
+    let values = row.iter().map(|&x| f64::from(((x as f32 / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero));
+    (values.collect(), f64::from(scale))
+}
+
+pub(super) fn lstm_byte_steps(operands: &[&Tensor], direction: Direction, group: usize) -> Result<Vec<Tensor>, Fault> {
+    let bad = || shape("the recurrence's operands");
+    let [g, q, h0, c0, scale, zero, _] = operands else { return Err(bad()) };
+    let (&[_, _, directions, _, hidden], &[_, blocks, groups, _, row]) = (&g.dims[..], &q.dims[..]) else { return Err(bad()) };
+    let width = row.checked_div(group).filter(|w| *w > 0).ok_or_else(bad)?;
+    let plain = [directions, blocks, hidden, 4, width];
+    if q.dims != [directions, hidden.div_ceil(width), hidden.div_ceil(group), 4, width * group] || groups != hidden.div_ceil(group) {
+        return Err(bad());
+    }
+    // The same weights as numbers, one element of the state after the other.
+    let (bytes, scale, zero) = (q.to_f64(), scale.to_f64(), zero.to_f64());
+    let mut numbers = vec![0.0; plain.iter().product()];
+    for (i, n) in numbers.iter_mut().enumerate() {
+        let (w, gate, k) = (i % width, i / width % 4, i / (width * 4) % hidden);
+        let (block, d) = (i / (width * 4 * hidden) % blocks, i / (width * 4 * hidden * blocks));
+        let j = block * width + w;
+        if j < hidden {
+            let column = (d * 4 + gate) * hidden + j;
+            let at = (((d * blocks + block) * groups + k / group) * 4 + gate) * width * group + w * group + k % group;
+            *n = (bytes[at] - zero[column]) * scale[column];
+        }
+    }
+    let numbers = Tensor::from_f64(DType::F64, plain.to_vec(), &numbers);
+    let (r, given_by) = unblocked(&[g, &numbers], 4, direction)?;
+    let mut states = vec![h0.to_f64(), c0.to_f64()];
+    let y = r.run(direction, &mut states, |d, t, b, state| {
+        let (before, unit) = rounded(&state[0]);
+        let (hidden, cells) = state.split_at_mut(1);
+        for (j, (h, cell)) in hidden[0].iter_mut().zip(&mut cells[0]).enumerate() {
+            let gate = |i: usize| given(&r, &given_by, d, i, j, t, b) + r.state_part(d, i, j, &before) * unit;
+            let (i, o, f, c) = (sigmoid(gate(0)), sigmoid(gate(1)), sigmoid(gate(2)), libm::tanh(gate(3)));
+            *cell = f * *cell + i * c;
+            *h = o * libm::tanh(*cell);
+        }
+    });
+    Ok(recurrent_results(&r, g.dtype, &y, &states))
+}
+
 pub(super) fn gru_steps(operands: &[&Tensor], direction: Direction, linear_before_reset: bool) -> Result<Vec<Tensor>, Fault> {
     let (mut r, g) = unblocked(operands, 3, direction)?;
     let [x, _, rb, h0] = operands else { return Err(shape("the recurrence's operands")) };

@@ -484,6 +484,7 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
         Op::Lstm { direction } => return compose::lstm(x, *direction),
         Op::Gru { direction, linear_before_reset } => return compose::gru(x, *direction, *linear_before_reset),
         Op::LstmSteps { direction } => return compose::lstm_steps(x, *direction),
+        Op::LstmByteSteps { direction, group } => return compose::lstm_byte_steps(x, *direction, *group as usize),
         Op::GruSteps { direction, linear_before_reset } => return compose::gru_steps(x, *direction, *linear_before_reset),
         Op::Resize { dims, mode, coords, nearest, scales, cubic_a, exclude_outside, antialias } => {
             let r = compose::Resize {
