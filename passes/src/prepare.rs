@@ -69,6 +69,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
 
     decompose::recurrences(&mut graph, machine, &mut log);
+    decompose::reductions(&mut graph, options.math, &mut log);
     products::of_bytes(&mut graph, machine, &mut log);
     products::in_halves(&mut graph, machine, options.math, &mut log);
     layout::channels_last(&mut graph, machine, &cx, &mut log);

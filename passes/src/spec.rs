@@ -92,6 +92,10 @@ impl CpuSpec {
         }
         self.dot(a, b, acc).map_or(ProductForm::Multiply, ProductForm::Dot)
     }
+    /// The dot product of rounded states, of either sign, with signed bytes.
+    pub fn byte_dot(&self) -> Option<DotForm> {
+        [DType::U8, DType::I8].into_iter().find_map(|a| self.dot(a, DType::I8, DType::I32)).filter(|f| f.depth == 4)
+    }
     /// The dot product of these dtypes.
     pub fn dot(&self, a: DType, b: DType, acc: DType) -> Option<DotForm> {
         self.dots.iter().find(|d| (d.a, d.b, d.acc) == (a, b, acc)).copied()

@@ -15,9 +15,11 @@ mod attention;
 mod norm;
 mod quant;
 mod recurrence;
+mod reduction;
 mod resize;
 
 pub use recurrence::recurrences;
+pub use reduction::reductions;
 
 /// All decompositions.
 pub fn rules() -> Vec<&'static Rule> {

@@ -7,6 +7,9 @@
 //! The product is a contraction as any other. The recurrent weights are cut into blocks of hidden units, as many as two vectors hold: a
 //! step reads a block from end to end. Both biases go into `g`, but for that of a GRU's gate h where the reset gate is applied behind the
 //! state's product. Recurrences in floats narrower than f32 are computed in f32.
+//!
+//! Weights of bytes, which come as `lstm_byte_steps` over one block, are cut the same way, with as many neighbors along the state next to each
+//! other as an instruction multiplies at once.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, PadMode, Patch, ValueId};
@@ -26,10 +29,15 @@ pub fn recurrences(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog)
         *graph.regions_mut(n) = regions;
     }
     for n in topological(graph) {
-        if log.spent() || !matches!(graph.node(n).op, Op::Lstm { .. } | Op::Gru { .. }) {
-            continue;
+        if log.spent() {
+            return;
         }
-        match rewrite(graph, n, spec).map(|p| graph.apply(p)) {
+        let patch = match graph.node(n).op {
+            Op::Lstm { .. } | Op::Gru { .. } => rewrite(graph, n, spec),
+            Op::LstmByteSteps { group: 1, .. } => in_blocks(graph, n, spec),
+            _ => continue,
+        };
+        match patch.map(|p| graph.apply(p)) {
             Some(Ok(_)) => log.count(NAME),
             Some(Err(fault)) => {
                 log.refused.insert(NAME, fault.message);
@@ -90,6 +98,41 @@ fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
     for (i, &old) in node.results.iter().enumerate() {
         let new = e.cast(Tap::New(at, i), dtype)?;
         e.replace(old, new)?;
+    }
+    Some(e.done())
+}
+
+/// Cuts recurrent weights of bytes that lie in one block.
+fn in_blocks(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+    let node = g.node(n);
+    let Op::LstmByteSteps { direction, .. } = node.op else { return None };
+    let mut operands: Vec<Tap> = node.operands.iter().map(|&v| v.into()).collect();
+    let &[d, 1, hidden, 4, columns] = g.ty(*node.operands.get(1)?).static_dims()?.as_slice() else { return None };
+    let width = i64::from(spec.block_columns(Some(hidden)));
+    let group = spec.byte_dot().map_or(1, |f| f.depth);
+    let neighbors = i64::from(group);
+    let (blocks, groups) = ((hidden + width - 1) / width, (hidden + neighbors - 1) / neighbors);
+    if columns != hidden || (width == hidden && group == 1) {
+        return None;
+    }
+    let mut e = Edit::new(g, NAME, &[n]);
+    let mut r = e.reshape(*operands.get(1)?, dims(&[d, hidden, 4, hidden]))?;
+    if blocks * width != hidden || groups * neighbors != hidden {
+        let zero = e.scalar(DType::I8, 0.0)?;
+        let op = Op::Pad {
+            mode: PadMode::Constant,
+            low: dims(&[0; 4]),
+            high: dims(&[0, groups * neighbors - hidden, 0, blocks * width - hidden]),
+            interior: vec![0; 4],
+        };
+        r = e.add(op, &[r, zero])?;
+    }
+    r = e.reshape(r, dims(&[d, groups, neighbors, 4, blocks, width]))?;
+    r = e.transpose(r, vec![0, 4, 1, 3, 5, 2])?;
+    *operands.get_mut(1)? = e.reshape(r, dims(&[d, blocks, groups, 4, width * neighbors]))?;
+    let Tap::New(at, _) = e.add(Op::LstmByteSteps { direction, group }, &operands)? else { return None };
+    for (i, &old) in node.results.iter().enumerate() {
+        e.replace(old, Tap::New(at, i))?;
     }
     Some(e.done())
 }

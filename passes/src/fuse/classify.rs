@@ -55,7 +55,9 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
         Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
         Op::Attention { .. } => Class::Core(FusionKind::Attention),
-        Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. } => Class::Alone(FusionKind::Recurrent),
+        Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. } => {
+            Class::Alone(FusionKind::Recurrent)
+        }
         op if op.is_elementwise() => Class::Elementwise,
         _ => Class::Alone(FusionKind::Single),
     }

@@ -19,7 +19,7 @@ struct Body {
 
 /// Whether a node goes on with what it has stored, so that all its results have memory.
 fn keeps_states(node: &Node) -> bool {
-    matches!(node.op, Op::LstmSteps { .. } | Op::GruSteps { .. })
+    matches!(node.op, Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. })
 }
 
 /// Whether `node` copies one-element constants and generated operands into its region.

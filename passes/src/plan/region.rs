@@ -13,7 +13,7 @@ pub(super) fn single(region: &Graph, node: &Node) -> Option<(FusionKind, Node, G
         Op::Contract { .. } | Op::ContractPanels { .. } => FusionKind::Contract,
         Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => FusionKind::Conv,
         Op::Pool { .. } => FusionKind::Window,
-        Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. } => FusionKind::Recurrent,
+        Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. } => FusionKind::Recurrent,
         Op::Attention { .. } => FusionKind::Attention,
         op if op.is_elementwise() || op.is_movement() => FusionKind::Map,
         Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => FusionKind::Map,

@@ -15,8 +15,8 @@ use crate::ranges;
 use crate::spec::CpuSpec;
 
 pub(crate) mod attention;
-mod boxes;
 mod blocks;
+mod boxes;
 mod channels;
 mod collapse;
 mod contract;
@@ -87,7 +87,10 @@ impl<'a> Cx<'a> {
         }
         let mut outputs = Vec::new();
         let reads_back = self.region.node_ids().any(|n| {
-            matches!(self.region.node(n).op, Op::ScatterElements { .. } | Op::ScatterNd { .. } | Op::LstmSteps { .. } | Op::GruSteps { .. })
+            matches!(
+                self.region.node(n).op,
+                Op::ScatterElements { .. } | Op::ScatterNd { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. }
+            )
         });
         for (i, o) in self.region.outputs().iter().enumerate() {
             let (d, dims) = (eval.dtype(o.value), eval.dims(o.value));

@@ -8,9 +8,10 @@
 //! Where a step is work for more than one thread, the launch goes in steps and a group is a block of hidden units; else a group walks all
 //! steps of some rows of the batch. Both add in one order.
 
+use portwright_ir::dtype::DType;
 use portwright_ir::graph::op::Direction;
 use portwright_ir::graph::{Graph, Node, Op, ValueId};
-use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Mem, Module, Reg, UnOp};
+use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Mem, Module, Reg, Ty, UnOp};
 use portwright_ir::sym::SymExpr;
 
 use super::elementwise::like;
@@ -46,6 +47,21 @@ struct Steps<'a> {
     state: Buf,
     /// The update gate, and states behind the reset gate, where that comes before the product.
     update: Option<(Buf, Buf)>,
+    /// States as bytes, where weights are.
+    bytes: Option<Bytes>,
+}
+
+/// States of rows rounded to bytes.
+struct Bytes {
+    /// Neighbors that are multiplied at once.
+    group: i64,
+    /// Values of a row: whole groups of them. What fills up the last is the zero point.
+    values: i64,
+    rounded: Buf,
+    /// What a unit is, which value is 0, and the sum of a row's differences from it.
+    scale: Buf,
+    zero: Buf,
+    total: Buf,
 }
 
 /// Where in the recurrence.
@@ -58,14 +74,14 @@ struct Now {
 
 /// Whether the region is steps of a recurrence.
 pub(crate) fn takes(region: &Graph) -> bool {
-    region.node_ids().any(|n| matches!(region.node(n).op, Op::LstmSteps { .. } | Op::GruSteps { .. }))
+    region.node_ids().any(|n| matches!(region.node(n).op, Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. }))
 }
 
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
-    let node = cx.root(|op| matches!(op, Op::LstmSteps { .. } | Op::GruSteps { .. }))?;
+    let node = cx.root(|op| matches!(op, Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. }))?;
     let (direction, linear_before_reset) = match node.op {
-        Op::LstmSteps { direction } => (direction, true),
+        Op::LstmSteps { direction } | Op::LstmByteSteps { direction, .. } => (direction, true),
         Op::GruSteps { direction, linear_before_reset } => (direction, linear_before_reset),
         _ => return Stop::no("no recurrence"),
     };
@@ -81,11 +97,16 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         return Stop::no("a recurrence of other ranks");
     };
     let known = |e: &SymExpr| e.as_const().map_or_else(|| Stop::no("a recurrence of unknown size"), Ok);
-    let (gates, hidden, blocks, block) = (known(gates)?, known(hidden)?, known(blocks)?, known(block)?);
+    let group = if let Op::LstmByteSteps { group, .. } = node.op { Some(i64::from(group)) } else { None };
+    let (gates, hidden, blocks, block) = (known(gates)?, known(hidden)?, known(blocks)?, known(block)? / group.unwrap_or(1));
     let (steps, batch, directions) = (steps.clone(), batch.clone(), directions.clone());
+    let dot = group.and_then(|g| cx.spec.byte_dot().filter(|f| i64::from(f.depth) == g));
+    if group.is_some_and(|g| g > 1 && dot.is_none()) {
+        return Stop::no("groups of bytes that no instruction multiplies");
+    }
     let lanes = i64::from(eval.width);
-    let vectors = (block / lanes).clamp(1, 2);
-    if block % (lanes * vectors) != 0 {
+    let vectors = if block % (2 * lanes) == 0 { 2 } else { 1 };
+    if block % lanes != 0 {
         return Err(Stop::NeedScalar);
     }
 
@@ -100,15 +121,30 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         None => most,
     };
     let row_products = gates * hidden * hidden;
-    let in_steps = linear_before_reset && blocks > 1 && row_products.saturating_mul(batch.as_const().unwrap_or(1)) >= STEP_PRODUCTS;
+    // Bytes are multiplied a few at a time.
+    let step_products = row_products / group.unwrap_or(1);
+    let in_steps = linear_before_reset && blocks > 1 && step_products.saturating_mul(batch.as_const().unwrap_or(1)) >= STEP_PRODUCTS;
 
     let d = eval.dtype(node.operands[0]);
     let padded = blocks * block;
     let local = |k: &mut Kb<'_>, name: &str| k.local(name, BufDecl::rw(d, [SymExpr::from(rows), padded.into()]).align(64));
     let state = local(k, "state");
     let update = if linear_before_reset { None } else { Some((local(k, "update"), local(k, "reset"))) };
+    let bytes = group.map(|group| {
+        let values = (hidden + group - 1) / group * group;
+        let mut local = |name: &str, d: DType, n: i64| k.local(name, BufDecl::rw(d, [SymExpr::from(rows), n.into()]).align(64));
+        Bytes {
+            group,
+            values,
+            rounded: local("rounded", dot.map_or(DType::U8, |f| f.a), values),
+            scale: local("scale", d, 1),
+            zero: local("zero", DType::I32, 1),
+            total: local("total", DType::I32, 1),
+        }
+    });
     let s = Steps {
         node,
+        bytes,
         y,
         h,
         c: if lstm { c.first().copied() } else { None },
@@ -298,7 +334,58 @@ impl Steps<'_> {
             });
             eval.close();
         });
-        first.and(later)
+        first.and(later)?;
+        match &self.bytes {
+            Some(bytes) => (0..rows).try_for_each(|i| self.round(k, eval, bytes, i)),
+            None => Ok(()),
+        }
+    }
+    /// Rounds the states of a row to bytes.
+    fn round(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, bytes: &Bytes, row: i64) -> Result<(), Stop> {
+        let d = self.state.dtype;
+        let (width, hidden) = (eval.width, SymExpr::from(self.hidden));
+        let load = |k: &mut Kb<'_>, eval: &mut Eval<'_>, j: &SymExpr, guard: &Guard| {
+            let x = eval.load(k, "h", self.state, &[row.into(), j.clone()], guard)?;
+            Ok(eval.widen(&x))
+        };
+        let one = |buf: Buf| Mem::new(buf, vec![(Ex::from(row), 1), (Ex::from(0), 1)]);
+        let zero = || Ex::lit(d, 0.0).splat(width);
+        let (lo, hi) = (k.var("lo", zero()), k.var("hi", zero()));
+        vector_loop(k, eval, "j", (0.into(), self.hidden.into()), &hidden, &mut |k, eval, j, guard| {
+            let x = load(k, eval, j, guard)?;
+            k.set(&lo, lo.get().min(&x));
+            k.set(&hi, hi.get().max(&x));
+            Ok(())
+        })?;
+        let flat = |x: Ex, f: fn(&Ex) -> Ex| if width == 1 { x } else { f(&x) };
+        let (lo, hi) = (k.let_("least", flat(lo.get(), Ex::hmin)), k.let_("most", flat(hi.get(), Ex::hmax)));
+        let span = k.let_("span", hi - &lo);
+        let unit = k.let_("unit", span.equals(Ex::lit(d, 0.0)).select(Ex::lit(d, 1.0), &span / Ex::lit(d, 255.0)));
+        let origin = k.let_("origin", ((-lo) / &unit).un(UnOp::Rint).clamp(Ex::lit(d, 0.0), Ex::lit(d, 255.0)));
+        // Signed bytes are 128 less.
+        let shift = if bytes.rounded.dtype == DType::I8 { 128.0 } else { 0.0 };
+        let sum = k.var("sum", Ex::int(0).typed(&Ty::Scalar(DType::I32)).splat(width));
+        let whole = SymExpr::from(bytes.values);
+        vector_loop(k, eval, "j", (0.into(), bytes.values.into()), &whole, &mut |k, eval, j, guard| {
+            let inside = eval.guarded(guard, j, &hidden);
+            let x = load(k, eval, j, &inside)?;
+            let moved = (x / eval.widen(&unit)).un(UnOp::Rint) + eval.widen(&origin);
+            let q = moved.clamp(Ex::lit(d, 0.0).splat(width), Ex::lit(d, 255.0).splat(width));
+            let q = k.let_("q", (q - Ex::lit(d, shift).splat(width)).cast_sat(DType::I32));
+            eval.store(k, bytes.rounded, &[row.into(), j.clone()], guard, &q.cast(bytes.rounded.dtype))?;
+            let kept = match eval.mask(k, guard)? {
+                Some(m) => m.select(&q, Ex::int(0).typed(&Ty::Scalar(DType::I32)).splat(width)),
+                None => q,
+            };
+            k.set(&sum, sum.get() + kept);
+            Ok(())
+        })?;
+        let zero = k.let_("zero", (origin - Ex::lit(d, shift)).cast_sat(DType::I32));
+        let total = flat(sum.get(), Ex::hsum) - &zero * bytes.values;
+        k.store(one(bytes.scale), unit);
+        k.store(one(bytes.zero), zero);
+        k.store(one(bytes.total), total);
+        Ok(())
     }
     /// Without steps the states are what they were.
     fn hand_over(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, d: &SymExpr, b: &SymExpr) -> Result<(), Stop> {
@@ -395,6 +482,98 @@ impl Steps<'_> {
         });
         stop
     }
+    /// Sums of products of bytes, `[row, gate, vector]`.
+    fn byte_products(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        bytes: &Bytes,
+        now: &Now,
+        (block, part): (&SymExpr, &SymExpr),
+        rows: i64,
+    ) -> Result<Reg, Stop> {
+        let (width, group) = (eval.width, bytes.group as u32);
+        let none = Ex::int(0).typed(&Ty::Scalar(DType::I32)).splat(width);
+        let sums = k.var_array("sum", &[rows as u32, 4, self.vectors as u32], none);
+        let mut stop = Ok(());
+        k.for_("e", 0, bytes.values / bytes.group, 1, |k, e| {
+            eval.open();
+            let element = eval.ix.bind("e", e.clone(), (bytes.values / bytes.group).into());
+            stop = (|| {
+                let mut weights = Vec::new();
+                eval.set_width(width * group);
+                for gate in 0..4 {
+                    for v in 0..self.vectors {
+                        let unit = (part.clone() + v * self.lanes) * bytes.group + lane();
+                        let at = [now.d.clone(), block.clone(), element.clone(), gate.into(), unit];
+                        let w = eval.value(k, self.node.operands[1], &at, &Guard::new())?;
+                        weights.push((gate, v, eval.widen(&w)));
+                    }
+                }
+                eval.set_width(width);
+                for i in 0..rows {
+                    let mem = Mem::new(bytes.rounded, vec![(Ex::from(i), 1), (&e * bytes.group, group)]);
+                    let q = k.load("q", mem);
+                    let q = match group {
+                        1 => k.let_("q", eval.widen(&q.cast(DType::I32))),
+                        _ => {
+                            let q = k.let_("q", eval.widen(&q.bitcast(DType::I32)));
+                            k.let_("q", q.bitcast(bytes.rounded.dtype))
+                        }
+                    };
+                    for (gate, v, w) in &weights {
+                        let sum = sums.at([Ex::from(i), Ex::from(*gate), Ex::from(*v)]);
+                        let next = match group {
+                            1 => sum.get() + w.cast(DType::I32) * &q,
+                            _ => sum.get().dot4(&q, w),
+                        };
+                        k.set(&sum, next);
+                    }
+                }
+                Ok(())
+            })();
+            eval.set_width(width);
+            eval.close();
+        });
+        stop?;
+        Ok(sums)
+    }
+    /// Sums of gates from those of bytes.
+    fn real(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        bytes: &Bytes,
+        now: &Now,
+        b: &SymExpr,
+        (block, part): (&SymExpr, &SymExpr),
+        (rows, products): (i64, &Reg),
+    ) -> Result<Reg, Stop> {
+        let d = self.state.dtype;
+        let sums = k.var_array("gate", &[rows as u32, 4, self.vectors as u32], Ex::lit(d, 0.0).splat(eval.width));
+        for i in 0..rows {
+            let one = |buf: Buf| Mem::new(buf, vec![(Ex::from(i), 1), (Ex::from(0), 1)]);
+            let (scale, zero, total) =
+                (k.load("unit", one(bytes.scale)), k.load("zero", one(bytes.zero)), k.load("total", one(bytes.total)));
+            let (scale, zero, total) = (eval.widen(&scale), eval.widen(&zero), eval.widen(&total));
+            for gate in 0..4 {
+                for v in 0..self.vectors {
+                    let (j, guard) = self.units(eval, block, part, v);
+                    let at = [now.d.clone(), gate.into(), j.clone()];
+                    let column = |k: &mut Kb<'_>, eval: &mut Eval<'_>, i: usize| -> Result<Ex, Stop> {
+                        let x = eval.value(k, self.node.operands[i], &at, &guard)?;
+                        Ok(eval.widen(&x))
+                    };
+                    let (of_column, zeros, weights) = (column(k, eval, 4)?, column(k, eval, 5)?, column(k, eval, 6)?);
+                    let at = [Ex::from(i), Ex::from(gate), Ex::from(v)];
+                    let exact = k.let_("exact", products.at(at.clone()).get() - &zero * weights - zeros * &total);
+                    let given = self.given(k, eval, now, &(b.clone() + i), gate, &j, &guard)?;
+                    k.set(&sums.at(at), exact.cast(d).fma(&scale * of_column, given));
+                }
+            }
+        }
+        Ok(sums)
+    }
     /// Sums of gates, begun with what is given.
     #[allow(clippy::too_many_arguments)]
     fn sums(
@@ -454,8 +633,17 @@ impl Steps<'_> {
                 None => (0, self.state),
             };
             let which = (lo, self.gates - lo, rows);
-            let sums = self.sums(k, eval, now, b, (block, part), which)?;
-            self.products(k, eval, now, (block, part), &sums, which, from)?;
+            let sums = match &self.bytes {
+                Some(bytes) => {
+                    let products = self.byte_products(k, eval, bytes, now, (block, part), rows)?;
+                    self.real(k, eval, bytes, now, b, (block, part), (rows, &products))?
+                }
+                None => {
+                    let sums = self.sums(k, eval, now, b, (block, part), which)?;
+                    self.products(k, eval, now, (block, part), &sums, which, from)?;
+                    sums
+                }
+            };
             let last = k.let_("last", (&now.t + 1).equals(k.dim(&self.steps)));
             for i in 0..rows {
                 for v in 0..self.vectors {
