@@ -21,8 +21,8 @@ use crate::spec::{DotForm, ProductForm};
 /// Epilogue ops beyond which results go through scratch.
 const LONG_EPILOGUE: usize = 8;
 
-/// Products that one task should form: some ten microseconds of a core.
-const TASK_PRODUCTS: i64 = 1 << 21;
+/// Products that one task should form: a few microseconds of a core, so that a small product has tasks for several.
+const TASK_PRODUCTS: i64 = 1 << 18;
 
 /// Products of one result that are written out rather than looped over, where few rows share them.
 const UNROLLED_PRODUCTS: i64 = 64;
