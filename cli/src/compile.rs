@@ -157,6 +157,7 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     }
     manifest.versions.insert("portwright".into(), env!("CARGO_PKG_VERSION").into());
     manifest.kernels = kernels(&compiled.main.module);
+    manifest.work = work_of(&compiled);
     manifest.memory = memory(&compiled.main.plan);
     manifest.weights = expected(&absent);
     let layout = codegen::store_layout(&compiled.main.plan);
@@ -193,6 +194,17 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     let done = writer.finish(manifest).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     progress.end();
     Ok(done.path)
+}
+
+/// What a run has to do, by nodes.
+fn work_of(c: &Compiled) -> Vec<manifest::Work> {
+    let entry = |w: portwright_passes::work::Work| manifest::Work {
+        nodes: w.origin.paths.join(" + "),
+        launches: w.fusions,
+        bytes: w.bytes.to_string(),
+        products: w.products.to_string(),
+    };
+    portwright_passes::work::of(&c.prepared.main).into_iter().map(entry).collect()
 }
 
 /// All weights of the model that some program reads.

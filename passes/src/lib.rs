@@ -27,3 +27,4 @@ pub mod schedule;
 pub mod spec;
 #[cfg(test)]
 mod testing;
+pub mod work;

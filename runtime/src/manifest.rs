@@ -38,6 +38,9 @@ pub struct Manifest {
     pub outputs: Vec<Value>,
     /// Kernels, with the nodes that each one computes.
     pub kernels: Vec<Kernel>,
+    /// What the nodes of each launch have to do at least, for profiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<Work>,
     /// Nodes that the host computes, with the reason; empty for a CPU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_nodes: Vec<HostNode>,
@@ -148,6 +151,19 @@ pub struct Kernel {
     pub nodes: Vec<String>,
 }
 
+/// What all launches of the same nodes do, each counted once. Expressions are over the model's symbols.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// Node paths, as profiles have them.
+    pub nodes: String,
+    /// Number of launches in the plan.
+    pub launches: u64,
+    /// Bytes read and written, each tensor once.
+    pub bytes: String,
+    /// Products that are added up.
+    pub products: String,
+}
+
 /// A node that the host computes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostNode {
@@ -254,6 +270,7 @@ impl Manifest {
             inputs: blob.inputs.iter().map(|p| value(blob, p)).collect(),
             outputs: blob.outputs.iter().map(|p| value(blob, p)).collect(),
             kernels: Vec::new(),
+            work: Vec::new(),
             host_nodes: Vec::new(),
             weights: Vec::new(),
             store: blob.store.as_ref().map(|s| Store {

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `portwright bench`: nanoseconds on this machine, executed instructions on an emulated one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_ir::text::{Cursor, parse_expr};
 use portwright_runtime::bundle::Bundle;
-use portwright_runtime::manifest::Kernel;
+use portwright_runtime::load::Info;
+use portwright_runtime::manifest::{self, Kernel};
 use portwright_runtime::tensor::{Tensor, View};
 
 use crate::Cx;
 use crate::args::{BenchArgs, On};
 use crate::compile::Scratch;
+use crate::limits::{self, Rates};
 use crate::place::{self, Place, Running, Start};
 use crate::progress::Progress;
 
@@ -66,22 +69,106 @@ pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
     let (min, median) = (times.first().copied().unwrap_or(0), times.get(runs / 2).copied().unwrap_or(0));
     let threads = if a.threads > 0 { a.threads } else { std::thread::available_parallelism().map_or(1, |n| n.get() as u32) };
     let peak = peak_rss_bytes();
-    let profile = a.profile.then(|| by_node(&running.take_launches(), runs));
+    let profile = a.profile.then(|| {
+        let rates = limits::measure(threads as usize);
+        let work = work(&bundle, running.inputs(), &given);
+        let times = by_node(&running.take_launches(), runs);
+        let entry = |(node, ns, launches)| Entry::new(node, ns, launches, &work, &rates);
+        (times.into_iter().map(entry).collect::<Vec<_>>(), rates)
+    });
     if a.json {
         let mut v = serde_json::json!({
             "schema": 1, "min_ns": min, "median_ns": median, "runs": runs, "threads": threads, "peak_rss_bytes": peak,
         });
-        if let Some(p) = &profile {
-            v["kernels"] = p.iter().map(|k| serde_json::json!({"node": k.0, "ns": k.1, "launches": k.2})).collect();
+        if let Some((entries, rates)) = &profile {
+            v["kernels"] = entries.iter().map(Entry::json).collect();
+            v["limits"] = rates.json();
         }
         println!("{v}");
         return Ok(());
     }
     println!("min {}  median {}  ({runs} runs, {threads} threads, {:.1} MB peak)", time(min), time(median), peak as f64 / 1e6);
-    for (node, ns, launches) in profile.into_iter().flatten() {
-        println!("{:>12}  {:>5.1} %  x{launches}  {node}", time(ns), ns as f64 * 100.0 / median.max(1) as f64);
+    if let Some((entries, rates)) = &profile {
+        println!("limits: {rates}");
+        println!("{:>12}  {:>7}  {:>9}  {:>8}  {:>6}  launches  node", "time", "of run", "bytes", "GFLOP/s", "limit");
+        for e in entries {
+            println!("{}", e.line(median));
+        }
     }
     Ok(())
+}
+
+/// What nodes took, and what they had to do.
+struct Entry {
+    node: String,
+    ns: u64,
+    launches: usize,
+    /// Bytes and products; none where sizes are known to the data alone.
+    work: Option<(u64, u64)>,
+    /// Least time over the time taken.
+    share: Option<f64>,
+}
+
+impl Entry {
+    fn new(node: String, ns: u64, launches: usize, work: &HashMap<String, (u64, u64, u64)>, rates: &Rates) -> Self {
+        // Bodies of loops are launched more often than they stand in the plan.
+        let scaled = |(bytes, products, sites): &(u64, u64, u64)| {
+            let times = |n: u64| (u128::from(n) * launches as u128 / u128::from((*sites).max(1))) as u64;
+            (times(*bytes), times(*products))
+        };
+        let work = work.get(&node).map(scaled);
+        let share =
+            work.and_then(|(bytes, products)| Some(rates.least_ns(bytes / launches.max(1) as u64, bytes, products)? / ns.max(1) as f64));
+        Entry { node, ns, launches, work, share }
+    }
+    fn json(&self) -> serde_json::Value {
+        let mut v = serde_json::json!({"node": self.node, "ns": self.ns, "launches": self.launches});
+        if let Some((bytes, products)) = self.work {
+            v["bytes"] = bytes.into();
+            v["flops"] = products.saturating_mul(2).into();
+        }
+        if let Some(share) = self.share {
+            v["share_of_limit"] = share.into();
+        }
+        v
+    }
+    fn line(&self, run: u64) -> String {
+        let of = self.ns as f64 * 100.0 / run.max(1) as f64;
+        let bytes = self.work.map_or_else(|| "?".to_owned(), |(b, _)| size(b));
+        let flops = match self.work {
+            Some((_, products)) if products > 0 => format!("{:.1}", 2.0 * products as f64 / self.ns.max(1) as f64),
+            _ => "-".to_owned(),
+        };
+        let share = self.share.map_or_else(|| "?".to_owned(), |s| format!("{:.0} %", s * 100.0));
+        format!("{:>12}  {of:>5.1} %  {bytes:>9}  {flops:>8}  {share:>6}  x{:<7}  {}", time(self.ns), self.launches, self.node)
+    }
+}
+
+/// Bytes, products and launches by nodes, for inputs of these shapes.
+fn work(bundle: &Path, inputs: &[Info], given: &[View<'_>]) -> HashMap<String, (u64, u64, u64)> {
+    let mut symbols: HashMap<&str, i64> = HashMap::new();
+    for (info, view) in inputs.iter().zip(given) {
+        for (axis, &d) in info.dims.iter().zip(&view.dims) {
+            if let Some(name) = &axis.symbol {
+                symbols.insert(name, d);
+            }
+        }
+    }
+    let number = |text: &str| {
+        let expr = parse_expr(&mut Cursor::new(text)).ok()?;
+        expr.eval(&|s| symbols.get(s).copied()).and_then(|n| u64::try_from(n).ok())
+    };
+    let list = Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.work);
+    let entry = |w: manifest::Work| Some((w.nodes, (number(&w.bytes)?, number(&w.products)?, w.launches)));
+    list.into_iter().filter_map(entry).collect()
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes} B"),
+        10_000..=9_999_999 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 /// Counts what one run executes; it is the same in every run, and time on an emulated machine says nothing.
