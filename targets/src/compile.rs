@@ -15,6 +15,7 @@ use portwright_runtime::store::Layout;
 use crate::cache::Cache;
 use crate::codegen::{self, Form, Request, Workers};
 use crate::mlir::{self, Unit};
+use crate::peak::peaks;
 use crate::target::Machine;
 
 /// How to compile.
@@ -262,6 +263,14 @@ pub fn describe(plan: &HostPlan, machine: &Machine) -> Blob {
     }
     let mut epochs = 0;
     count_epochs(&plan.body, &mut epochs);
+    let mut origins: Vec<String> = plan.origins.values().map(|o| o.paths.join(" + ")).collect();
+    let epochs = peaks(plan, epochs)
+        .into_iter()
+        .map(|peak| {
+            origins.push(peak?);
+            u32::try_from(origins.len() - 1).ok()
+        })
+        .collect();
     Blob {
         name: plan.name.clone(),
         arch: Some(machine.arch),
@@ -271,8 +280,8 @@ pub fn describe(plan: &HostPlan, machine: &Machine) -> Blob {
         symbols,
         inputs,
         outputs,
-        origins: plan.origins.values().map(|o| o.paths.join(" + ")).collect(),
-        epochs: vec![None; epochs],
+        origins,
+        epochs,
         store: store_layout(plan).reference(),
     }
 }

@@ -16,6 +16,7 @@ pub mod link;
 #[cfg(feature = "mlir")]
 mod loongarch64;
 pub mod mlir;
+mod peak;
 #[cfg(feature = "mlir")]
 mod riscv64;
 pub mod target;
