@@ -238,6 +238,34 @@ const ROWS: &[(&str, fn())] = &[
         assert_eq!(r.unwrap(), [1.0]);
         assert_eq!(node(op, &[tensor(I8, &[1, 1, 1], &[100.0]), tensor(I8, &[1, 1, 1], &[3.0])]).unwrap(), [44.0]);
     }),
+    ("conv.winograd", || {
+        use crate::graph::winograd::{KERNEL, SPAN, TILE, both, filter, input, output};
+        let f32s = |x: f64| f64::from(x as f32);
+        let mut seed = 1u32;
+        let mut random = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32s(f64::from(seed >> 8) / f64::from(1 << 23) - 1.0)
+        };
+        let (mut sums, mut want) = ([[0.0; SPAN]; SPAN], [[0.0; TILE]; TILE]);
+        for _ in 0..256 {
+            let d: [[f64; SPAN]; SPAN] = std::array::from_fn(|_| std::array::from_fn(|_| random()));
+            let g: [[f64; KERNEL]; KERNEL] = std::array::from_fn(|_| std::array::from_fn(|_| random()));
+            let (v, m) = (both(&input(), &d, f32s), filter());
+            let at = |i: usize, j: usize| (0..9).map(|k| m[i][k / 3] * m[j][k % 3] * g[k / 3][k % 3]).sum::<f64>();
+            for (k, s) in sums.iter_mut().flatten().enumerate() {
+                *s = f32s(*s + f32s(f32s(at(k / SPAN, k % SPAN)) * v[k / SPAN][k % SPAN]));
+            }
+            for (k, w) in want.iter_mut().flatten().enumerate() {
+                *w += (0..9).map(|t| g[t / 3][t % 3] * d[k / TILE + t / 3][k % TILE + t % 3]).sum::<f64>();
+            }
+        }
+        let got = both(&output(), &sums, f32s);
+        let pairs = || got.iter().flatten().zip(want.iter().flatten());
+        let (off, all) = (pairs().map(|(a, b)| (a - b).powi(2)).sum::<f64>(), pairs().map(|(_, b)| b * b).sum::<f64>());
+        assert!((off / all).sqrt() < 3e-6, "{}", (off / all).sqrt());
+        sums[0][0] = f64::INFINITY;
+        assert!(!both(&output(), &sums, f32s)[0][0].is_finite());
+    }),
     ("gather.range", || {
         let go = |i| node(Op::Gather { axis: 0 }, &[tensor(F32, &[2], &[5.0, 6.0]), tensor(I64, &[1], &[i])]);
         assert_eq!((go(-2.0).unwrap(), go(1.0).unwrap()), (vec![5.0], vec![6.0]));
