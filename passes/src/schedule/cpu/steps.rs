@@ -19,8 +19,8 @@ use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::{Begun, Built, Cx, finish, vector_loop};
 
-/// Products of a step that are work for more than one thread: a few microseconds.
-const STEP_PRODUCTS: i64 = 1 << 17;
+/// Products of a step, of bytes groups of them, that are work for more than one thread: some two microseconds.
+const STEP_PRODUCTS: i64 = 1 << 16;
 
 /// Steps of a run where their number is not known, for the cost of a group.
 const USUAL_STEPS: i64 = 64;
