@@ -64,6 +64,10 @@ pub(crate) struct Begun<'a, 'm> {
 impl<'a> Cx<'a> {
     /// Declares symbols, inputs and outputs of the kernel.
     fn begin<'m>(&self, module: &'m mut Module, width: u32) -> Begun<'a, 'm> {
+        self.begin_reading(module, width, None)
+    }
+    /// As `begin`, for a kernel that also reads what it wrote to that output.
+    fn begin_reading<'m>(&self, module: &'m mut Module, width: u32, output: Option<usize>) -> Begun<'a, 'm> {
         let mut k = Kb::new(module, &self.name, Class::Cpu);
         for p in &self.origin.paths {
             k.origin(&**p);
@@ -94,7 +98,7 @@ impl<'a> Cx<'a> {
         });
         for (i, o) in self.region.outputs().iter().enumerate() {
             let (d, dims) = (eval.dtype(o.value), eval.dims(o.value));
-            let decl = if reads_back { BufDecl::rw(d, dims) } else { BufDecl::wo(d, dims) };
+            let decl = if reads_back || output == Some(i) { BufDecl::rw(d, dims) } else { BufDecl::wo(d, dims) };
             outputs.push(k.param(&format!("y{i}"), decl));
         }
         let guards = self.region.node_ids().any(|n| {

@@ -124,7 +124,9 @@ fn shifts_exponentials(cx: &Cx<'_>, n: &Node) -> bool {
             Op::Unary(UnaryOp::Exp) if shifted.contains(&n.operands[0]) => raised.insert(r),
             Op::Reduce { op: ReduceOp::Sum, .. } if raised.contains(&n.operands[0]) => poisoned.insert(r),
             // What a NaN goes through; a choice or a comparison need not hand it on.
-            Op::Unary(UnaryOp::Recip | UnaryOp::Log) | Op::Binary(BinaryOp::Mul | BinaryOp::Div | BinaryOp::Sub | BinaryOp::Add) | Op::Cast { .. }
+            Op::Unary(UnaryOp::Recip | UnaryOp::Log)
+            | Op::Binary(BinaryOp::Mul | BinaryOp::Div | BinaryOp::Sub | BinaryOp::Add)
+            | Op::Cast { .. }
                 if n.operands.iter().any(|o| poisoned.contains(o)) =>
             {
                 poisoned.insert(r)
@@ -159,6 +161,21 @@ fn across(k: &mut Kb<'_>, op: ReduceOp, d: DType, x: &Ex, width: u32) -> Ex {
     (1..width).fold(x.extract(0), |acc, i| combine(op, d, &acc, &x.extract(i)))
 }
 
+/// Largest element of a vector without NaN.
+fn largest(k: &mut Kb<'_>, x: &Ex, width: u32) -> Ex {
+    let (mut x, mut n) = (x.clone(), width as u16);
+    while n > 1 {
+        let v = k.let_("v", x);
+        let half = |from: u16| match n {
+            2 => v.extract(i64::from(from)),
+            _ => v.shufflev(&(from..from + n / 2).collect::<Vec<_>>()),
+        };
+        let (low, high) = (half(0), half(n / 2));
+        (x, n) = (high.gt(&low).select(&high, &low), n / 2);
+    }
+    x
+}
+
 /// `sum / count` for a mean.
 fn divide(k: &Kb<'_>, op: ReduceOp, d: DType, sum: Ex, count: &SymExpr) -> Ex {
     if !super::collapse::divides(op) {
@@ -168,8 +185,40 @@ fn divide(k: &Kb<'_>, op: ReduceOp, d: DType, sum: Ex, count: &SymExpr) -> Ex {
     if d.is_float() { sum / n.cast(d) } else { n.equals(0).select(like(&sum, 0.0), sum.tdiv(n.max(1).cast(d))) }
 }
 
+/// Row-shaped values that a sweep computes at some cost and a later sweep needs again, with the sweep.
+fn kept_rows(cx: &Cx<'_>, reductions: &[&Node], inner: usize) -> Vec<(ValueId, usize)> {
+    let nodes: Vec<&Node> = cx.region.order().into_iter().map(|n| cx.region.node(n)).collect();
+    let level = levels(&nodes);
+    let mut kept: HashMap<ValueId, usize> = HashMap::new();
+    for n in reductions {
+        let v = n.operands[0];
+        let here = level[&n.results[0]] - 1;
+        let later = nodes.iter().any(|u| {
+            u.operands.contains(&v) && !std::ptr::eq(*u, *n) && (level[&u.results[0]] > here || matches!(u.op, Op::Reduce { .. }))
+        });
+        if inner == 1 && (later || cx.region.is_output(v)) && costly(cx, v) {
+            kept.entry(v).or_insert(here);
+        }
+    }
+    let mut kept: Vec<(ValueId, usize)> = kept.into_iter().collect();
+    kept.sort();
+    kept
+}
+
+/// A kept value that can lie in the output until the last sweep overwrites it: memory that has to be fetched for writing anyway is fetched
+/// while something is computed. It must be the only output of that shape, whose elements are then written after all else was read.
+fn home(cx: &Cx<'_>, reductions: &[&Node], inner: usize) -> Option<(ValueId, usize)> {
+    let dims = &cx.region.ty(reductions.first()?.operands[0]).dims;
+    let mut full = (0..cx.region.outputs().len()).filter(|&i| cx.region.ty(cx.region.outputs()[i].value).dims == *dims);
+    let (output, None) = (full.next()?, full.next()) else { return None };
+    let dtype = cx.region.ty(cx.region.outputs()[output].value).dtype;
+    let fits = |v: ValueId| cx.region.ty(v).dtype == dtype && !dtype.is_packed();
+    kept_rows(cx, reductions, inner).into_iter().map(|(v, _)| v).find(|&v| fits(v)).map(|v| (v, output))
+}
+
 fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inner: usize) -> Result<Built, Stop> {
-    let mut b = cx.begin(module, width);
+    let home = home(cx, reductions, inner);
+    let mut b = cx.begin_reading(module, width, home.map(|(_, output)| output));
     let Begun { k, eval, outputs } = &mut b;
     let dims = eval.dims(reductions[0].operands[0]);
     let (outer, row) = dims.split_at(dims.len() - inner);
@@ -184,23 +233,15 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
     let level = levels(&nodes);
     let top = reductions.iter().map(|n| level[&n.results[0]]).max().unwrap_or(1);
 
-    // Row-shaped values that a sweep computes at some cost and a later sweep needs again.
     let row_elems = count.round_up(i64::from(width));
-    let mut kept: HashMap<ValueId, usize> = HashMap::new();
-    for n in reductions {
-        let v = n.operands[0];
-        let here = level[&n.results[0]] - 1;
-        let later = nodes.iter().any(|u| {
-            u.operands.contains(&v) && !std::ptr::eq(*u, *n) && (level[&u.results[0]] > here || matches!(u.op, Op::Reduce { .. }))
-        });
-        if inner == 1 && (later || cx.region.is_output(v)) && costly(cx, v) {
-            kept.entry(v).or_insert(here);
-        }
-    }
-    let mut kept: Vec<(ValueId, usize)> = kept.into_iter().collect();
-    kept.sort();
-    let rows_kept: Vec<_> =
-        kept.iter().map(|&(v, at)| (v, at, k.local("row", BufDecl::rw(eval.dtype(v), [row_elems.clone()]).align(64)))).collect();
+    let kept = kept_rows(cx, reductions, inner);
+    let rows_kept: Vec<_> = kept
+        .iter()
+        .map(|&(v, at)| match home {
+            Some((own, output)) if own == v => (v, at, outputs[output], dims.len()),
+            _ => (v, at, k.local("row", BufDecl::rw(eval.dtype(v), [row_elems.clone()]).align(64)), 1),
+        })
+        .collect();
 
     let run = match count.as_const() {
         Some(n) => SymExpr::from((TASK_ELEMS / n.max(1)).clamp(1, TASK_ELEMS)),
@@ -218,7 +259,7 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
             let mut done: Vec<(ValueId, Ex)> = Vec::new();
             for l in 0..top {
                 let now: Vec<&Node> = reductions.iter().copied().filter(|n| level[&n.results[0]] == l + 1).collect();
-                let keep: Vec<_> = rows_kept.iter().filter(|(_, at, _)| *at == l).map(|&(v, _, b)| (v, b)).collect();
+                let keep: Vec<_> = rows_kept.iter().filter(|r| r.1 == l).map(|&(v, _, buf, rank)| (v, (buf, rank))).collect();
                 let flight = if now.iter().all(|n| ops_of(cx, n.operands[0], 4).is_some()) { FLIGHT } else { 1 };
                 let accs: Vec<Vec<Reg>> = now
                     .iter()
@@ -234,8 +275,8 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                         let (v, op) = (n.operands[0], reduce_op(n));
                         let x = eval.value(k, v, coords, guard)?;
                         let x = eval.widen(&x);
-                        if let Some((_, row)) = keep.iter().find(|(kv, _)| *kv == v) {
-                            eval.store(k, *row, &coords[coords.len() - 1..], guard, &x)?;
+                        if let Some((_, (row, rank))) = keep.iter().find(|(kv, _)| *kv == v) {
+                            eval.store(k, *row, &coords[coords.len() - rank..], guard, &x)?;
                         }
                         let d = acc_dtype(op, eval.dtype(v));
                         let x = if d == eval.dtype(v) { x } else { x.cast(d) };
@@ -256,7 +297,7 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                     while parts.len() > 1 {
                         parts = parts.chunks(2).map(|p| p.iter().skip(1).fold(p[0].clone(), |a, b| combine(op, d, &a, b))).collect();
                     }
-                    let s = across(k, op, d, &parts[0], width);
+                    let s = if shifts_exponentials(cx, n) { largest(k, &parts[0], width) } else { across(k, op, d, &parts[0], width) };
                     let s = divide(k, op, d, s, &count);
                     let s = if d == from { s } else { s.cast(from) };
                     let s = k.let_(op.name(), s);
@@ -265,8 +306,8 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                 for (v, s) in &done {
                     bind_reduced(eval, *v, &lead, s);
                 }
-                for (v, row) in keep {
-                    eval.bind_row(v, row, 1);
+                for (v, (row, rank)) in keep {
+                    eval.bind_row(v, row, rank);
                 }
             }
             let (full, reduced): (Vec<usize>, Vec<usize>) = (0..outputs.len()).partition(|&i| {
