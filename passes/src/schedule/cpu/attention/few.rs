@@ -31,6 +31,31 @@ pub(super) fn rows_of(eval: &mut Eval<'_>, form: &Form, total: &SymExpr) -> Opti
     (lies_well && (1..=MOST).contains(&rows)).then_some(rows)
 }
 
+/// The sums of the elements of four vectors of `w` lanes, as one vector: two by two, each half of a pair is added to the other half.
+fn sums_of_four(k: &mut Kb<'_>, mut vectors: Vec<Ex>, w: u32) -> Ex {
+    // Elements that are still to be added of each vector, which lie side by side.
+    let mut left = w as u16;
+    while vectors.len() > 1 {
+        let half = left / 2;
+        let runs = |from: u16| -> Vec<u16> { (0..2 * w as u16).step_by(left.into()).flat_map(|at| at + from..at + from + half).collect() };
+        let (low, high) = (runs(0), runs(half));
+        vectors = vectors
+            .chunks_exact(2)
+            .map(|pair| k.let_("h", pair[0].shufflev2(&pair[1], &low) + pair[0].shufflev2(&pair[1], &high)))
+            .collect();
+        left = half;
+    }
+    let mut sums = vectors.swap_remove(0);
+    // What is left of each is folded, and its first element taken.
+    while left > 1 {
+        left /= 2;
+        let list: Vec<u16> = (0..w as u16).map(|i| i ^ left).collect();
+        sums = k.let_("h", &sums + sums.shufflev(&list));
+    }
+    let list: Vec<u16> = (0..w as u16).step_by((w / KEYS as u32) as usize).collect();
+    if list.len() == w as usize { sums } else { sums.shufflev(&list) }
+}
+
 impl Attend<'_, '_> {
     /// A block of keys against the `rows` rows of a task.
     pub(super) fn few_block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, rows: i64) -> Result<(), Stop> {
@@ -69,9 +94,14 @@ impl Attend<'_, '_> {
             Ok(())
         })?;
         for r in 0..rows {
+            let of_key = |i: i64| c.at([Ex::from(i), Ex::from(r)]).get();
+            if n == KEYS && w >= 4 {
+                let sums = sums_of_four(k, (0..n).map(of_key).collect(), w);
+                k.store(Mem::new(self.scratch.s, vec![(Ex::from(r), 1), (j.clone(), KEYS as u32)]), sums);
+                continue;
+            }
             for i in 0..n {
-                let sum = c.at([Ex::from(i), Ex::from(r)]).get().hsum();
-                k.store(Mem::new(self.scratch.s, vec![(Ex::from(r), 1), (j + i, 1)]), sum);
+                k.store(Mem::new(self.scratch.s, vec![(Ex::from(r), 1), (j + i, 1)]), of_key(i).hsum());
             }
         }
         Ok(())

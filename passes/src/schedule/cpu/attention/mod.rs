@@ -271,11 +271,11 @@ fn sizes(spec: &CpuSpec, form: &Form, w: u32, total: &SymExpr, groups: &SymExpr)
     let (nv, vv) = (vectors(&form.keys), vectors(&form.width));
     let most = i64::from((spec.vec_regs.saturating_sub(2 + nv.max(vv)) / nv.max(vv)).clamp(1, 14));
     let bytes = i64::from(form.acc.bytes().unwrap_or(4));
-    // A tile of an unknown number of rows takes whole query positions: one query then leaves no row of it empty.
+    // Rows of an unknown number are often a multiple of 8. One query of some heads that share their keys leaves no row of a tile empty.
     let tile = match (total.as_const(), form.shared.as_const()) {
         (Some(n), _) => even(n, most, 1),
         (None, Some(s)) if s > 1 && s <= most => most / s * s,
-        _ => most,
+        _ => most.min(8),
     };
     let block = lanes * i64::from(nv);
     let (depth, width) = (form.depth.as_const().unwrap_or(64), form.width.as_const().unwrap_or(64));
@@ -426,7 +426,9 @@ impl Attend<'_, '_> {
     /// A block of keys against all rows of the task, a tile of rows at a time.
     fn block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, padded: &Ex) -> Result<(), Stop> {
         self.pack_keys(k, eval, keys)?;
-        self.pack_values(k, eval, keys)?;
+        if !self.values_as_they_lie(eval, keys.part.v) {
+            self.pack_values(k, eval, keys)?;
+        }
         let tile = self.sizes.tile;
         let mut stop = Ok(());
         k.for_("i0", 0, padded, tile, |k, i0| {
@@ -458,30 +460,50 @@ impl Attend<'_, '_> {
         let Scratch { q, k: ks, v: vs, s, o, .. } = self.scratch;
         let panels = k.let_("panels", (hi + (block - 1)) / block);
         let depth = k.dim(&self.form.depth);
+        let mut stop = Ok(());
         k.for_("p", 0, panels, 1, |k, p| {
             let to = (Ex::from(0), &p * block);
-            self.products(k, (q, i0.clone()), (ks, p), &depth, nv, (s, to), false);
+            let mut keys = |k: &mut Kb<'_>, at: &Ex| Ok(self.panel(k, ks, &p, at, nv));
+            stop = self.products(k, (q, i0.clone()), (&depth, &mut keys), nv, (s, to), false);
         });
+        stop?;
         self.weigh(k, eval, keys, i0, tile, hi)?;
-        k.for_("p", 0, k.dim(&self.form.width.ceil_div(&values.into())), 1, |k, p| {
+        let direct = self.values_as_they_lie(eval, keys.part.v);
+        let panels = self.form.width.ceil_div(&values.into());
+        let mut stop = Ok(());
+        k.for_("p", 0, k.dim(&panels), 1, |k, p| {
+            eval.open();
             let to = (i0.clone(), &p * values);
-            self.products(k, (s, Ex::from(0)), (vs, p), hi, vv, (o, to), !self.sizes.at_once);
+            let start = eval.ix.bind("p", p.clone(), panels.clone()) * values;
+            let mut of_key = |k: &mut Kb<'_>, at: &Ex| {
+                if !direct {
+                    return Ok(self.panel(k, vs, &p, at, vv));
+                }
+                eval.open();
+                let key = k.let_("key", &keys.first + at);
+                let key = eval.ix.bind("key", key, keys.part.len.clone());
+                let vector = |j: u32| [self.batch.clone(), self.head.clone(), key.clone(), start.clone() + i64::from(j * self.w) + lane()];
+                let x = (0..vv).map(|j| eval.value(k, keys.part.v, &vector(j), &Guard::new())).collect();
+                eval.close();
+                x
+            };
+            stop = self.products(k, (s, Ex::from(0)), (hi, &mut of_key), vv, (o, to), !self.sizes.at_once);
+            eval.close();
         });
-        Ok(())
+        stop
     }
 
-    /// Sums of products of a tile of rows of `a` with a panel of `b`, over `count` summed coordinates, to (or with `add` onto) memory.
-    #[allow(clippy::too_many_arguments)]
+    /// Sums of products of a tile of rows of `a` with vectors that `b` gives, over `count` summed coordinates, to (or with `add` onto)
+    /// memory.
     fn products(
         &self,
         k: &mut Kb<'_>,
         (a, first): (Buf, Ex),
-        (b, panel): (Buf, Ex),
-        count: &Ex,
+        (count, b): (&Ex, &mut dyn FnMut(&mut Kb<'_>, &Ex) -> Result<Vec<Ex>, Stop>),
         nv: u32,
         (to, (row, column)): (Buf, (Ex, Ex)),
         add: bool,
-    ) {
+    ) -> Result<(), Stop> {
         let (w, tile, d) = (self.w, self.sizes.tile, self.form.acc);
         let c = k.var_array("c", &[tile as u32, nv], Ex::lit(d, 0.0).splat(w));
         let place = |i: &Ex, j: u32| Mem::new(to, vec![(&row + i, 1), (&column + i64::from(j * w), w)]);
@@ -493,9 +515,15 @@ impl Attend<'_, '_> {
                 }
             });
         }
+        let mut stop = Ok(());
         k.for_("k", 0, count, 1, |k, kk| {
-            let x: Vec<Ex> =
-                (0..nv).map(|j| k.load("b", Mem::new(b, vec![(panel.clone(), 1), (kk.clone(), 1), (Ex::from(j * w), w)]))).collect();
+            let x = match b(k, &kk) {
+                Ok(x) => x,
+                Err(e) => {
+                    stop = Err(e);
+                    return;
+                }
+            };
             k.unroll("i", 0, tile, |k, i| {
                 let y = k.load("a", Mem::new(a, vec![(&first + &i, 1), (kk.clone(), 1)]));
                 let y = if w > 1 { k.let_("a", y.splat(w)) } else { y };
@@ -511,6 +539,13 @@ impl Attend<'_, '_> {
                 k.store(place(&i, j), c.at([i.clone(), Ex::from(j)]).get());
             }
         });
+        stop
+    }
+
+    /// The vectors of a panel at a summed coordinate.
+    fn panel(&self, k: &mut Kb<'_>, buf: Buf, panel: &Ex, at: &Ex, nv: u32) -> Vec<Ex> {
+        let place = |j: u32| Mem::new(buf, vec![(panel.clone(), 1), (at.clone(), 1), (Ex::from(j * self.w), self.w)]);
+        (0..nv).map(|j| k.load("b", place(j))).collect()
     }
 
     /// Divides the sums of every row and hands them on.

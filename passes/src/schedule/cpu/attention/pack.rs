@@ -111,6 +111,19 @@ impl Attend<'_, '_> {
         })
     }
 
+    /// Whether values need no packing: whole vectors in the dtype of sums, one key right behind the other.
+    pub(super) fn values_as_they_lie(&self, eval: &mut Eval<'_>, v: ValueId) -> bool {
+        let values = i64::from(self.w * self.sizes.vv);
+        if self.w == 1 || eval.dtype(v) != self.form.acc || !self.form.width.as_const().is_some_and(|n| n % values == 0) {
+            return false;
+        }
+        let key = eval.ix.bind("probe", Ex::from(0), eval.dims(v)[2].clone());
+        let Some((_, at)) = eval.resolve(v, &[self.batch.clone(), self.head.clone(), key.clone(), lane()]) else { return false };
+        let Some(source) = source(eval, v) else { return false };
+        let dense = eval.dims(source).last() == Some(&self.form.width);
+        matches!(at.as_slice(), [.., before, last] if *before == key && *last == lane()) && dense
+    }
+
     /// Packs the values of a block.
     pub(super) fn pack_values(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>) -> Result<(), Stop> {
         let (w, vv) = (i64::from(self.w), i64::from(self.sizes.vv));
@@ -137,6 +150,15 @@ impl Attend<'_, '_> {
             eval.close();
         });
         stop
+    }
+}
+
+/// The input that a value only moves the elements of.
+fn source(eval: &Eval<'_>, v: ValueId) -> Option<ValueId> {
+    match eval.graph.producer(v) {
+        None => Some(v),
+        Some(node) if node.op.is_movement() => source(eval, *node.operands.first()?),
+        Some(_) => None,
     }
 }
 
