@@ -77,7 +77,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     hoist::lift(&mut graph, &mut log);
     let (mut main, mut pack) = hoist::split_pack(graph, &mut log);
     let fused = fuse::fuse(&mut main, &mut log).and_then(|()| {
-        layout::cut_panels(&mut main, &mut pack, machine, &mut log);
+        layout::cut_panels(&mut main, &mut pack, machine, options.math, &mut log);
         fuse::fuse(&mut pack, &mut log)
     });
     fused.map_err(|fault| diags.report(Diagnostic::error(fault.code, fault.message)))?;

@@ -96,6 +96,10 @@ impl CpuSpec {
     pub fn byte_dot(&self) -> Option<DotForm> {
         [DType::U8, DType::I8].into_iter().find_map(|a| self.dot(a, DType::I8, DType::I32)).filter(|f| f.depth == 4)
     }
+    /// The matrix unit that forms products of f32 as products of their parts in bf16.
+    pub fn split_tile(&self) -> Option<TileForm> {
+        self.tiles.iter().find(|t| t.operand == DType::BF16 && t.acc == DType::F32).copied()
+    }
     /// The dot product of these dtypes.
     pub fn dot(&self, a: DType, b: DType, acc: DType) -> Option<DotForm> {
         self.dots.iter().find(|d| (d.a, d.b, d.acc) == (a, b, acc)).copied()

@@ -567,3 +567,33 @@ fn programs_compute_what_their_graphs_mean() {
     let text: String = failures.iter().map(|(c, m, e)| format!("== {c} on {m}: {e}\n")).collect();
     assert!(failures.is_empty(), "{} of {} cases fail:\n{text}", failures.len(), cases.len());
 }
+
+/// Relative error of a product by the L2 norm, against sums in f64.
+fn error_of(machine: &MachineClass, c: &Case) -> f64 {
+    let mut diags = Diags::new();
+    let compiled =
+        pipeline::compile(c.graph.clone(), machine, machine, Math::F32, None, &mut diags).unwrap_or_else(|_| panic!("{:#?}", diags.all()));
+    let made = execute(&compiled.pack, &compiled.pack.plan, &Packed::new(), &[]).expect("weights are packed");
+    let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
+    let (_, inputs) = runs(c).swap_remove(0);
+    let got = execute(&compiled.main, &compiled.main.plan, &packed, &inputs).expect("a product runs");
+    let wide: Vec<Tensor> = inputs.iter().map(|t| Tensor::from_f64(DType::F64, t.dims.clone(), &t.to_f64())).collect();
+    let text = text::print(&c.graph).replace("f32[40,300] = input", "f64[40,300] = input").replace("spec=", "acc=f64, out=f64, spec=");
+    let text = text.replace("%2: f32[40,64] = contract(%0, %1)", "%2: f64[300,64] = cast(%1)\n%3: f64[40,64] = contract(%0, %2)");
+    let exact = text::parse(&text.replace("\"y\" %2", "\"y\" %3")).unwrap_or_else(|d| panic!("{d:#?}\n{text}"));
+    let want = graph_interp::run(&exact, &wide, &graph_interp::Options::default()).expect("the graph runs");
+    let (a, b) = (want[0].to_f64(), got[0].to_f64());
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(&b).map(|(x, y)| x - y)) / norm(&mut a.iter().copied())
+}
+
+#[test]
+fn products_of_parts_are_as_exact_as_f32() {
+    let text = "graph \"parts\"\n%0: f32[40,300] = input \"a\"\n%1: f32[300,64] = weight<f32 300x64 \"w\" seed:1>\n\
+                %2: f32[40,64] = contract(%0, %1) {spec=\"mk,kn->mn\"}\noutput \"y\" %2\n";
+    let graph = text::parse(text).unwrap_or_else(|d| panic!("{d:#?}"));
+    let c = read_case("products", text, graph);
+    let by_name = |n: &str| machines().into_iter().find(|m| m.0 == n).map(|m| m.1).expect("a machine of that name");
+    let (plain, parts) = (error_of(&by_name("v64"), &c), error_of(&by_name("tiles"), &c));
+    assert!(parts <= plain && plain < 1e-6, "products of parts are off by {parts:e}, those of f32 by {plain:e}");
+}

@@ -6,7 +6,7 @@ use portwright_ir::graph::{Graph, NodeId, Op, Patch};
 use crate::canonical::contract::{labels, spec};
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog};
-use crate::spec::MachineClass;
+use crate::spec::{MachineClass, Math};
 
 mod channels;
 mod cut;
@@ -29,9 +29,9 @@ pub fn channels_last(graph: &mut Graph, machine: &MachineClass, cx: &RuleCx<'_>,
 }
 
 /// Cuts the constant right operands of a fused graph's contractions into panels; `pack` is not fused yet.
-pub fn cut_panels(main: &mut Graph, pack: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
+pub fn cut_panels(main: &mut Graph, pack: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     match machine {
-        MachineClass::Cpu(spec) => panels::cut_panels(main, pack, spec, log),
+        MachineClass::Cpu(spec) => panels::cut_panels(main, pack, spec, math, log),
     }
 }
 

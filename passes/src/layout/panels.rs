@@ -12,17 +12,22 @@ use std::sync::Arc;
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{
-    Dims, FusionKind, Graph, Literal, NodeId, Op, Origin, PadMode, Patch, Scalar, TensorType, TypeFault, ValueId, WeightId,
+    BinaryOp, Dims, FusionKind, Graph, Literal, NodeId, Op, Origin, PadMode, Patch, Scalar, TensorType, TypeFault, UnaryOp, ValueId,
+    WeightId,
 };
-use portwright_ir::sym::SymExpr;
+use portwright_ir::sym::{SymExpr, product};
 use portwright_ir::weight::{Weight, WeightSource};
 
 use crate::canonical::contract::labels;
 use crate::rules::{RuleLog, Tap};
-use crate::spec::CpuSpec;
+use crate::spec::{CpuSpec, Math, ProductForm};
 
 /// Bytes of a right operand whose rows are found in the first-level cache however they lie.
 const SMALL: i64 = 16 << 10;
+
+/// Rows from which parts of f32 go to a matrix unit, and the least depth of its sums.
+const SPLIT_ROWS: i64 = 32;
+const SPLIT_DEPTH: i64 = 32;
 
 /// How a right operand `[lead.., K, N]` is cut.
 struct Cut {
@@ -39,6 +44,8 @@ struct Cut {
     group: i64,
     /// K with what fills it up.
     depth: i64,
+    /// Whether each number is three of bf16, in planes of a panel.
+    split: bool,
 }
 
 impl Cut {
@@ -53,11 +60,13 @@ impl Cut {
         (0..self.lead.len()).chain(perm.iter().map(|p| p + self.lead.len())).map(|p| p as u32).collect()
     }
     fn packed(&self) -> Vec<i64> {
-        [self.lead.as_slice(), &[self.panels(), self.depth / self.group, self.width * self.group]].concat()
+        let (panels, rest) = (self.panels(), [self.depth / self.group, self.width * self.group]);
+        let planes: &[i64] = if self.split { &[3] } else { &[] };
+        [self.lead.as_slice(), &[panels], planes, &rest].concat()
     }
 
     /// The cut of a fusion's right operand; `None` where it is not constant, small, or used in another way as well.
-    fn of(main: &Graph, fusion: NodeId, spec: &CpuSpec) -> Option<Cut> {
+    fn of(main: &Graph, fusion: NodeId, spec: &CpuSpec, math: Math) -> Option<Cut> {
         let node = main.node(fusion);
         let (Op::Fusion { kind: FusionKind::Contract }, [region]) = (&node.op, node.regions.as_slice()) else { return None };
         let contract = region.node_ids().map(|n| region.node(n)).find(|n| matches!(n.op, Op::Contract { .. }))?;
@@ -82,9 +91,17 @@ impl Cut {
         if n <= width || k < 1 || ty.quant.is_some() || (form.group() == 1 && bytes < SMALL) {
             return None;
         }
+        // A matrix unit of bf16 takes f32 in parts, where there are rows enough for its tiles; each result of one sum in its own order.
+        let m_dims = a.iter().zip(&region.ty(lhs).dims).filter(|(c, _)| !b.contains(c)).map(|(_, d)| d);
+        let rows = product(m_dims).as_const().is_none_or(|m| m >= SPLIT_ROWS);
+        let unit =
+            spec.split_tile().filter(|_| rows && math != Math::Exact && form == ProductForm::Multiply && lhs_is_f32(region, lhs, *acc));
+        let split = unit.is_some() && ty.dtype == DType::F32 && k >= SPLIT_DEPTH;
+        let form = unit.filter(|_| split).map_or(form, ProductForm::Tile);
         let (group, whole) = (i64::from(form.group()), i64::from(form.depth()));
         let depth = (k + whole - 1) / whole * whole;
-        Some(Cut { operand, weight, dtype: ty.dtype, lead: lead.to_vec(), k, n, width, group, depth })
+        let dtype = if split { DType::BF16 } else { ty.dtype };
+        Some(Cut { operand, weight, dtype, lead: lead.to_vec(), k, n, width, group, depth, split })
     }
 
     /// `[lead.., K, N]` to panels.
@@ -93,7 +110,7 @@ impl Cut {
         let (columns, groups) = (self.panels() * self.width, self.depth / self.group);
         let mut x = x;
         if columns != self.n || self.depth != self.k {
-            let zero = add(Op::Const { value: Literal::scalar(Scalar::zero(self.dtype)) }, &[])?;
+            let zero = add(Op::Const { value: Literal::scalar(Scalar::zero(if self.split { DType::F32 } else { self.dtype })) }, &[])?;
             let none: Dims = vec![SymExpr::from(0); self.lead.len() + 2];
             let mut high = none.clone();
             high[self.lead.len()] = (self.depth - self.k).into();
@@ -103,11 +120,43 @@ impl Cut {
         }
         x = add(Op::Reshape { dims: self.dims(&[groups, self.group, self.panels(), self.width]) }, &[x])?;
         x = add(Op::Transpose { perm: self.perm(&[2, 0, 3, 1]) }, &[x])?;
-        add(Op::Reshape { dims: self.packed().iter().map(|&d| d.into()).collect() }, &[x])
+        if !self.split {
+            return add(Op::Reshape { dims: self.packed().iter().map(|&d| d.into()).collect() }, &[x]);
+        }
+        x = add(Op::Reshape { dims: self.dims(&[self.panels(), 1, groups, self.width * self.group]) }, &[x])?;
+        let parts = split(&mut add, x)?;
+        add(Op::Concat { axis: self.lead.len() as u32 + 1 }, &parts)
     }
 
     /// Panels to `[lead.., K, N]`.
     fn unpack(&self, g: &mut Graph, x: ValueId, origin: &Origin) -> Result<ValueId, TypeFault> {
+        if !self.split {
+            return self.flat(g, x, origin);
+        }
+        let mut sum = None;
+        for i in 0..3 {
+            let (axis, mut dims) = (self.lead.len() + 1, self.packed());
+            dims[axis] = 1;
+            let mut starts: Dims = vec![0.into(); dims.len()];
+            starts[axis] = i.into();
+            let op = Op::Slice { starts, steps: vec![1; dims.len()], dims: dims.iter().map(|&d| d.into()).collect() };
+            let plane = g.add(op, &[x], origin.clone())?;
+            let flat = self.flat(g, g.result(plane), origin)?;
+            let wide = g.add(Op::Cast { to: DType::F32, saturate: true }, &[flat], origin.clone())?;
+            let wide = g.result(wide);
+            sum = Some(match sum {
+                None => wide,
+                Some(sum) => {
+                    let n = g.add(Op::Binary(BinaryOp::Add), &[sum, wide], origin.clone())?;
+                    g.result(n)
+                }
+            });
+        }
+        Ok(sum.unwrap_or(x))
+    }
+
+    /// Panels, or one plane of them, to `[lead.., K, N]`.
+    fn flat(&self, g: &mut Graph, x: ValueId, origin: &Origin) -> Result<ValueId, TypeFault> {
         let mut add = |op: Op, operands: &[ValueId]| g.add(op, operands, origin.clone()).map(|n| g.result(n));
         let (columns, groups) = (self.panels() * self.width, self.depth / self.group);
         let mut x = add(Op::Reshape { dims: self.dims(&[self.panels(), groups, self.width, self.group]) }, &[x])?;
@@ -151,9 +200,37 @@ impl Cut {
     }
 }
 
+fn lhs_is_f32(region: &Graph, lhs: ValueId, acc: DType) -> bool {
+    region.ty(lhs).dtype == DType::F32 && acc == DType::F32
+}
+
+/// Three values of bf16 whose sum is `x`: each the nearest to what those before it leave. What is not finite is in the first alone.
+fn split(add: &mut dyn FnMut(Op, &[ValueId]) -> Result<ValueId, TypeFault>, x: ValueId) -> Result<[ValueId; 3], TypeFault> {
+    let number = |add: &mut dyn FnMut(Op, &[ValueId]) -> Result<ValueId, TypeFault>, v: f32| {
+        add(Op::Const { value: Literal::scalar(Scalar::f32(v)) }, &[])
+    };
+    let cast = |to: DType| Op::Cast { to, saturate: true };
+    let most = f32::from_bits(0x7f7f_0000);
+    let (low, high, none) = (number(add, -most)?, number(add, most)?, number(add, 0.0)?);
+    let infinite = add(Op::Unary(UnaryOp::IsInf), &[x])?;
+    // The largest numbers of f32 round to infinity.
+    let held = add(Op::Binary(BinaryOp::Max), &[x, low])?;
+    let held = add(Op::Binary(BinaryOp::Min), &[held, high])?;
+    let held = add(Op::Select {}, &[infinite, x, held])?;
+    let first = add(cast(DType::BF16), &[held])?;
+    let wide = add(cast(DType::F32), &[first])?;
+    let left = add(Op::Binary(BinaryOp::Sub), &[x, wide])?;
+    let left = add(Op::Select {}, &[infinite, none, left])?;
+    let second = add(cast(DType::BF16), &[left])?;
+    let wide = add(cast(DType::F32), &[second])?;
+    let left = add(Op::Binary(BinaryOp::Sub), &[left, wide])?;
+    let third = add(cast(DType::BF16), &[left])?;
+    Ok([first, second, third])
+}
+
 /// Cuts the constant right operands of all contractions of a fused graph; `pack` is not fused yet.
-pub fn cut_panels(main: &mut Graph, pack: &mut Graph, spec: &CpuSpec, log: &mut RuleLog) {
-    let cuts: Vec<(NodeId, Cut)> = main.order().into_iter().filter_map(|n| Cut::of(main, n, spec).map(|c| (n, c))).collect();
+pub fn cut_panels(main: &mut Graph, pack: &mut Graph, spec: &CpuSpec, math: Math, log: &mut RuleLog) {
+    let cuts: Vec<(NodeId, Cut)> = main.order().into_iter().filter_map(|n| Cut::of(main, n, spec, math).map(|c| (n, c))).collect();
     let mut known = Known {
         panels: HashMap::new(),
         outputs: pack.outputs().iter().map(|o| (o.name.clone(), o.value)).collect(),

@@ -259,7 +259,8 @@ impl Machine<'_, '_> {
     }
 }
 
-/// `z += x * y`, summed from k = 0 upwards with one rounding a step; `y` is `[k, n]`, or `[n, k]` if `transposed`.
+/// `z += x * y`; products of floats are summed in f32 from k = 0 upwards with one rounding a step, and the sum is added to `z`, as matrix units
+/// have it, which read the accumulator last. `y` is `[k, n]`, or `[n, k]` if `transposed`.
 pub(super) fn product(dtypes: [DType; 3], [m, n, k]: [usize; 3], x: &[u64], y: &[u64], transposed: bool, z: &mut [u64]) {
     let [da, db, dc] = dtypes;
     let at = |l: usize, j: usize| if transposed { j * k + l } else { l * n + j };
@@ -268,9 +269,7 @@ pub(super) fn product(dtypes: [DType; 3], [m, n, k]: [usize; 3], x: &[u64], y: &
         let yf: Vec<f32> = y.iter().map(|b| alu::to_f32(db, *b)).collect();
         let mut row = vec![0f32; n];
         for i in 0..m {
-            for (r, z) in row.iter_mut().zip(&z[i * n..]) {
-                *r = f32::from_bits(*z as u32);
-            }
+            row.fill(0.0);
             for l in 0..k {
                 let a = xf[i * k + l];
                 for (j, r) in row.iter_mut().enumerate() {
@@ -278,7 +277,7 @@ pub(super) fn product(dtypes: [DType; 3], [m, n, k]: [usize; 3], x: &[u64], y: &
                 }
             }
             for (r, z) in row.iter().zip(&mut z[i * n..]) {
-                *z = u64::from(r.to_bits());
+                *z = u64::from((f32::from_bits(*z as u32) + r).to_bits());
             }
         }
         return;

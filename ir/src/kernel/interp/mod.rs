@@ -8,7 +8,7 @@
 //!
 //! Not modeled: how rows are permuted in memory (a layout is a bijection, so it changes no value), memory orders beyond
 //! acquire-release of one address within a group, and the precision of a matrix unit (products are summed in the
-//! accumulator's type from k = 0 upwards, one rounding a step).
+//! accumulator's type from k = 0 upwards, one rounding a step, and the sum is added to the accumulator).
 
 use std::collections::BTreeMap;
 use std::fmt;

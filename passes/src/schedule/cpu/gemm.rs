@@ -15,7 +15,7 @@ use super::dots::dots_fit;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::left::{self, Left};
-use super::{Begun, Built, Cx, finish, name_coords, tiles};
+use super::{Begun, Built, Cx, finish, name_coords, planes, tiles};
 use crate::spec::{DotForm, ProductForm};
 
 /// Epilogue ops beyond which results go through scratch.
@@ -124,7 +124,7 @@ pub(super) struct Column {
     /// Coordinates, with the lane in them.
     pub(super) at: At,
     /// Which of them exist.
-    guard: Guard,
+    pub(super) guard: Guard,
 }
 
 /// Builds the kernel of a problem.
@@ -152,6 +152,11 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         && tiles::fit(eval, &p, form, nr)
     {
         return tiles::build(cx, b, p, form);
+    }
+    if let (Some(form), DType::F32, true) = (cx.spec.split_tile(), p.acc, width > 1)
+        && let Some(parts) = planes::fit(eval, &p, form, nr)
+    {
+        return planes::build(cx, b, p, form, parts);
     }
     let dot = cx.spec.dot(operands[0], operands[1], p.acc).filter(|&form| width > 1 && dots_fit(eval, &p, form, nr));
     let k_total = product(p.k.iter().map(|x| &x.1));
@@ -529,7 +534,7 @@ impl Gemm<'_, '_, '_> {
     }
 
     /// `rows` rows against all vectors of the block.
-    fn block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, vectors: &[Column], m: &SymExpr, rows: i64) -> Result<(), Stop> {
+    pub(super) fn block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, vectors: &[Column], m: &SymExpr, rows: i64) -> Result<(), Stop> {
         let w = eval.width;
         let m_dims: Vec<SymExpr> = self.p.m.iter().map(|x| x.1.clone()).collect();
         let zero = if self.p.acc.is_float() { Ex::float(0.0) } else { Ex::int(0) };

@@ -29,6 +29,7 @@ mod gemm;
 mod index;
 mod left;
 mod map;
+mod planes;
 mod random;
 mod recurrent;
 mod reduce;
