@@ -6,6 +6,9 @@
 //! in the pack program the same movement the other way. The movement in the region costs nothing: it only names where elements lie.
 //!
 //! `p` is the columns of a block of the schedule, `d` the products that one instruction adds to a result. The ends are filled with zeros.
+//!
+//! For a matrix unit of bf16 that is to multiply f32, each number is cut into three of bf16 that add up to it: `[N/p, 3, K/d, p*d]`, and the
+//! region adds them before it turns them back.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
