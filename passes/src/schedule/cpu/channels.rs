@@ -23,6 +23,10 @@ const TASK_PRODUCTS: i64 = 1 << 23;
 
 /// Tasks of a kernel below which channels are cut as well as positions.
 const FEW_TASKS: i64 = 8;
+/// Products that such a cut should form at least: some two microseconds of a core.
+const CUT_PRODUCTS: i64 = 1 << 18;
+/// Products for which an element of the input may be copied.
+const COPY_PRODUCTS: i64 = 512;
 
 /// Channels of a group up to which the loop over them is written out.
 const FEW_CHANNELS: i64 = 4;
@@ -160,15 +164,17 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
     let all = &(&boxes * &out_dims[0]) * &SymExpr::from(*groups);
     let blocks = (vectors + nv - 1) / nv;
     let of_task = products(block.iter().product()).max(1);
+    let pitch = depth * element;
+    let copies = *planar || padded || pitch % 4096 == 0;
+    // Each cut is worth its start and, where it copies its input, the copy.
+    let worth = if copies { taps.saturating_mul(per_group) / COPY_PRODUCTS } else { i64::MAX };
     let cuts = match all.as_const() {
-        Some(n) if n < FEW_TASKS => (FEW_TASKS / n.max(1)).min(of_task * 4 / TASK_PRODUCTS),
+        Some(n) if n < FEW_TASKS => (FEW_TASKS / n.max(1)).min(of_task / CUT_PRODUCTS).min(worth),
         _ => 1,
     };
     let cuts = cuts.clamp(1, blocks);
     let run = (blocks + cuts - 1) / cuts;
 
-    let pitch = depth * element;
-    let copies = *planar || padded || pitch % 4096 == 0;
     let acc = match eval.dtype(x) {
         DType::F64 => DType::F64,
         d if d.is_float() => DType::F32,
