@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Elementwise ops, movement and gathers: every output element once, the innermost dim in vectors.
 
-use portwright_ir::kernel::Module;
+use portwright_ir::graph::{Op, ValueId};
+use portwright_ir::kernel::{Ex, Kb, Module};
 use portwright_ir::sym::{SymExpr, product};
 
-use super::eval::Stop;
+use super::eval::{Eval, Stop};
 use super::{Begun, Built, Cx, TASK_ELEMS, finish, vector_loop};
+
+/// Parts of a concatenation up to which each has a loop of its own.
+const FEW_PARTS: usize = 4;
 
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
@@ -41,24 +45,27 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         let c1 = k.let_("c1", (&c0 + k.dim(&cols)).min(k.dim(&inner)));
         (c0, c1)
     };
-    let row_body = |k: &mut portwright_ir::kernel::Kb<'_>, eval: &mut super::eval::Eval<'_>, lead: &[SymExpr]| {
+    // A row of `values` at `from` is a row of the outputs at `lead`.
+    let row_body = |k: &mut Kb<'_>, eval: &mut Eval<'_>, values: &[ValueId], from: &[SymExpr], lead: &[SymExpr]| {
         vector_loop(k, eval, "c", (c0.clone(), c1.clone()), &inner, &mut |k, eval, c, guard| {
-            let mut coords = lead.to_vec();
-            if !dims.is_empty() {
-                coords.push(c.clone());
-            }
-            let mut values = Vec::with_capacity(results.len());
-            for &v in &results {
-                values.push(eval.value(k, v, &coords, guard)?);
-            }
+            let coords = |lead: &[SymExpr]| {
+                let mut coords = lead.to_vec();
+                if !dims.is_empty() {
+                    coords.push(c.clone());
+                }
+                coords
+            };
+            let (from, to) = (coords(from), coords(lead));
+            let values = values.iter().map(|&v| eval.value(k, v, &from, guard)).collect::<Result<Vec<_>, _>>()?;
             for (buf, ex) in outputs.iter().zip(&values) {
-                eval.store(k, *buf, &coords, guard, ex)?;
+                eval.store(k, *buf, &to, guard, ex)?;
             }
             Ok(())
         })
     };
     if rows.is(1) {
-        stop = row_body(k, eval, &vec![SymExpr::from(0); outer.len()]);
+        let lead = vec![SymExpr::from(0); outer.len()];
+        stop = row_body(k, eval, &results, &lead, &lead);
     } else {
         let r0 = k.let_("r0", k.gy() * k.dim(&row_run));
         let r1 = (&r0 + k.dim(&row_run)).min(k.dim(&rows));
@@ -66,11 +73,57 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
             eval.open();
             let row = eval.ix.bind("r", r, rows.clone());
             let lead = super::name_coords(k, eval, &row, &outer);
-            stop = row_body(k, eval, &lead);
+            stop = match joined(cx, &results) {
+                Some((axis, parts)) => by_part(k, eval, axis, &parts, &lead, &row_body),
+                None => row_body(k, eval, &results, &lead, &lead),
+            };
             eval.close();
         });
     }
     stop?;
     let cost = (TASK_ELEMS / 8) as u32 * (1 + cx.region.len() as u32 / 4);
     Ok(finish(b, grid, cost))
+}
+
+/// The axis and the parts of a region that joins whole rows: which part a row comes from is asked once a row, not once a vector.
+fn joined(cx: &Cx<'_>, results: &[ValueId]) -> Option<(usize, Vec<ValueId>)> {
+    let [only] = results else { return None };
+    let node = cx.region.producer(*only)?;
+    let Op::Concat { axis } = node.op else { return None };
+    let axis = axis as usize;
+    let whole = axis + 1 < cx.region.ty(*only).rank() && (2..=FEW_PARTS).contains(&node.operands.len());
+    whole.then(|| (axis, node.operands.clone()))
+}
+
+/// Writes the row body out for each part.
+fn by_part(
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'_>,
+    axis: usize,
+    parts: &[ValueId],
+    lead: &[SymExpr],
+    row_body: &dyn Fn(&mut Kb<'_>, &mut Eval<'_>, &[ValueId], &[SymExpr], &[SymExpr]) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let at = eval.ix.emit(k, &lead[axis]);
+    let mut start = SymExpr::from(0);
+    for &part in parts {
+        let len = eval.dims(part)[axis].clone();
+        let (from, to) = (k.dim(&start), k.dim(&(start.clone() + len.clone())));
+        start = start + len.clone();
+        if len.is(0) {
+            continue;
+        }
+        let own: Ex = at.ge(&from) & at.lt(to);
+        let mut stop = Ok(());
+        k.if_(own, |k| {
+            eval.open();
+            let within = k.let_("p", &at - &from);
+            let mut source = lead.to_vec();
+            source[axis] = eval.ix.bind("p", within, len.clone());
+            stop = row_body(k, eval, &[part], &source, lead);
+            eval.close();
+        });
+        stop?;
+    }
+    Ok(())
 }
