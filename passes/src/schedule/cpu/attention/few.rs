@@ -7,7 +7,7 @@ use portwright_ir::sym::SymExpr;
 
 use super::super::eval::{Eval, Guard, Stop};
 use super::super::index::lane;
-use super::{Attend, Form, Keys, along};
+use super::{Attend, Form, Keys, along, weighted};
 
 /// Rows that are few, at most: beyond, packing keys costs less than a dot product a row and key.
 pub(super) const MOST: i64 = 4;
@@ -194,7 +194,8 @@ impl Attend<'_, '_> {
                     let x = k.let_("x", eval.widen(&x).cast(d));
                     for (r, p) in p.iter().enumerate() {
                         let reg = c.at([Ex::from(r), Ex::from(i)]);
-                        let next = p.fma(&x, reg.get());
+                        let x = if self.hides() { weighted(p, &x, w) } else { x.clone() };
+                        let next = p.fma(x, reg.get());
                         k.set(&reg, next);
                     }
                 }

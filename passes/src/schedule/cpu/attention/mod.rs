@@ -143,6 +143,15 @@ struct Keys<'p> {
     whole: bool,
 }
 
+/// How sums of products are formed.
+#[derive(Copy, Clone)]
+struct Sum {
+    /// Onto what memory holds already.
+    add: bool,
+    /// What has the factor 0 is left out, even if it is not finite.
+    careful: bool,
+}
+
 /// Why operands of these dtypes have no schedule here; `None` if they have one.
 pub(crate) fn refuses(dtypes: impl IntoIterator<Item = DType>) -> Option<&'static str> {
     let taken = |d: DType| matches!(d, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
@@ -429,12 +438,13 @@ impl Attend<'_, '_> {
         if !self.values_as_they_lie(eval, keys.part.v) {
             self.pack_values(k, eval, keys)?;
         }
+        let finite = if self.hides() { Some(self.values_are_finite(k, eval, keys)?) } else { None };
         let tile = self.sizes.tile;
         let mut stop = Ok(());
         k.for_("i0", 0, padded, tile, |k, i0| {
             eval.open();
             let Some(offset) = &self.offset else {
-                stop = self.rows_of_block(k, eval, keys, &i0, &keys.len);
+                stop = self.rows_of_block(k, eval, keys, &i0, &keys.len, finite.as_ref());
                 eval.close();
                 return;
             };
@@ -445,7 +455,7 @@ impl Attend<'_, '_> {
             let seen = k.let_("seen", seen.min(&keys.len));
             k.if_(seen.gt(0), |k| {
                 eval.open();
-                stop = self.rows_of_block(k, eval, keys, &i0, &seen);
+                stop = self.rows_of_block(k, eval, keys, &i0, &seen, finite.as_ref());
                 eval.close();
             });
             eval.close();
@@ -453,48 +463,116 @@ impl Attend<'_, '_> {
         stop
     }
 
-    /// A tile of rows from row `i0` on against the first `hi` keys of a block.
-    fn rows_of_block(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, i0: &Ex, hi: &Ex) -> Result<(), Stop> {
-        let Sizes { tile, nv, vv, .. } = self.sizes;
-        let (block, values) = (i64::from(self.w * nv), i64::from(self.w * vv));
-        let Scratch { q, k: ks, v: vs, s, o, .. } = self.scratch;
+    /// A tile of rows from row `i0` on against the first `hi` keys of a block. Where values are not all finite, those that have no weight
+    /// are left out.
+    fn rows_of_block(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        keys: &Keys<'_>,
+        i0: &Ex,
+        hi: &Ex,
+        finite: Option<&Ex>,
+    ) -> Result<(), Stop> {
+        let Sizes { tile, nv, .. } = self.sizes;
+        let block = i64::from(self.w * nv);
+        let Scratch { q, k: ks, s, .. } = self.scratch;
         let panels = k.let_("panels", (hi + (block - 1)) / block);
         let depth = k.dim(&self.form.depth);
         let mut stop = Ok(());
         k.for_("p", 0, panels, 1, |k, p| {
             let to = (Ex::from(0), &p * block);
             let mut keys = |k: &mut Kb<'_>, at: &Ex| Ok(self.panel(k, ks, &p, at, nv));
-            stop = self.products(k, (q, i0.clone()), (&depth, &mut keys), nv, (s, to), false);
+            stop = self.products(k, (q, i0.clone()), (&depth, &mut keys), nv, (s, to), Sum { add: false, careful: false });
         });
         stop?;
         self.weigh(k, eval, keys, i0, tile, hi)?;
-        let direct = self.values_as_they_lie(eval, keys.part.v);
+        let Some(finite) = finite else { return self.mix_tile(k, eval, keys, i0, hi, false) };
+        for (cond, careful) in [(finite.clone(), false), (!finite.clone(), true)] {
+            let mut stop = Ok(());
+            k.if_(cond, |k| {
+                eval.open();
+                stop = self.mix_tile(k, eval, keys, i0, hi, careful);
+                eval.close();
+            });
+            stop?;
+        }
+        Ok(())
+    }
+
+    /// Adds the weighted values of a block to the sums of a tile of rows.
+    fn mix_tile(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, i0: &Ex, hi: &Ex, careful: bool) -> Result<(), Stop> {
+        let vv = self.sizes.vv;
+        let values = i64::from(self.w * vv);
+        let Scratch { s, o, .. } = self.scratch;
         let panels = self.form.width.ceil_div(&values.into());
         let mut stop = Ok(());
         k.for_("p", 0, k.dim(&panels), 1, |k, p| {
             eval.open();
             let to = (i0.clone(), &p * values);
-            let start = eval.ix.bind("p", p.clone(), panels.clone()) * values;
-            let mut of_key = |k: &mut Kb<'_>, at: &Ex| {
-                if !direct {
-                    return Ok(self.panel(k, vs, &p, at, vv));
-                }
-                eval.open();
-                let key = k.let_("key", &keys.first + at);
-                let key = eval.ix.bind("key", key, keys.part.len.clone());
-                let vector = |j: u32| [self.batch.clone(), self.head.clone(), key.clone(), start.clone() + i64::from(j * self.w) + lane()];
-                let x = (0..vv).map(|j| eval.value(k, keys.part.v, &vector(j), &Guard::new())).collect();
-                eval.close();
-                x
-            };
-            stop = self.products(k, (s, Ex::from(0)), (hi, &mut of_key), vv, (o, to), !self.sizes.at_once);
+            let p = eval.ix.bind("p", p, panels.clone());
+            let mut of_key = |k: &mut Kb<'_>, at: &Ex| self.values_of_key(k, eval, keys, &p, at);
+            let sum = Sum { add: !self.sizes.at_once, careful };
+            stop = self.products(k, (s, Ex::from(0)), (hi, &mut of_key), vv, (o, to), sum);
             eval.close();
         });
         stop
     }
 
-    /// Sums of products of a tile of rows of `a` with vectors that `b` gives, over `count` summed coordinates, to (or with `add` onto)
-    /// memory.
+    /// The vectors of panel `p` of the values of key `at` of a block: packed, or as they lie.
+    fn values_of_key(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>, p: &SymExpr, at: &Ex) -> Result<Vec<Ex>, Stop> {
+        let vv = self.sizes.vv;
+        if !self.values_as_they_lie(eval, keys.part.v) {
+            let p = eval.ix.emit(k, p);
+            return Ok(self.panel(k, self.scratch.v, &p, at, vv));
+        }
+        eval.open();
+        let key = k.let_("key", &keys.first + at);
+        let key = eval.ix.bind("key", key, keys.part.len.clone());
+        let start = p.clone() * i64::from(self.w * vv);
+        let vector = |j: u32| [self.batch.clone(), self.head.clone(), key.clone(), start.clone() + i64::from(j * self.w) + lane()];
+        let x = (0..vv).map(|j| eval.value(k, keys.part.v, &vector(j), &Guard::new())).collect();
+        eval.close();
+        x
+    }
+
+    /// Whether a mask may hide keys, whose values then have no influence whatever they are.
+    fn hides(&self) -> bool {
+        self.form.mask.is_some() || self.form.causal
+    }
+
+    /// Whether all values of a block are finite numbers: 0 times each of them is 0.
+    fn values_are_finite(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, keys: &Keys<'_>) -> Result<Ex, Stop> {
+        const SIDE_BY_SIDE: i64 = 4;
+        let (w, d, vv) = (self.w, self.form.acc, self.sizes.vv);
+        let zero = Ex::lit(d, 0.0).splat(w);
+        let c = k.var_array("z", &[SIDE_BY_SIDE as u32, vv], zero.clone());
+        let panels = self.form.width.ceil_div(&i64::from(w * vv).into());
+        let mut stop = Ok(());
+        k.for_("p", 0, k.dim(&panels), 1, |k, p| {
+            eval.open();
+            let p = eval.ix.bind("p", p, panels.clone());
+            k.for_("k", 0, &keys.len, SIDE_BY_SIDE, |k, first| {
+                stop = (0..SIDE_BY_SIDE).try_for_each(|i| {
+                    // Keys behind the last repeat it.
+                    let at = k.let_("at", (&first + i).min(&keys.len - 1));
+                    for (j, x) in self.values_of_key(k, eval, keys, &p, &at)?.iter().enumerate() {
+                        let reg = c.at([Ex::from(i), Ex::from(j)]);
+                        let next = x.fma(&zero, reg.get());
+                        k.set(&reg, next);
+                    }
+                    Ok(())
+                });
+            });
+            eval.close();
+        });
+        stop?;
+        let all = (0..SIDE_BY_SIDE).flat_map(|i| (0..vv).map(move |j| (i, j))).map(|(i, j)| c.at([Ex::from(i), Ex::from(j)]).get());
+        let sum = all.reduce(|a, b| a + b).unwrap_or(zero).hsum();
+        Ok(k.let_("finite", sum.equals(0.0)))
+    }
+
+    /// Sums of products of a tile of rows of `a` with vectors that `b` gives, over `count` summed coordinates, to memory.
     fn products(
         &self,
         k: &mut Kb<'_>,
@@ -502,12 +580,12 @@ impl Attend<'_, '_> {
         (count, b): (&Ex, &mut dyn FnMut(&mut Kb<'_>, &Ex) -> Result<Vec<Ex>, Stop>),
         nv: u32,
         (to, (row, column)): (Buf, (Ex, Ex)),
-        add: bool,
+        sum: Sum,
     ) -> Result<(), Stop> {
         let (w, tile, d) = (self.w, self.sizes.tile, self.form.acc);
         let c = k.var_array("c", &[tile as u32, nv], Ex::lit(d, 0.0).splat(w));
         let place = |i: &Ex, j: u32| Mem::new(to, vec![(&row + i, 1), (&column + i64::from(j * w), w)]);
-        if add {
+        if sum.add {
             k.unroll("i", 0, tile, |k, i| {
                 for j in 0..nv {
                     let old = k.load("o", place(&i, j));
@@ -528,6 +606,7 @@ impl Attend<'_, '_> {
                 let y = k.load("a", Mem::new(a, vec![(&first + &i, 1), (kk.clone(), 1)]));
                 let y = if w > 1 { k.let_("a", y.splat(w)) } else { y };
                 for (j, x) in x.iter().enumerate() {
+                    let x = if sum.careful { weighted(&y, x, w) } else { x.clone() };
                     let reg = c.at([i.clone(), Ex::from(j)]);
                     let next = y.fma(x, reg.get());
                     k.set(&reg, next);
@@ -589,6 +668,15 @@ impl Attend<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Values that have a weight; 0 for those that have none.
+fn weighted(weight: &Ex, x: &Ex, w: u32) -> Ex {
+    let zero = match x.ty() {
+        Some(ty) => Ex::float(0.0).typed(ty),
+        None => Ex::float(0.0).splat(w),
+    };
+    weight.equals(zero.clone()).select(zero, x)
 }
 
 /// Elements along the lane from `e` on; one element where vectors have one lane.
