@@ -19,7 +19,7 @@ use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::{Begun, Built, Cx, finish, vector_loop};
 
-/// Products of a step, of bytes groups of them, that are work for more than one thread: some two microseconds.
+/// Products of a step that are work for more than one thread: some two microseconds.
 const STEP_PRODUCTS: i64 = 1 << 16;
 
 /// Steps of a run where their number is not known, for the cost of a group.
@@ -121,9 +121,9 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         None => most,
     };
     let row_products = gates * hidden * hidden;
-    // Bytes are multiplied a few at a time.
-    let step_products = row_products / group.unwrap_or(1);
-    let in_steps = linear_before_reset && blocks > 1 && step_products.saturating_mul(batch.as_const().unwrap_or(1)) >= STEP_PRODUCTS;
+    // Groups of a step would all round the same states to bytes, which takes as long as the products of a block.
+    let in_steps =
+        linear_before_reset && blocks > 1 && group.is_none() && row_products.saturating_mul(batch.as_const().unwrap_or(1)) >= STEP_PRODUCTS;
 
     let d = eval.dtype(node.operands[0]);
     let padded = blocks * block;
