@@ -124,7 +124,8 @@ impl Product {
         let &[n, depth] = ty.static_dims()?.as_slice() else { return None };
         let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
         let takes = ty.dtype.is_int() && [2, 4, 8].contains(&bits) && float(g.ty(self.x).dtype) && float(e.ty(self.scale).dtype);
-        if !takes || n < 1 || depth < 1 {
+        // One column is a sum along rows, which has no vectors of columns.
+        if !takes || n < 2 || depth < 1 {
             return None;
         }
         let blocks = (depth + self.block - 1) / self.block;

@@ -100,6 +100,9 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         return Stop::no("panels of unknown size");
     };
     let lanes = i64::from(width);
+    if columns == 1 && width > 1 {
+        return Err(Stop::NeedScalar);
+    }
     if row / 4 % lanes != 0 || block % lanes != 0 {
         return Err(if width > 1 { Stop::NeedScalar } else { Stop::No(super::Unschedulable::new("panels of other than whole vectors")) });
     }
