@@ -17,7 +17,7 @@ use super::{phases, winograd};
 use crate::canonical;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
-use crate::spec::{CpuSpec, Math};
+use crate::spec::{CpuSpec, Math, ProductForm};
 
 /// Name of the rewrite in origins and statistics.
 const NAME: &str = "channels-last";
@@ -411,6 +411,9 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
         let input = operand_last(e, x)?;
         return winograd::conv(e, node, input);
     }
+    if !planar && math == Math::Fast && halves(node, &dims, dtype, spec) {
+        return pointwise(e, x, w, &dims);
+    }
     // Panels of whole vectors, the last filled up; groups must not share one.
     let whole = filters / groups % lanes == 0 || (*groups == 1 && filters > lanes);
     let width = if whole && !depthwise { lanes } else { filters };
@@ -438,6 +441,26 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
         planar,
     };
     e.add(op, &[input, packed])
+}
+
+/// Whether a convolution is a product of matrices that the machine forms faster in bf16.
+fn halves(node: &Node, filters: &[i64], dtype: DType, spec: &CpuSpec) -> bool {
+    let Op::Conv { strides, pads, groups: 1, .. } = &node.op else { return false };
+    let (&[o, c, ref kernel @ ..], lanes) = (filters, i64::from(spec.lanes(DType::F32))) else { return false };
+    let plain = kernel.iter().chain(strides).all(|&n| n == 1) && pads.iter().all(|p| p.is(0));
+    plain && dtype == DType::F32 && o.min(c) >= 2 * lanes && spec.products(DType::BF16, DType::BF16, DType::F32) != ProductForm::Multiply
+}
+
+/// A pointwise convolution as a contraction of bf16 over the channels, which come last.
+fn pointwise(e: &mut Edit<'_>, x: ValueId, w: ValueId, filters: &[i64]) -> Option<Tap> {
+    let rank = filters.len();
+    let input = operand_last(e, x)?;
+    let input = e.cast(input, DType::BF16)?;
+    let matrix = e.reshape(w, filters.iter().take(2).map(|&n| n.into()).collect())?;
+    let matrix = e.transpose(matrix, vec![1, 0])?;
+    let matrix = e.cast(matrix, DType::BF16)?;
+    let positions: String = ('s'..).take(rank - 1).collect();
+    e.contract(&format!("{positions}c,co->{positions}o"), input, matrix, DType::F32, DType::F32)
 }
 
 /// Whether a value with channels first also exists with channels last, or is a transpose that a further one joins.
