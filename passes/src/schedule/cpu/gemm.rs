@@ -163,19 +163,9 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let batch = product(p.batch.iter().map(|x| &x.1));
     let outer_total = product(n_outer.iter().map(|x| &x.1));
 
-    // Of operands of which neither stays in the second-level cache, the one with more rows is read by blocks that do: all columns meet one
-    // block before the next begins.
-    let half = i64::from(cx.spec.l2_bytes) / 2;
-    let row_bytes = k_total.as_const().map(|n| n.saturating_mul(i64::from(operands[0].bits().div_ceil(8))).max(1));
-    let columns_first = n_outer.is_empty()
-        && matches!((m_total.as_const(), n_last.as_const(), row_bytes), (Some(m), Some(n), Some(row)) if m >= n && m.saturating_mul(row) > 2 * half);
-    // Rows that are widened, or met again and again, stay in half of that cache.
+    // Rows that are widened stay in half of the second-level cache.
     let widens = dot.is_none() && left::fits(eval, &p);
-    let held = match row_bytes {
-        _ if widens => half / left::row_bytes(p.acc, k_total.as_const().unwrap_or(512)),
-        Some(row) if columns_first => half / row,
-        _ => i64::MAX,
-    };
+    let held = if widens { i64::from(cx.spec.l2_bytes) / 2 / left::row_bytes(p.acc, k_total.as_const().unwrap_or(512)) } else { i64::MAX };
     let together = (held / mr).clamp(1, 8) * mr;
 
     // Blocks of a task: up to 8 blocks of rows, evenly cut, and as many columns as make a task worth its start. A right operand is read
@@ -197,9 +187,7 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         None => 1,
     };
     let col_tasks = n_last.ceil_div(&nc.into());
-    let (row_tasks, column_tasks) = (m_total.ceil_div(&mc.into()), &col_tasks * &outer_total.ceil_div(&outer_run.into()));
-    let (row_task, column_task) = if columns_first { (k.gy(), k.gx()) } else { (k.gx(), k.gy()) };
-    let grid = if columns_first { [column_tasks, row_tasks, batch.clone()] } else { [row_tasks, column_tasks, batch.clone()] };
+    let grid = [m_total.ceil_div(&mc.into()), &col_tasks * &outer_total.ceil_div(&outer_run.into()), batch.clone()];
 
     let packs = width > 1 && p.feed != Feed::Direct && dot.is_none();
     let panel = packs.then(|| k.local("panel", BufDecl::rw(p.acc, [k_total.clone(), nr.into()]).align(64)));
@@ -208,7 +196,7 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
 
     let few = m_total.as_const().is_some_and(|m| m < 8);
     let unrolled = p.feed == Feed::Direct && dot.is_none() && few && k_total.as_const().is_some_and(|n| n <= UNROLLED_PRODUCTS);
-    let m0 = k.let_("m0", row_task * mc);
+    let m0 = k.let_("m0", k.gx() * mc);
     let left = widens.then(|| Left::declare(k, &p, mc, m0.clone()));
     let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, left, unrolled, dot };
 
@@ -273,14 +261,14 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         stop
     };
     if n_outer.is_empty() {
-        let n0 = k.let_("n0", column_task * nc);
+        let n0 = k.let_("n0", k.gy() * nc);
         let n1 = k.let_("n1", (&n0 + nc).min(k.dim(&n_last)));
         stop = columns(k, eval, &at, n0, n1);
     } else {
         let tasks = k.dim(&col_tasks.maximum(&1.into()));
-        let n0 = k.let_("n0", (&column_task % &tasks) * nc);
+        let n0 = k.let_("n0", (k.gy() % &tasks) * nc);
         let n1 = k.let_("n1", (&n0 + nc).min(k.dim(&n_last)));
-        let o0 = k.let_("o0", (&column_task / &tasks) * outer_run);
+        let o0 = k.let_("o0", (k.gy() / &tasks) * outer_run);
         let o1 = (&o0 + outer_run).min(k.dim(&outer_total));
         let outer_dims: Vec<SymExpr> = n_outer.iter().map(|x| x.1.clone()).collect();
         k.for_("o", o0, o1, 1, |k, o| {
