@@ -127,6 +127,9 @@ pub(super) struct Column {
     pub(super) guard: Guard,
 }
 
+/// Bytes of a page, and of a way of a first-level cache: what lies so far apart meets in one set.
+const PAGE: i64 = 4096;
+
 /// Builds the kernel of a problem.
 pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>) -> Result<Built, Stop> {
     let Begun { k, eval, outputs } = &mut b;
@@ -141,6 +144,11 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let nr = w * i64::from(nv);
     let m_total = product(p.m.iter().map(|x| &x.1));
     let most = i64::from(((cx.spec.vec_regs.saturating_sub(2 + nv)) / nv).clamp(1, 14));
+    // Rows whose distance is a multiple of a page lie in one set of the first-level cache, which has so many ways of a page each; two are
+    // left to the right operand.
+    let bits = i64::from(eval.dtype(p.lhs).bits());
+    let pitch = product(p.k.iter().map(|x| &x.1)).as_const().map_or(1, |n| n * bits / 8);
+    let most = if pitch % PAGE == 0 { most.min((i64::from(cx.spec.l1_bytes) / PAGE - 2).max(4)) } else { most };
     // Rows of a known number are cut evenly.
     let mr = m_total.as_const().map_or(most, |m| {
         let blocks = ((m + most - 1) / most).max(1);
