@@ -82,7 +82,7 @@ impl InputBox {
             let mut stop = Ok(());
             k.for_("r", 0, extent, 1, |k, r| {
                 eval.open();
-                stop = (|| {
+                stop = {
                     let p = k.let_("p", &start_ex + &r);
                     let own = p.ge(&low_ex) & p.lt(k.dim(&(self.input[i].clone() + self.low[i].clone())));
                     let own = k.let_("in", inside.map_or(own.clone(), |all| all & own));
@@ -94,7 +94,7 @@ impl InputBox {
                     to.pop();
                     from.pop();
                     stop
-                })();
+                };
                 eval.close();
             });
             return stop;
@@ -148,7 +148,7 @@ impl InputBox {
         let mut stop = Ok(());
         k.for_("x", lo, hi, 1, |k, x| {
             eval.open();
-            stop = (|| {
+            stop = {
                 let x = eval.ix.bind("x", x, extent.into());
                 let source = match shift {
                     Some(shift) => {
@@ -172,7 +172,7 @@ impl InputBox {
                     let place: Vec<SymExpr> = to.iter().cloned().chain([x.clone(), c.clone()]).collect();
                     eval.store(k, scratch, &place, guard, &v)
                 })
-            })();
+            };
             eval.close();
         });
         stop

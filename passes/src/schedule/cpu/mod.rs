@@ -237,7 +237,7 @@ fn vector_loop<'a>(
         return stop;
     }
     // A range that is known to be whole vectors has no edge.
-    let whole = end.divisible_by(w, &|_| 1) && matches!(lo.ty(), None);
+    let whole = end.divisible_by(w, &|_| 1) && lo.ty().is_none();
     let main_end = match (whole, lo.ty()) {
         (true, _) => hi.clone(),
         (_, None) => k.let_("full", (&hi / w) * w),

@@ -92,8 +92,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     let results: Option<Vec<Buf>> = node.results.iter().map(|&v| result(v)).collect();
     let Some(&[y, h, ref c @ ..]) = results.as_deref() else { return Stop::no("a recurrence without memory for its states") };
     let (g, r) = (eval.dims(node.operands[0]), eval.dims(node.operands[1]));
-    let (&[ref steps, ref batch, ref directions, ref gates, ref hidden], &[_, ref blocks, .., ref block]) = (g.as_slice(), r.as_slice())
-    else {
+    let ([steps, batch, directions, gates, hidden], [_, blocks, .., block]) = (g.as_slice(), r.as_slice()) else {
         return Stop::no("a recurrence of other ranks");
     };
     let known = |e: &SymExpr| e.as_const().map_or_else(|| Stop::no("a recurrence of unknown size"), Ok);

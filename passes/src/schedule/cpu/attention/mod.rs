@@ -251,12 +251,12 @@ fn form(eval: &Eval<'_>, node: &Node) -> Result<Form, Stop> {
 fn parts(eval: &Eval<'_>, k: ValueId, v: ValueId) -> Vec<Part> {
     let of = |v: ValueId| match eval.graph.producer(v) {
         Some(Node { op: Op::Concat { axis: 2 }, operands, .. }) => operands.clone(),
-        _ => vec![v].into(),
+        _ => vec![v],
     };
     let (mut ks, mut vs) = (of(k), of(v));
     let length = |v: ValueId| eval.dims(v)[2].clone();
     if ks.len() != vs.len() || ks.len() > 3 || ks.iter().zip(&vs).any(|(k, v)| length(*k) != length(*v)) {
-        (ks, vs) = (vec![k].into(), vec![v].into());
+        (ks, vs) = (vec![k], vec![v]);
     }
     let mut start = SymExpr::from(0);
     let mut out = Vec::new();
@@ -633,7 +633,7 @@ impl Attend<'_, '_> {
         let d = self.form.acc;
         k.for_("i", 0, &self.rows, 1, |k, i| {
             eval.open();
-            stop = (|| {
+            stop = {
                 let at = self.row(k, eval, &i);
                 let row = eval.ix.bind("i", i.clone(), self.sizes.rows.into());
                 let sum = k.load("sum", Mem::new(self.scratch.sum, vec![(i.clone(), 1)]));
@@ -647,7 +647,7 @@ impl Attend<'_, '_> {
                     let coords = [self.batch.clone(), at.head.clone(), at.query.clone(), c.clone()];
                     self.hand_on(k, eval, &coords, guard, y)
                 })
-            })();
+            };
             eval.close();
         });
         stop

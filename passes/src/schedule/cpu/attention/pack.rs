@@ -114,7 +114,7 @@ impl Attend<'_, '_> {
     /// Whether values need no packing: whole vectors in the dtype of sums, one key right behind the other.
     pub(super) fn values_as_they_lie(&self, eval: &mut Eval<'_>, v: ValueId) -> bool {
         let values = i64::from(self.w * self.sizes.vv);
-        if self.w == 1 || eval.dtype(v) != self.form.acc || !self.form.width.as_const().is_some_and(|n| n % values == 0) {
+        if self.w == 1 || eval.dtype(v) != self.form.acc || self.form.width.as_const().is_none_or(|n| n % values != 0) {
             return false;
         }
         let key = eval.ix.bind("probe", Ex::from(0), eval.dims(v)[2].clone());
