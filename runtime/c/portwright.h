@@ -71,8 +71,8 @@ enum {
  *
  * Outputs: data and capacity_bytes say where to write; data null and capacity 0 asks the model for memory, which lives
  * until the session's next run (it may be handed to that run as an input; the same pw_value may be passed again as it is).
- * dims is null or has room for the rank in describe(). rank, dims and data are written. dtype is 0 or must be the model's. strides describes the caller's memory;
- * it is read for the rank that the output has.
+ * dims is null or has room for the rank in describe(). rank, dims and data are written. dtype is 0 or must be the model's.
+ * strides describes the caller's memory; it is read for the rank that the output has.
  *
  * Data is aligned to its element; 64 bytes makes it faster, never righter. An output may overlap an input.
  */

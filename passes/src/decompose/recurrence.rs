@@ -15,7 +15,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, PadMode, Patch, ValueId};
 use portwright_ir::sym::SymExpr;
 
-use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
+use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::{CpuSpec, MachineClass};
 
 const NAME: &str = "recurrence-steps";
@@ -23,28 +23,11 @@ const NAME: &str = "recurrence-steps";
 /// Rewrites all recurrences with a known number of hidden units, those of regions included.
 pub fn recurrences(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
     let MachineClass::Cpu(spec) = machine;
-    for n in nodes_with_regions(graph) {
-        let mut regions = std::mem::take(graph.regions_mut(n));
-        regions.iter_mut().for_each(|r| recurrences(r, machine, log));
-        *graph.regions_mut(n) = regions;
-    }
-    for n in topological(graph) {
-        if log.spent() {
-            return;
-        }
-        let patch = match graph.node(n).op {
-            Op::Lstm { .. } | Op::Gru { .. } => rewrite(graph, n, spec),
-            Op::LstmByteSteps { group: 1, .. } => in_blocks(graph, n, spec),
-            _ => continue,
-        };
-        match patch.map(|p| graph.apply(p)) {
-            Some(Ok(_)) => log.count(NAME),
-            Some(Err(fault)) => {
-                log.refused.insert(NAME, fault.message);
-            }
-            None => {}
-        }
-    }
+    sweep(graph, NAME, log, &|g, n| match g.node(n).op {
+        Op::Lstm { .. } | Op::Gru { .. } => rewrite(g, n, spec),
+        Op::LstmByteSteps { group: 1, .. } => in_blocks(g, n, spec),
+        _ => None,
+    });
 }
 
 /// Sizes of a recurrence.

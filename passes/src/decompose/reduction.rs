@@ -8,7 +8,7 @@
 use portwright_ir::graph::{Graph, NodeId, Op, Patch, ReduceOp};
 use portwright_ir::sym::product;
 
-use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
+use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::Math;
 
 const NAME: &str = "reduction-stages";
@@ -24,23 +24,7 @@ pub fn reductions(graph: &mut Graph, math: Math, log: &mut RuleLog) {
     if math == Math::Exact {
         return;
     }
-    for n in nodes_with_regions(graph) {
-        let mut regions = std::mem::take(graph.regions_mut(n));
-        regions.iter_mut().for_each(|r| reductions(r, math, log));
-        *graph.regions_mut(n) = regions;
-    }
-    for n in topological(graph) {
-        if log.spent() {
-            return;
-        }
-        match rewrite(graph, n).map(|p| graph.apply(p)) {
-            Some(Ok(_)) => log.count(NAME),
-            Some(Err(fault)) => {
-                log.refused.insert(NAME, fault.message);
-            }
-            None => {}
-        }
-    }
+    sweep(graph, NAME, log, &rewrite);
 }
 
 fn rewrite(g: &Graph, n: NodeId) -> Option<Patch> {

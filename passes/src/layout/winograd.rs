@@ -38,14 +38,21 @@ pub(super) fn pays(g: &Graph, node: &Node, spec: &CpuSpec, turned: u64) -> bool 
     let [n, _, h, w] = g.ty(y).dims.as_slice() else { return false };
     let images = n.as_const().unwrap_or(1).max(1) as u64;
     let len = |d: &SymExpr| size(std::slice::from_ref(d), &nominal);
-    let tiles = images * len(h).div_ceil(TILE as u64) * len(w).div_ceil(TILE as u64);
+    let positions = |h: u64, w: u64| images.saturating_mul(h).saturating_mul(w);
+    let tiles = positions(len(h).div_ceil(TILE as u64), len(w).div_ceil(TILE as u64));
     let (c, k, points) = (channels as u64, filters as u64, (SPAN * SPAN) as u64);
     // Filters that the second-level cache holds besides what is computed cost nothing more.
-    let read = |elements: u64| if elements * 8 <= u64::from(spec.l2_bytes) { 0 } else { elements.saturating_mul(FILTER) };
-    let products = |count: u64| count.saturating_mul(c * k).saturating_mul(PRODUCT);
-    let direct = products(images * len(h) * len(w) * (KERNEL * KERNEL) as u64) + read((KERNEL * KERNEL) as u64 * c * k) / 2;
-    let tiled = products(tiles * points) + tiles.saturating_mul(points * (c + k)).saturating_mul(POINT) + read(points * c * k);
-    let tiled = tiled.saturating_add((images * len(h) * len(w) * c).saturating_mul(turned));
+    let read = |elements: u64| if elements.saturating_mul(8) <= u64::from(spec.l2_bytes) { 0 } else { elements.saturating_mul(FILTER) };
+    let taps = (KERNEL * KERNEL) as u64;
+    let filter = c.saturating_mul(k);
+    let products = |count: u64| count.saturating_mul(filter).saturating_mul(PRODUCT);
+    let all = positions(len(h), len(w));
+    let direct = products(all.saturating_mul(taps)).saturating_add(read(filter.saturating_mul(taps)) / 2);
+    let moved = tiles.saturating_mul(points).saturating_mul(c.saturating_add(k)).saturating_mul(POINT);
+    let tiled = products(tiles.saturating_mul(points))
+        .saturating_add(moved)
+        .saturating_add(read(filter.saturating_mul(points)))
+        .saturating_add(all.saturating_mul(c).saturating_mul(turned));
     tiled.saturating_mul(10) < direct.saturating_mul(9)
 }
 

@@ -11,7 +11,7 @@ use portwright_ir::sym::{SymExpr, product};
 
 use crate::canonical::contract::labels;
 use crate::rules::consts::is_static;
-use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
+use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::{CpuSpec, MachineClass};
 
 const NAME: &str = "products-in-panels";
@@ -25,23 +25,7 @@ pub fn in_panels(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
     if spec.lanes(DType::F32) < 4 {
         return;
     }
-    for n in nodes_with_regions(graph) {
-        let mut regions = std::mem::take(graph.regions_mut(n));
-        regions.iter_mut().for_each(|r| in_panels(r, machine, log));
-        *graph.regions_mut(n) = regions;
-    }
-    for n in topological(graph) {
-        if log.spent() || !graph.contains(n) {
-            continue;
-        }
-        let Some(patch) = rewrite(graph, n, spec) else { continue };
-        match graph.apply(patch) {
-            Ok(_) => log.count(NAME),
-            Err(fault) => {
-                log.refused.insert(NAME, fault.message);
-            }
-        }
-    }
+    sweep(graph, NAME, log, &|g, n| rewrite(g, n, spec));
 }
 
 /// A product in the terms of `contract_blocks`.

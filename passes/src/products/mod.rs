@@ -11,7 +11,7 @@ use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, U
 
 use crate::canonical::contract::labels;
 use crate::rules::consts::is_static;
-use crate::rules::{Edit, RuleLog, Tap, nodes_with_regions, topological};
+use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::{CpuSpec, MachineClass, Math, ProductForm};
 
 mod blocks;
@@ -26,23 +26,7 @@ pub fn of_bytes(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
     if !spec.dots.iter().any(|d| d.acc == DType::I32) && !spec.tiles.iter().any(|t| t.acc == DType::I32) {
         return;
     }
-    for n in nodes_with_regions(graph) {
-        let mut regions = std::mem::take(graph.regions_mut(n));
-        regions.iter_mut().for_each(|r| of_bytes(r, machine, log));
-        *graph.regions_mut(n) = regions;
-    }
-    for n in topological(graph) {
-        if log.spent() || !graph.contains(n) {
-            continue;
-        }
-        let Some(patch) = rewrite(graph, n, spec) else { continue };
-        match graph.apply(patch) {
-            Ok(_) => log.count(NAME),
-            Err(fault) => {
-                log.refused.insert(NAME, fault.message);
-            }
-        }
-    }
+    sweep(graph, NAME, log, &|g, n| rewrite(g, n, spec));
 }
 
 /// `q - zero` of bytes; the zero point has dims that broadcast to those of `q`.
@@ -61,29 +45,17 @@ pub fn in_halves(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mu
     if math != Math::Fast || spec.products(DType::BF16, DType::BF16, DType::F32) == ProductForm::Multiply {
         return;
     }
-    for n in topological(graph) {
-        if log.spent() {
-            return;
+    sweep(graph, NAME, log, &|g, n| {
+        let node = g.node(n);
+        let (Op::Contract { spec: text, acc: DType::F32, out }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return None };
+        if [x, w].iter().any(|&v| g.ty(v).dtype != DType::F32) || !is_static(g, w) {
+            return None;
         }
-        let node = graph.node(n);
-        let (Op::Contract { spec: text, acc: DType::F32, out }, &[x, w]) = (&node.op, node.operands.as_slice()) else { continue };
-        if [x, w].iter().any(|&v| graph.ty(v).dtype != DType::F32) || !is_static(graph, w) {
-            continue;
-        }
-        let mut e = Edit::new(graph, NAME, &[n]);
-        let patch = e.cast(x, DType::BF16).and_then(|x| {
-            let w = e.cast(w, DType::BF16)?;
-            let y = e.contract(text, x, w, DType::F32, *out)?;
-            e.finish(graph.result(n), y)
-        });
-        match patch.map(|p| graph.apply(p)) {
-            Some(Ok(_)) => log.count(NAME),
-            Some(Err(fault)) => {
-                log.refused.insert(NAME, fault.message);
-            }
-            None => {}
-        }
-    }
+        let mut e = Edit::new(g, NAME, &[n]);
+        let (x, w) = (e.cast(x, DType::BF16)?, e.cast(w, DType::BF16)?);
+        let y = e.contract(text, x, w, DType::F32, *out)?;
+        e.finish(g.result(n), y)
+    });
 }
 
 fn is_byte(d: DType) -> bool {

@@ -133,6 +133,30 @@ fn regions(graph: &mut Graph, rules: &[&'static Rule], cx: &RuleCx<'_>, log: &mu
     }
 }
 
+/// Offers every node once to `rewrite`, nodes of regions first and each after what it needs, and applies the patches as the rule `name`.
+pub fn sweep(graph: &mut Graph, name: &'static str, log: &mut RuleLog, rewrite: &dyn Fn(&Graph, NodeId) -> Option<Patch>) {
+    for n in nodes_with_regions(graph) {
+        let mut regions = std::mem::take(graph.regions_mut(n));
+        regions.iter_mut().for_each(|r| sweep(r, name, log, rewrite));
+        *graph.regions_mut(n) = regions;
+    }
+    for n in topological(graph) {
+        if log.spent() {
+            return;
+        }
+        if !graph.contains(n) {
+            continue;
+        }
+        match rewrite(graph, n).map(|p| graph.apply(p)) {
+            Some(Ok(_)) => log.count(name),
+            Some(Err(fault)) => {
+                log.refused.insert(name, fault.message);
+            }
+            None => {}
+        }
+    }
+}
+
 /// Nodes so that each comes after what it needs, sources first: [`Graph::order`] puts a source where it was imported, which may be after
 /// its users.
 pub fn topological(graph: &Graph) -> Vec<NodeId> {
