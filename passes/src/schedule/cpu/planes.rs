@@ -10,21 +10,19 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Op, ValueId};
-use portwright_ir::kernel::{Atom, BlockOrder, Buf, BufDecl, Ex, Kb, Mem, Operand, Place2, Reg, Ty, Via};
-use portwright_ir::sym::{SymExpr, product};
+use portwright_ir::kernel::{BlockOrder, Buf, BufDecl, Ex, Kb, Mem, Operand, Reg, Ty, Via};
+use portwright_ir::sym::SymExpr;
 
 use super::dots::grouped;
 use super::eval::{Eval, Guard, Stop};
 use super::gemm::{At, Column, Gemm, Problem};
 use super::index::lane;
+use super::tiles::{Cut, atom};
 use super::{Begun, Built, Cx, finish, name_coords};
 use crate::spec::TileForm;
 
 /// Products of f32 that one task should form: some ten microseconds of a core with such a unit.
 const TASK_PRODUCTS: i64 = 1 << 22;
-
-/// Rows of a task at most.
-const MOST_ROWS: i64 = 256;
 
 /// Which planes of the left and the right operand meet, in an order that loads few tiles.
 const PAIRS: [(usize, usize); 6] = [(0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0)];
@@ -113,35 +111,13 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: Problem<'_>, form:
     let Begun { k, eval, outputs } = &mut b;
     let [side, _, deep] = form.shape.map(i64::from);
     let (w, lanes) = (i64::from(eval.width), eval.width);
-    let register = |elements: i64, dtype: DType, pack: i64| Place2::TileReg {
-        rows: side as u8,
-        row_bytes: (elements * i64::from(dtype.bits() / 8)) as u16,
-        pack: pack as u8,
-    };
-    let atom = k.module().add_atom(Atom {
-        name: "tile_bf16_bf16".into(),
-        shape: form.shape.map(|x| x as u16),
-        dtypes: [DType::BF16, DType::BF16, DType::F32],
-        lanes: 1,
-        operands: [register(deep, DType::BF16, 1), register(side * 2, DType::BF16, 2), register(side, DType::F32, 1)],
-    });
-    let m_total = product(p.m.iter().map(|x| &x.1));
-    let (depth, n_total) = (p.k[0].1.clone(), p.n[0].1.clone());
-    let batch = product(p.batch.iter().map(|x| &x.1));
-    let tiles_deep = depth.ceil_div(&deep.into());
-    let known = tiles_deep.as_const().unwrap_or(1).max(1);
+    let atom = atom(k, form, [DType::BF16, DType::BF16, DType::F32]);
 
-    // Two tiles of rows at a time; as many rows as leave their planes in half of the second-level cache.
+    // Two tiles of rows at a time, in three planes.
     let unit = side * 2;
-    let most = (i64::from(cx.spec.l2_bytes) / 2 / (known * deep * 6) / unit * unit).clamp(unit, MOST_ROWS);
-    let rows = m_total.as_const().map_or(most, |m| {
-        let tasks = ((m + most - 1) / most).max(1);
-        (((m + tasks - 1) / tasks + unit - 1) / unit * unit).max(unit)
-    });
-    let block = 2 * w;
-    let panels = n_total.ceil_div(&block.into());
-    let run = (TASK_PRODUCTS / rows.saturating_mul(block).saturating_mul(known * deep)).clamp(1, 16);
-    let grid = [m_total.ceil_div(&rows.into()), panels.ceil_div(&run.into()), batch.clone()];
+    let cut = Cut::new(cx, &p, form, w, (unit, 6), TASK_PRODUCTS);
+    let Cut { m_total, n_total, batch, tiles_deep, rows, block, panels, run, .. } = cut.clone();
+    let grid = cut.grid();
 
     let dims = [3.into(), SymExpr::from(rows / side), tiles_deep.clone(), side.into(), deep.into()];
     let split = k.local("a", BufDecl::rw(DType::BF16, dims).align(64));
@@ -178,7 +154,7 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: Problem<'_>, form:
                     let first = eval.ix.bind("q", q.clone(), tiles_deep.clone()) * deep;
                     (0..2).try_for_each(|h| {
                         let c = first.clone() + h * w + lane();
-                        let guard = eval.guarded(&inside, &c, &depth);
+                        let guard = eval.guarded(&inside, &c, &p.k[0].1);
                         let (coords, _) = (p.lhs_at)(eval, &at.with(&p.k, &[c]));
                         let x = eval.value(k, p.lhs, &coords, &guard)?;
                         let x = eval.widen(&x);
@@ -311,7 +287,7 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: Problem<'_>, form:
     });
     stop?;
     // Some two hundred products a nanosecond.
-    let products = rows.saturating_mul(block * run).saturating_mul(known * deep);
+    let products = cut.products();
     Ok(finish(b, grid, (products / 200).clamp(1, i64::from(u32::MAX)) as u32))
 }
 

@@ -6,7 +6,7 @@
 //! and from there, row by row, through the epilogue. Each result has one order of additions: the unit's within a tile, then tile by tile.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::kernel::{Atom, BlockOrder, BufDecl, Ex, Kb, Mem, Operand, Place2, Ty, Via};
+use portwright_ir::kernel::{Atom, AtomId, BlockOrder, BufDecl, Ex, Kb, Mem, Operand, Place2, Ty, Via};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::dots::grouped;
@@ -21,6 +21,68 @@ const TASK_PRODUCTS: i64 = 1 << 24;
 
 /// Rows of a task at most.
 const MOST_ROWS: i64 = 256;
+
+/// The unit's instruction on these dtypes. A row of the right operand has neighbors along the summed dim for each column.
+pub(super) fn atom(k: &mut Kb<'_>, form: TileForm, dtypes: [DType; 3]) -> AtomId {
+    let ([side, _, deep], step) = (form.shape.map(i64::from), i64::from(group(form)));
+    let register = |elements: i64, dtype: DType, pack: i64| Place2::TileReg {
+        rows: side as u8,
+        row_bytes: (elements * i64::from(dtype.bits() / 8)) as u16,
+        pack: pack as u8,
+    };
+    k.module().add_atom(Atom {
+        name: format!("tile_{}_{}", dtypes[0], dtypes[1]),
+        shape: form.shape.map(|x| x as u16),
+        dtypes,
+        lanes: 1,
+        operands: [register(deep, dtypes[0], 1), register(side * step, dtypes[1], step), register(side, dtypes[2], 1)],
+    })
+}
+
+/// How a product is cut into tasks of tiles.
+#[derive(Clone)]
+pub(super) struct Cut {
+    pub(super) m_total: SymExpr,
+    pub(super) n_total: SymExpr,
+    pub(super) batch: SymExpr,
+    /// Tiles along the summed dim.
+    pub(super) tiles_deep: SymExpr,
+    /// Summed coordinates of all tiles, if known.
+    packed: i64,
+    /// Rows of a task, columns of a block, blocks in all, and blocks of a task.
+    pub(super) rows: i64,
+    pub(super) block: i64,
+    pub(super) panels: SymExpr,
+    pub(super) run: i64,
+}
+
+impl Cut {
+    /// Rows in units, evenly, as many as leave what is packed of them, so many bytes a summed coordinate, in half of the second-level cache;
+    /// then columns until a task forms so many products.
+    pub(super) fn new(cx: &Cx<'_>, p: &Problem<'_>, form: TileForm, w: i64, (unit, bytes): (i64, i64), products: i64) -> Cut {
+        let deep = i64::from(form.shape[2]);
+        let m_total = product(p.m.iter().map(|x| &x.1));
+        let (depth, n_total) = (p.k[0].1.clone(), p.n[0].1.clone());
+        let tiles_deep = depth.ceil_div(&deep.into());
+        let packed = tiles_deep.as_const().unwrap_or(1).max(1) * deep;
+        let most = (i64::from(cx.spec.l2_bytes) / 2 / (packed * bytes) / unit * unit).clamp(unit, MOST_ROWS);
+        let rows = m_total.as_const().map_or(most, |m| {
+            let tasks = ((m + most - 1) / most).max(1);
+            (((m + tasks - 1) / tasks + unit - 1) / unit * unit).max(unit)
+        });
+        let block = 2 * w;
+        let panels = n_total.ceil_div(&block.into());
+        let run = (products / rows.saturating_mul(block).saturating_mul(packed)).clamp(1, 16);
+        Cut { m_total, n_total, batch: product(p.batch.iter().map(|x| &x.1)), tiles_deep, packed, rows, block, panels, run }
+    }
+    /// Products of a task.
+    pub(super) fn products(&self) -> i64 {
+        self.rows.saturating_mul(self.block * self.run).saturating_mul(self.packed)
+    }
+    pub(super) fn grid(&self) -> [SymExpr; 3] {
+        [self.m_total.ceil_div(&self.rows.into()), self.panels.ceil_div(&self.run.into()), self.batch.clone()]
+    }
+}
 
 /// Neighbors along the summed dim that lie next to each other in the right operand.
 fn group(form: TileForm) -> u32 {
@@ -69,38 +131,15 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: Problem<'_>, form:
     let [side, _, deep] = form.shape.map(i64::from);
     let step = i64::from(group(form));
     let (dtypes, w) = ([eval.dtype(p.lhs), eval.dtype(p.rhs), p.acc], i64::from(eval.width));
-    // A row of the right operand has `step` neighbors along the summed dim for each column.
-    let register = |elements: i64, dtype: DType, pack: i64| Place2::TileReg {
-        rows: side as u8,
-        row_bytes: (elements * i64::from(dtype.bits() / 8)) as u16,
-        pack: pack as u8,
-    };
-    let atom = k.module().add_atom(Atom {
-        name: format!("tile_{}_{}", dtypes[0], dtypes[1]),
-        shape: form.shape.map(|x| x as u16),
-        dtypes,
-        lanes: 1,
-        operands: [register(deep, dtypes[0], 1), register(side * step, dtypes[1], step), register(side, p.acc, 1)],
-    });
+    let atom = atom(k, form, dtypes);
     let m_total = product(p.m.iter().map(|x| &x.1));
-    let (depth, n_total) = (p.k[0].1.clone(), p.n[0].1.clone());
-    let batch = product(p.batch.iter().map(|x| &x.1));
-    let tiles_deep = depth.ceil_div(&deep.into());
-    let known = tiles_deep.as_const().unwrap_or(1).max(1);
 
     // Two tiles of rows at a time, or one where that is all; as many rows as leave the packed block in half of the second-level cache.
     let across = if m_total.as_const().is_some_and(|m| m <= side) { 1 } else { 2 };
     let unit = side * across;
-    let row_bytes = known * deep * i64::from(dtypes[0].bits() / 8);
-    let most = (i64::from(cx.spec.l2_bytes) / 2 / row_bytes / unit * unit).clamp(unit, MOST_ROWS);
-    let rows = m_total.as_const().map_or(most, |m| {
-        let tasks = ((m + most - 1) / most).max(1);
-        (((m + tasks - 1) / tasks + unit - 1) / unit * unit).max(unit)
-    });
-    let block = 2 * w;
-    let panels = n_total.ceil_div(&block.into());
-    let run = (TASK_PRODUCTS / rows.saturating_mul(block).saturating_mul(known * deep)).clamp(1, 16);
-    let grid = [m_total.ceil_div(&rows.into()), panels.ceil_div(&run.into()), batch.clone()];
+    let cut = Cut::new(cx, &p, form, w, (unit, i64::from(dtypes[0].bits() / 8)), TASK_PRODUCTS);
+    let Cut { n_total, batch, tiles_deep, rows, block, panels, run, .. } = cut.clone();
+    let grid = cut.grid();
 
     let tile = [SymExpr::from(side), deep.into()];
     let packed = k.local("a", BufDecl::rw(dtypes[0], [SymExpr::from(rows / side), tiles_deep.clone()].into_iter().chain(tile)).align(64));
@@ -209,7 +248,7 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: Problem<'_>, form:
     });
     stop?;
     // Some thousand products a nanosecond.
-    let products = rows.saturating_mul(block * run).saturating_mul(known * deep);
+    let products = cut.products();
     Ok(finish(b, grid, (products / 1000).clamp(1, i64::from(u32::MAX)) as u32))
 }
 
