@@ -268,18 +268,13 @@ static pw_status check_cpu(const pw_model *m, pw_text *t) {
 
 /* ---- weights ---- */
 
-static pw_status map_store(pw_model *m, const char *dir, pw_text *t) {
-  static const char file[] = "/weights/store.bin";
-  char path[4096];
-  uint64_t n = 0;
+/* Maps the store that begins at byte `at` of the file. */
+static pw_status map_store(pw_model *m, const char *path, uint64_t at, pw_text *t) {
   if (!m->weight_bytes) return PW_OK;
-  while (dir && dir[n] && n < sizeof path) n++;
-  if (!dir || n + sizeof file > sizeof path) {
-    pw_put(t, dir ? "the bundle's path is longer than the system allows" : "the bundle's folder is not given");
+  if (!path || !*path) {
+    pw_put(t, path ? "the bundle's path is longer than the system allows" : "the bundle's folder is not given");
     return PW_E_ARGUMENT;
   }
-  memcpy(path, dir, n);
-  memcpy(path + n, file, sizeof file);
   int fd = pw_os_open(path);
   if (fd < 0) {
     pw_put(t, path);
@@ -290,18 +285,19 @@ static pw_status map_store(pw_model *m, const char *dir, pw_text *t) {
   pw_store_header head;
   int64_t size = pw_os_size(fd);
   uint64_t needed = m->weight_bytes <= UINT64_MAX / 4 ? m->weight_bytes + PW_STORE_DATA : UINT64_MAX;
+  uint64_t there = size > 0 && (uint64_t)size >= at ? (uint64_t)size - at : 0;
   const uint8_t *layout = pw_model_blob + AT(pw_blob_header, store_layout);
   pw_status status = PW_E_BUNDLE;
   memset(&head, 0, sizeof head);
-  if (size < (int64_t)sizeof head || pw_os_read(fd, &head, sizeof head, 0) != (int64_t)sizeof head ||
+  if (there < sizeof head || pw_os_read(fd, &head, sizeof head, at) != (int64_t)sizeof head ||
       memcmp(head.magic, PW_STORE_MAGIC, 8) || head.version != PW_STORE_VERSION) {
     pw_put(t, path), pw_put(t, " is not a weight store of this version");
   } else if (memcmp(head.layout, layout, sizeof head.layout) || head.data_bytes != m->weight_bytes) {
     pw_put(t, path), pw_put(t, " holds the weights of another model or another compilation of it");
-  } else if ((uint64_t)size < needed) {
-    pw_put(t, path), pw_put(t, " is too short: "), pw_put_bytes(t, (uint64_t)size);
+  } else if (there < needed) {
+    pw_put(t, path), pw_put(t, " is too short: "), pw_put_bytes(t, there);
     pw_put(t, ", expected "), pw_put_bytes(t, needed);
-  } else if (!(m->store = pw_os_map_file(fd, needed))) {
+  } else if (!(m->store = pw_os_map_file(fd, at, needed))) {
     pw_put(t, path), pw_put(t, " cannot be mapped: no address space for "), pw_put_bytes(t, needed);
     status = PW_E_MEMORY;
   } else {
@@ -315,7 +311,7 @@ static pw_status map_store(pw_model *m, const char *dir, pw_text *t) {
 
 /* ---- */
 
-pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw_text *t) {
+pw_status pw_load_at(const char *file, uint64_t at, const pw_options *options, pw_model **out, pw_text *t) {
   pw_model seed;
   memset(&seed, 0, sizeof seed);
   if (options) {
@@ -333,7 +329,7 @@ pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw
   pw_status status = read_blob(&seed, &m, t);
   if (status != PW_OK) return status;
   status = check_cpu(m, t);
-  if (status == PW_OK) status = map_store(m, dir, t);
+  if (status == PW_OK) status = map_store(m, file, at, t);
   if (status != PW_OK) {
     pw_give(m, m);
     return status;
@@ -345,6 +341,18 @@ pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw
   pw_pool_retain();
   *out = m;
   return PW_OK;
+}
+
+pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw_text *t) {
+  static const char file[] = "/weights/store.bin";
+  char path[4096];
+  uint64_t n = 0;
+  while (dir && dir[n] && n < sizeof path) n++;
+  if (!dir) return pw_load_at(0, 0, options, out, t);
+  if (n + sizeof file > sizeof path) return pw_load_at("", 0, options, out, t);
+  memcpy(path, dir, n);
+  memcpy(path + n, file, sizeof file);
+  return pw_load_at(path, 0, options, out, t);
 }
 
 void pw_model_release(pw_model *m) {

@@ -23,15 +23,16 @@ void pw_os_close(int fd);
 int64_t pw_os_size(int fd);
 /* Bytes read at that offset, fewer at the end of the file; negative on error. */
 int64_t pw_os_read(int fd, void *to, uint64_t bytes, uint64_t offset);
-/* The file's first bytes, read-only; null on error. */
-void *pw_os_map_file(int fd, uint64_t bytes);
+/* The file's bytes from that offset, a multiple of the page; read-only; null on error. */
+void *pw_os_map_file(int fd, uint64_t offset, uint64_t bytes);
 
 /* Sleeps while *word == value (may return early); wakes up to so many sleepers. */
 void pw_os_wait(_Atomic uint32_t *word, uint32_t value);
 void pw_os_wake(_Atomic uint32_t *word, int count);
 void pw_os_yield(void);
 
-/* A thread that takes no asynchronous signals; 0 = done. The process may have no threads library. */
+/* A thread that takes no asynchronous signals, with a stack of at least PW_STACK bytes; 0 = done. The process may have no threads library. */
+#define PW_STACK (1u << 20)
 int pw_os_thread(uintptr_t *handle, void *(*main)(void *), void *argument);
 void pw_os_join(uintptr_t handle);
 

@@ -4,6 +4,10 @@
 
 int pthread_create(uintptr_t *, const void *, void *(*)(void *), void *) __attribute__((weak));
 int pthread_join(uintptr_t, void **) __attribute__((weak));
+int pthread_attr_init(void *) __attribute__((weak));
+int pthread_attr_getstacksize(const void *, size_t *) __attribute__((weak));
+int pthread_attr_setstacksize(void *, size_t) __attribute__((weak));
+int pthread_attr_destroy(void *) __attribute__((weak));
 
 #if defined(__x86_64__)
 enum { SYS_close = 3, SYS_lseek = 8, SYS_mmap = 9, SYS_munmap = 11, SYS_sigmask = 14, SYS_pread = 17, SYS_yield = 24,
@@ -96,8 +100,8 @@ int64_t pw_os_read(int fd, void *to, uint64_t bytes, uint64_t offset) {
   return (int64_t)done;
 }
 
-void *pw_os_map_file(int fd, uint64_t bytes) {
-  long at = sys(SYS_mmap, 0, (long)bytes, 1 /* read */, 1 /* shared */, fd, 0);
+void *pw_os_map_file(int fd, uint64_t offset, uint64_t bytes) {
+  long at = sys(SYS_mmap, 0, (long)bytes, 1 /* read */, 1 /* shared */, fd, (long)offset);
   if (failed(at)) return 0;
   sys(SYS_madvise, at, (long)bytes, 3 /* will need */, 0, 0, 0);
   return (void *)at;
@@ -119,7 +123,15 @@ int pw_os_thread(uintptr_t *handle, void *(*main)(void *), void *argument) {
    * (32 to 34) stay open, everything else is left to the program's threads. */
   uint64_t old = 0, closed = ~(1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 7 | 1ull << 10 | 1ull << 30 | 7ull << 31);
   sys(SYS_sigmask, 2 /* set */, (long)&closed, (long)&old, 8, 0, 0);
-  int result = pthread_create(handle, 0, main, argument);
+  /* Some libraries give a thread 128 KiB. The attributes of all of them fit here. */
+  _Alignas(16) unsigned char attributes[256];
+  void *given = 0;
+  size_t stack = 0;
+  if (pthread_attr_init && pthread_attr_getstacksize && pthread_attr_setstacksize && pthread_attr_destroy && !pthread_attr_init(attributes))
+    given = attributes;
+  if (given && !pthread_attr_getstacksize(given, &stack) && stack < PW_STACK) pthread_attr_setstacksize(given, PW_STACK);
+  int result = pthread_create(handle, given, main, argument);
+  if (given) pthread_attr_destroy(given);
   sys(SYS_sigmask, 2, (long)&old, 0, 8, 0, 0);
   return result;
 }

@@ -82,6 +82,8 @@ struct pw_model {
 };
 
 pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw_text *message);
+/* As pw_load, where the store begins at byte `at` of a file, a multiple of the page. */
+pw_status pw_load_at(const char *file, uint64_t at, const pw_options *options, pw_model **out, pw_text *message);
 void pw_model_release(pw_model *m);
 /* Memory by the model's allocator: at least `bytes`, PW_ALIGN-aligned, content unspecified. */
 void *pw_take(const pw_model *m, uint64_t bytes);

@@ -1,16 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The compiled runtime, one relocatable object a triple, and what it takes to link a model with it.
+//! The compiled runtime and the program of static executables, one relocatable object a triple each, and what it takes to link a model
+//! with them.
 
 #[cfg(feature = "embed")]
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 #[cfg(not(feature = "embed"))]
 pub(crate) const OBJECTS: &[(&str, &[u8])] = &[];
+#[cfg(not(feature = "embed"))]
+pub(crate) const PROGRAMS: &[(&str, &[u8])] = &[];
 
 /// The runtime for that triple, an ELF relocatable object; `None` when there is none, as for every triple in a build without
 /// the feature `embed`. The vendor part of a triple does not matter (`x86_64-unknown-linux-gnu`).
 pub fn object_for(triple: &str) -> Option<&'static [u8]> {
     let short = short_triple(triple);
     OBJECTS.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
+}
+
+/// What makes an executable of a model, for that triple: `main` and all around it but the runtime, the model and a C library; as
+/// [`object_for`].
+pub fn program_for(triple: &str) -> Option<&'static [u8]> {
+    let short = short_triple(triple);
+    PROGRAMS.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
 }
 
 /// The triples that [`object_for`] knows in this build.
@@ -40,6 +50,20 @@ pub fn link_arguments(name: &str, objects: &[&str], runtime: &str, output: &str)
     args
 }
 
+/// Arguments for a linker or a compiler driver that link `objects` (the model's, the runtime's and the program's) to a static executable
+/// that carries no more than it runs. `prefix` is put before what is the linker's own: `-Wl,` for a driver.
+pub fn program_arguments(objects: &[&str], prefix: &str, output: &str) -> Vec<String> {
+    let mut args = vec!["-static".to_string()];
+    args.extend(["--gc-sections", "--build-id=none", "--strip-all"].iter().map(|s| format!("{prefix}{s}")));
+    match prefix {
+        "" => args.extend(["-z", "noexecstack", "-z", "relro"].map(String::from)),
+        _ => args.extend(["-Wl,-z,noexecstack", "-Wl,-z,relro"].map(String::from)),
+    }
+    args.extend(["-o".into(), output.into()]);
+    args.extend(objects.iter().map(|o| o.to_string()));
+    args
+}
+
 /// The public C header, `portwright.h`.
 pub const ABI_HEADER: &str = include_str!("../c/portwright.h");
 /// The header that plans and kernels are compiled against, `pw_plan.h`.
@@ -51,8 +75,7 @@ mod tests {
 
     #[test]
     fn objects_are_elf_and_free_of_paths() {
-        for triple in triples() {
-            let object = object_for(triple).unwrap();
+        for (triple, object) in OBJECTS.iter().chain(PROGRAMS) {
             assert_eq!(&object[..4], b"\x7fELF", "{triple}");
             let text = String::from_utf8_lossy(object);
             for word in [env!("CARGO_MANIFEST_DIR"), "/usr/", "clang version"] {
