@@ -108,7 +108,9 @@ fn storage(code: i32) -> Option<i32> {
         "str" => None,
         "bf16" => Some(4),
         "i4" | "i2" => Some(3),
-        n if n.starts_with("f8") || n.starts_with("f6") || n.starts_with("f4") || n == "u4" || n == "u2" => Some(2),
+        "u4" | "u2" => Some(2),
+        // All floats of at most a byte; numpy has those that are wider.
+        n if n.starts_with('f') && d.bits <= 8 => Some(2),
         _ => Some(code),
     }
 }
@@ -502,6 +504,9 @@ mod tests {
                 let a = Array::from_tensor(&t).unwrap();
                 assert_eq!(a.into_tensor(d.code).unwrap(), t, "{}", d.name);
             }
+        }
+        for (code, d) in [(1, 1), (11, 11), (16, 4), (17, 2), (23, 2), (27, 2), (28, 2)] {
+            assert_eq!(storage(code), Some(d), "{}", dtype::name(code));
         }
         let i4 = Tensor::new(22, &[2], &[0x7f]).unwrap();
         let Array::Numbers(a) = Array::from_tensor(&i4).unwrap() else { panic!("strings") };
