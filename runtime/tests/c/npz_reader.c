@@ -3,6 +3,7 @@
  * ways that a damaged disk or a wicked hand might, and wants an answer each time.
  *
  *   npz_reader read FILE NAME DTYPE...      prints `NAME rank dims.. bytes hash`, or the exit code and what is wrong
+ *   npz_reader copy FILE TO NAME DTYPE...   writes the arrays to another archive
  *   npz_reader fuzz ROUNDS FILE...          prints how many changed archives were read and how many refused */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -55,6 +56,30 @@ static int read_one(const char *file, const char *name, int32_t dtype) {
     pw_archive_close(&a);
   }
   if (exit) printf("%s exit %d: %s\n", name, exit, text);
+  return 0;
+}
+
+static int copy(const char *file, const char *to, int count, char **argv) {
+  char text[4096];
+  pw_text t = pw_text_in(text, sizeof text);
+  pw_archive a;
+  int n = count / 2, exit = pw_archive_open(&a, file, &t);
+  pw_array *arrays = calloc((size_t)n + 1, sizeof *arrays);
+  pw_named *named = calloc((size_t)n + 1, sizeof *named);
+  for (int i = 0; i < n && !exit; i++) {
+    const pw_entry *e = pw_archive_find(&a, argv[2 * i]);
+    int32_t dtype = atoi(argv[2 * i + 1]);
+    exit = e ? pw_array_read(&a, e, dtype, &arrays[i], &t) : 1;
+    named[i] = (pw_named){argv[2 * i], arrays[i].data, arrays[i].dims, arrays[i].rank, dtype};
+  }
+  if (!exit) exit = pw_archive_write(to, named, (uint64_t)n, &t);
+  if (exit) printf("exit %d: %s\n", exit, text);
+  for (int i = 0; i < n; i++) {
+    if (!exit) pw_show(&named[i]);
+    free(arrays[i].memory);
+  }
+  free(arrays), free(named);
+  pw_archive_close(&a);
   return 0;
 }
 
@@ -128,6 +153,7 @@ int main(int argc, char **argv) {
     for (int i = 3; i + 1 < argc; i += 2) read_one(argv[2], argv[i], atoi(argv[i + 1]));
     return 0;
   }
+  if (argc > 5 && !strcmp(argv[1], "copy")) return copy(argv[2], argv[3], argc - 4, argv + 4);
   if (argc > 3 && !strcmp(argv[1], "fuzz")) return fuzz(atol(argv[2]), argc - 3, argv + 3);
   return 2;
 }
