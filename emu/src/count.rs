@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::Count;
 
@@ -22,16 +22,49 @@ pub(crate) fn arguments() -> [String; 4] {
     ["-d".into(), "in_asm,exec,nochain".into(), "-dfilter".into(), format!("{PLACE:#x}+{REACH:#x}")]
 }
 
-/// Blocks by their first address: instructions in one, and how often it was executed.
+/// The line that the runner writes when a run has ended, among those of the log (`c/runner.c`).
+const MARK: &[u8] = b"end of a run";
+
+/// What the log said so far.
+#[derive(Debug, Default)]
+struct Log {
+    /// Blocks by their first address: instructions in one, and how often it was executed.
+    blocks: HashMap<u64, (u64, u64)>,
+    /// Runs that have ended.
+    runs: u64,
+    /// Nothing more will come.
+    closed: bool,
+}
+
+/// The log of a process, as its reader fills it.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    blocks: HashMap<u64, (u64, u64)>,
+    log: Mutex<Log>,
+    more: Condvar,
+}
+
+impl Tally {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log once it has told of so many runs, or of all there will be: a reply comes another way, and sooner.
+    fn after(&self, runs: u64) -> MutexGuard<'_, Log> {
+        self.more.wait_while(self.log(), |l| l.runs < runs && !l.closed).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, what: impl FnOnce(&mut Log)) {
+        what(&mut self.log());
+        self.more.notify_all();
+    }
 }
 
 /// Counts of a process, by function of its library.
 #[derive(Debug)]
 pub(crate) struct Counter {
-    tally: Arc<Mutex<Tally>>,
+    tally: Arc<Tally>,
+    /// Runs that were asked for.
+    runs: u64,
     /// First address, end and name of each function, in order.
     functions: Vec<(u64, u64, String)>,
     base: u64,
@@ -40,11 +73,16 @@ pub(crate) struct Counter {
 impl Counter {
     pub(crate) fn new(library: &Path) -> Counter {
         let bytes = std::fs::read(library).unwrap_or_default();
-        Counter { tally: Arc::default(), functions: functions(&bytes).unwrap_or_default(), base: PLACE }
+        Counter { tally: Arc::default(), runs: 0, functions: functions(&bytes).unwrap_or_default(), base: PLACE }
     }
 
-    pub(crate) fn tally(&self) -> Arc<Mutex<Tally>> {
+    pub(crate) fn tally(&self) -> Arc<Tally> {
         self.tally.clone()
+    }
+
+    /// A run has ended.
+    pub(crate) fn ran(&mut self) {
+        self.runs += 1;
     }
 
     /// The library lies there.
@@ -55,8 +93,8 @@ impl Counter {
     /// Counts since the last call, largest first.
     pub(crate) fn take(&mut self) -> Vec<Count> {
         let mut sums: HashMap<&str, u64> = HashMap::new();
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        for (address, (instructions, times)) in &mut tally.blocks {
+        let mut log = self.tally.after(self.runs);
+        for (address, (instructions, times)) in &mut log.blocks {
             let at = address.wrapping_sub(self.base);
             let i = self.functions.partition_point(|f| f.0 <= at);
             let name = i.checked_sub(1).and_then(|i| self.functions.get(i)).filter(|f| at < f.1).map_or("?", |f| f.2.as_str());
@@ -100,7 +138,15 @@ fn hex(digits: &[u8]) -> Option<u64> {
 }
 
 /// Reads what a process says on stderr until it ends; gives its last line that is not of the log.
-pub(crate) fn listen(mut from: impl BufRead, tally: Option<&Mutex<Tally>>) -> String {
+pub(crate) fn listen(from: impl BufRead, tally: Option<&Tally>) -> String {
+    let last = read(from, tally);
+    if let Some(tally) = tally {
+        tally.say(|l| l.closed = true);
+    }
+    last
+}
+
+fn read(mut from: impl BufRead, tally: Option<&Tally>) -> String {
     let (mut line, mut last) = (Vec::new(), String::new());
     // The block whose instructions are being listed: its first address and how many there were.
     let mut block: Option<(u64, u64)> = None;
@@ -117,17 +163,19 @@ pub(crate) fn listen(mut from: impl BufRead, tally: Option<&Mutex<Tally>>) -> St
             continue;
         };
         if let Some(at) = executed(text) {
-            tally.lock().unwrap_or_else(PoisonError::into_inner).blocks.entry(at).or_default().1 += 1;
+            tally.log().blocks.entry(at).or_default().1 += 1;
         } else if let Some(at) = stopped(text) {
-            let mut t = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            let times = &mut t.blocks.entry(at).or_default().1;
+            let mut log = tally.log();
+            let times = &mut log.blocks.entry(at).or_default().1;
             *times = times.saturating_sub(1);
         } else if let Some(at) = instruction(text) {
             block = Some(block.map_or((at, 1), |(first, n)| (first, n + 1)));
         } else if text.is_empty() || text.starts_with(b"---") || text.starts_with(b"IN:") {
             if let Some((first, n)) = block.take() {
-                tally.lock().unwrap_or_else(PoisonError::into_inner).blocks.entry(first).or_default().0 = n;
+                tally.log().blocks.entry(first).or_default().0 = n;
             }
+        } else if text == MARK {
+            tally.say(|l| l.runs += 1);
         } else {
             last = String::from_utf8_lossy(text).into_owned();
         }
@@ -172,6 +220,8 @@ fn functions(elf: &[u8]) -> Option<Vec<(u64, u64, String)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const LOG: &str = "----------------\nIN: \n0x2000000010:  7100041f  cmp w0, #1\n0x2000000014:  d65f03c0  ret\n\n\
@@ -182,7 +232,8 @@ mod tests {
 
     #[test]
     fn a_log_is_counted_by_function() {
-        let mut c = Counter { tally: Arc::default(), functions: vec![(0x10, 0x18, "f".into()), (0x20, 0x30, "g".into())], base: PLACE };
+        let mut c =
+            Counter { tally: Arc::default(), runs: 0, functions: vec![(0x10, 0x18, "f".into()), (0x20, 0x30, "g".into())], base: PLACE };
         let tally = c.tally();
         assert_eq!(listen(LOG.as_bytes(), Some(&tally)), "qemu: uncaught target signal 11");
         let count = |function: &str, instructions| Count { function: function.into(), instructions };
@@ -194,6 +245,25 @@ mod tests {
         listen(&b"Trace 0: 0x1 [0/2000000010/0/0]\nStopped execution of TB chain before 0x1 [0000002000000010] f\n"[..], Some(&tally));
         assert_eq!(c.take(), []);
         assert_eq!(listen(LOG.as_bytes(), None), "qemu: uncaught target signal 11");
+    }
+
+    #[test]
+    fn counts_are_taken_when_the_log_has_told_of_the_run() {
+        let mut c = Counter { tally: Arc::default(), runs: 0, functions: vec![(0x10, 0x18, "f".into())], base: PLACE };
+        let (tally, (reader, mut writer)) = (c.tally(), std::io::pipe().unwrap());
+        let log = std::thread::spawn(move || listen(std::io::BufReader::new(reader), Some(&tally)));
+        writer.write_all(b"IN:\n0x2000000010:  00  nop\n\n").unwrap();
+        c.ran();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            writer.write_all(b"Trace 0: 0x1 [0/2000000010/0/0]\n\nend of a run\nTrace 0: 0x1 [0/2000000010/0/0]\n").unwrap();
+        });
+        assert_eq!(c.take(), [Count { function: "f".into(), instructions: 1 }]);
+        late.join().unwrap();
+        // Where a process ends in a run, what was told is all there is.
+        c.ran();
+        assert_eq!(c.take(), [Count { function: "f".into(), instructions: 1 }]);
+        log.join().unwrap();
     }
 
     #[test]

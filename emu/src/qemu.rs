@@ -55,6 +55,8 @@ pub struct Qemu {
     program: PathBuf,
     version: Version,
     arch: Arch,
+    /// The processor, as its option `-cpu` names it.
+    cpu: String,
 }
 
 /// The emulator of an architecture: the first in `folders` and then on the search path that is new enough.
@@ -69,7 +71,7 @@ pub fn find_program(arch: Arch, folders: &[PathBuf]) -> Result<Qemu, Missing> {
         let output = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
         let Some(version) = output.ok().and_then(|o| Version::parse(&String::from_utf8_lossy(&o.stdout))) else { continue };
         if version >= NEEDED {
-            return Ok(Qemu { program, version, arch });
+            return Ok(Qemu { program, version, arch, cpu: processor(arch, &[]) });
         }
         if newest.as_ref().is_none_or(|(_, v)| version > *v) {
             newest = Some((program, version));
@@ -90,7 +92,18 @@ pub fn find(target: &Target, folders: &[PathBuf]) -> Result<Qemu, Missing> {
     if runner(arch).is_none() {
         return Err(Missing::NotBuilt);
     }
-    find_program(arch, folders)
+    Ok(Qemu { cpu: processor(arch, &target.features), ..find_program(arch, folders)? })
+}
+
+/// Everything that the emulator has, for a bundle tests at load for what it needs; with vector registers of the length that features ask for,
+/// or of the least.
+fn processor(arch: Arch, features: &[String]) -> String {
+    let bits = |names: &[(&str, u32)]| names.iter().filter(|n| features.iter().any(|f| f == n.0)).map(|n| n.1).max().unwrap_or(128);
+    match arch {
+        Arch::Aarch64 => format!("max,sve-default-vector-length={}", bits(&[("vl256", 256), ("vl512", 512)]) / 8),
+        Arch::Riscv64 => format!("max,vlen={}", bits(&[("zvl256b", 256), ("zvl512b", 512)])),
+        Arch::X86_64 | Arch::Loongarch64 => "max".into(),
+    }
 }
 
 fn runner(arch: Arch) -> Option<&'static [u8]> {
@@ -125,8 +138,7 @@ impl Qemu {
     /// machine's root where the program asks for a dynamic loader.
     pub fn command(&self, library: Option<&Path>) -> Command {
         let mut c = Command::new(&self.program);
-        // Everything that the emulator has: a bundle tests at load for what it needs.
-        c.args(["-cpu", "max"]);
+        c.args(["-cpu", &self.cpu]);
         if let Some(root) = library {
             c.arg("-L").arg(root);
         }
@@ -156,6 +168,9 @@ impl Executor for Qemu {
         }
         // The program reads the bundle by system calls of its own, in the folder that this process is in.
         command.arg(&runner.0).arg(folder);
+        if options.count {
+            command.arg("count");
+        }
         let library = options.count.then(|| folder.join(bundle::LIBRARY));
         // Once it has answered it is in memory, and its file may go.
         Process::start(command, self.name(), library.as_deref()).map(|p| Box::new(p) as Box<dyn Machine>)
@@ -174,6 +189,15 @@ mod tests {
         assert_eq!(v("qemu-x86_64 version 9.1.0-rc2"), Some(Version([9, 1, 0])));
         assert_eq!((v("qemu version x"), v(""), v("hello 3.1")), (None, None, None));
         assert!(v("q version 7.2.9").is_some_and(|v| v < NEEDED) && v("q version 10.0").is_some_and(|v| v > NEEDED));
+    }
+
+    #[test]
+    fn registers_are_as_long_as_a_bundle_asks() {
+        let of = |arch, features: &[&str]| processor(arch, &features.iter().map(|f| f.to_string()).collect::<Vec<_>>());
+        assert_eq!(of(Arch::Riscv64, &["m", "v"]), "max,vlen=128");
+        assert_eq!(of(Arch::Riscv64, &["v", "zvl256b", "zvl512b"]), "max,vlen=512");
+        assert_eq!(of(Arch::Aarch64, &["neon", "sve", "vl256"]), "max,sve-default-vector-length=32");
+        assert_eq!(of(Arch::Loongarch64, &["lasx"]), "max");
     }
 
     #[test]

@@ -205,7 +205,10 @@ impl Machine for Process {
             }
         }
         match self.request(inputs).and_then(|()| self.reply()) {
-            Ok(outcome) => outcome,
+            Ok(outcome) => {
+                self.counter.iter_mut().for_each(Counter::ran);
+                outcome
+            }
             Err(_) => Err(self.died()),
         }
     }

@@ -49,10 +49,17 @@ unsigned long getauxval(unsigned long type);
 
 #if defined(__aarch64__)
 
+static int probe(int word, int bit) {
+  if (word) return (int)(getauxval(word == 1 ? 16 : 26) >> bit & 1);
+  register uint64_t bytes __asm__("x0") = 0;
+  if (getauxval(16) >> 22 & 1) __asm__ volatile(".inst 0x04bf5020" : "=r"(bytes)); /* rdvl x0, #1 */
+  return bytes == (uint64_t)bit;
+}
+
 int pw_os_cpu_has(uint32_t feature) {
   switch (feature) {
 #define PW_A64(number, name, word, bit) \
-  case number: return (int)(getauxval((word) == 1 ? 16 : 26) >> (bit) & 1);
+  case number: return probe(word, bit);
 #include "features.def"
   }
   return 0;
@@ -71,6 +78,12 @@ void pw_os_fp_restore(uint32_t old) { __asm__ volatile("msr fpcr, %0" ::"r"((uin
 int64_t pw_os_hwprobe(int64_t key);
 
 static int probe(int64_t key, int bit, char letter) {
+  if (key == 0) {
+    /* vlenb, which exists where vectors do */
+    uint64_t bytes = 0;
+    if (getauxval(16) >> ('v' - 'a') & 1) __asm__ volatile("csrr %0, 0xc22" : "=r"(bytes));
+    return bytes >= (uint64_t)bit;
+  }
   int64_t word = pw_os_hwprobe(key);
   if (word >= 0 && key != 3) return (int)(word >> bit & 1);
   return letter != '-' && (getauxval(16) >> (letter - 'a') & 1);

@@ -78,6 +78,11 @@ pub fn bit(arch: Arch, name: &str) -> Option<u32> {
     table().iter().find(|(a, _, n)| *a == arch && *n == name).map(|(_, b, _)| *b)
 }
 
+/// Whether LLVM knows a feature too: lengths of Arm's vectors are ours, and attributes of functions to LLVM.
+pub fn of_llvm(arch: Arch, name: &str) -> bool {
+    arch != Arch::Aarch64 || !name.starts_with("vl")
+}
+
 /// Name of the feature with that bit number.
 pub fn name(arch: Arch, bit: u32) -> Option<&'static str> {
     table().iter().find(|(a, b, _)| *a == arch && *b == bit).map(|(_, _, n)| *n)

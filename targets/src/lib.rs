@@ -12,6 +12,8 @@ mod aarch64;
 pub mod cache;
 pub mod codegen;
 pub mod compile;
+#[cfg(feature = "mlir")]
+mod cpu;
 pub mod link;
 #[cfg(feature = "mlir")]
 mod loongarch64;

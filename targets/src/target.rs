@@ -4,7 +4,7 @@
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::graph::Node;
 use portwright_passes::kernel_rules::KernelCaps;
-use portwright_passes::spec::MachineClass;
+use portwright_passes::spec::{CpuSpec, MachineClass};
 use portwright_runtime::features::{self, Arch};
 
 use crate::mlir::Spelling;
@@ -52,9 +52,22 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The same machine used one element at a time: no vectors, no dot products, no tiles. What vectors save is measured against it.
+    pub fn one_lane(&self) -> Machine {
+        let MachineClass::Cpu(spec) = &self.class;
+        let class = MachineClass::Cpu(CpuSpec { vec_bytes: 1, masked_mem: false, dots: &[], tiles: &[], ..spec.clone() });
+        let caps = KernelCaps { masked_bits: &[], ..self.caps };
+        Machine {
+            class,
+            caps,
+            spelling: Spelling { one_lane: true, ..Spelling::default() },
+            cpu: format!("{}, one lane", self.cpu),
+            ..self.clone()
+        }
+    }
     /// LLVM's feature list.
     pub fn feature_list(&self) -> String {
-        self.features.iter().map(|f| format!("+{f}")).collect::<Vec<_>>().join(",")
+        self.features.iter().filter(|f| features::of_llvm(self.arch, f)).map(|f| format!("+{f}")).collect::<Vec<_>>().join(",")
     }
     /// The features as the runtime tests them at load.
     pub fn feature_bits(&self) -> Vec<u32> {
@@ -179,13 +192,20 @@ pub fn lookup(id: &str) -> Result<&'static dyn Target, LookupError> {
     }
 }
 
-/// The machine of a target; `host` with no CPU name is the machine at hand with all that it offers.
+/// What is put behind a CPU's name to have it used one element at a time.
+pub const ONE_LANE: &str = "+one-lane";
+
+/// The machine of a target; `host` with no CPU name is the machine at hand with all that it offers. A name that ends in [`ONE_LANE`] is
+/// [`Machine::one_lane`] of what stands before.
 ///
 /// # Errors
 /// `E0001`, `E0002` or `E0005`.
 pub fn machine(id: &str, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine> {
     let t = lookup(id).map_err(|e| sink.report(e.diagnostic(id)))?;
-    t.machine(cpu.or((id == "host").then_some("host")), sink)
+    let vectors = cpu.and_then(|c| c.strip_suffix(ONE_LANE));
+    let name = vectors.or(cpu).filter(|n| !n.is_empty()).or((id == "host").then_some("host"));
+    let m = t.machine(name, sink)?;
+    Ok(if vectors.is_some() { m.one_lane() } else { m })
 }
 
 /// The name that differs least, if it is near enough to be a slip.

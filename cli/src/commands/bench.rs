@@ -14,8 +14,9 @@ use portwright_runtime::tensor::{Tensor, View};
 
 use crate::Cx;
 use crate::args::{BenchArgs, On};
-use crate::compile::Scratch;
+use crate::compile::{self, Scratch};
 use crate::limits::{self, Rates};
+use crate::model;
 use crate::place::{self, Place, Running, Start};
 use crate::progress::Progress;
 
@@ -48,7 +49,8 @@ pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
     let given: Vec<View<'_>> = inputs.iter().map(Tensor::view).collect();
     progress.stage("bench");
     if !place.is_here() {
-        return instructions(&a, &bundle, &place, &mut running, &given, progress, cx);
+        drop(running);
+        return instructions(&a, (&bundle, &place, &scratch), &given, progress, cx);
     }
     let begin = Instant::now();
     running.execute(&given, cx)?;
@@ -171,12 +173,49 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Counts what one run executes; it is the same in every run, and time on an emulated machine says nothing.
+/// Instructions of one run; they are the same in every run.
+struct Counts {
+    total: u64,
+    /// By function of the library, most first, with the nodes that a kernel computes.
+    functions: Vec<(String, u64, Vec<String>)>,
+}
+
+impl Counts {
+    fn of(bundle: &Path, place: &Place, given: &[View<'_>], cx: &mut Cx) -> Lowered<Counts> {
+        let mut running = Running::start(bundle, place, Start { threads: 0, profile: true }, cx)?;
+        // The first run sizes the arena and makes qemu translate, block by block as memory comes; the second is what a run costs.
+        running.execute(given, cx)?;
+        running.take_instructions();
+        running.execute(given, cx)?;
+        let counts = running.take_instructions();
+        let kernels = Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.kernels);
+        let nodes = |function: &str| {
+            let name = function.strip_prefix(KERNEL)?;
+            kernels.iter().find(|k: &&Kernel| k.name == name).map(|k| k.nodes.clone())
+        };
+        let total = counts.iter().map(|c| c.1).sum();
+        Ok(Counts {
+            total,
+            functions: counts.into_iter().map(|(f, n)| (nodes(&f).unwrap_or_default(), f, n)).map(|(l, f, n)| (f, n, l)).collect(),
+        })
+    }
+    /// By the nodes that kernels compute, most first; the plan and the runtime are no node.
+    fn by_nodes(&self) -> Vec<(String, u64)> {
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for (_, n, nodes) in &self.functions {
+            *sums.entry(nodes.join(", ")).or_default() += n;
+        }
+        let mut out: Vec<_> = sums.into_iter().collect();
+        out.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        out
+    }
+}
+
+/// Counts what one run executes, for time on an emulated machine says nothing; of a model, with `--profile`, also what the same machine
+/// executes where it is used one element at a time.
 fn instructions(
     a: &BenchArgs,
-    bundle: &Path,
-    place: &Place,
-    running: &mut Running,
+    (bundle, place, scratch): (&Path, &Place, &Scratch),
     given: &[View<'_>],
     mut progress: Progress,
     cx: &mut Cx,
@@ -185,37 +224,56 @@ fn instructions(
         let d = Diagnostic::error(Code::OPTION_UNUSED, "--min-time: on an emulated machine the instructions of one run are counted");
         return cx.fail(d.help("leave --min-time out"));
     }
-    // The first run sizes the arena and makes qemu translate, block by block as memory comes; the second is what a run costs.
-    running.execute(given, cx)?;
-    running.take_instructions();
-    running.execute(given, cx)?;
-    let counts = running.take_instructions();
+    let counts = Counts::of(bundle, place, given, cx)?;
+    let one_lane = match a.profile && !model::is_bundle(&a.model) {
+        true => {
+            let mut options = compile::options(&a.target, cx)?;
+            options.machine = options.machine.one_lane();
+            let m = model::load(&a.model, &a.target.dims, false, cx)?;
+            let bundle = compile::bundle(m, &options, &scratch.path().join("one-lane.pw"), false, &mut progress, cx)?;
+            progress.stage("bench (one lane)");
+            Some(Counts::of(&bundle, place, given, cx)?)
+        }
+        false => None,
+    };
     progress.end();
-    let total: u64 = counts.iter().map(|c| c.1).sum();
-    let kernels = Bundle::read(bundle).map_or_else(|_| Vec::new(), |b| b.manifest.kernels);
-    let name = |function: &str| function.strip_prefix(KERNEL).map(str::to_owned);
-    let nodes = |function: &str| kernels.iter().find(|k: &&Kernel| name(function).as_ref() == Some(&k.name)).map(|k| k.nodes.as_slice());
+    let lanes: BTreeMap<String, u64> = one_lane.iter().flat_map(Counts::by_nodes).collect();
+    let total = counts.total;
     if a.json {
-        let list: Vec<_> = counts
-            .iter()
-            .map(|(f, n)| serde_json::json!({"function": f, "instructions": n, "nodes": nodes(f).unwrap_or_default()}))
-            .collect();
-        println!("{}", serde_json::json!({"schema": 1, "instructions": total, "emulator": place.name(), "functions": list}));
+        let list: Vec<_> =
+            counts.functions.iter().map(|(f, n, nodes)| serde_json::json!({"function": f, "instructions": n, "nodes": nodes})).collect();
+        let mut v = serde_json::json!({"schema": 1, "instructions": total, "emulator": place.name(), "functions": list});
+        if let Some(one) = &one_lane {
+            let entry = |(nodes, n): &(String, u64)| serde_json::json!({"nodes": nodes, "instructions": n, "one_lane": lanes.get(nodes)});
+            v["one_lane"] = one.total.into();
+            v["nodes"] = counts.by_nodes().iter().filter(|n| !n.0.is_empty()).map(entry).collect();
+        }
+        println!("{v}");
         return Ok(());
     }
-    println!("{total} instructions a run");
+    match &one_lane {
+        None => println!("{total} instructions a run"),
+        Some(one) => println!("{total} instructions a run; {} with one lane, {}", one.total, times(total, Some(&one.total))),
+    }
     if a.profile {
-        let line = |n: u64, of: &str| println!("{n:>14}  {:>5.1} %  {of}", n as f64 * 100.0 / total.max(1) as f64);
-        let mut rest = 0;
-        for (function, n) in &counts {
-            match nodes(function) {
-                Some(list) => line(*n, &list.join(", ")),
-                None => rest += n,
-            }
+        let head = if one_lane.is_some() { format!("  {:>14}  {:>7}", "one lane", "") } else { String::new() };
+        println!("{:>14}  {:>7}{head}  node", "instructions", "of run");
+        for (nodes, n) in counts.by_nodes() {
+            let scalar = lanes.get(&nodes);
+            let beside = match one_lane.is_some() {
+                true => format!("  {:>14}  {:>7}", scalar.map_or_else(|| "-".into(), u64::to_string), times(n, scalar)),
+                false => String::new(),
+            };
+            let name = if nodes.is_empty() { "(the plan and the runtime)" } else { &nodes };
+            println!("{n:>14}  {:>5.1} %{beside}  {name}", n as f64 * 100.0 / total.max(1) as f64);
         }
-        line(rest, "(the plan and the runtime)");
     }
     Ok(())
+}
+
+/// How many times as many instructions one lane takes.
+fn times(n: u64, one_lane: Option<&u64>) -> String {
+    one_lane.map_or_else(|| "-".into(), |one| format!("{:.1} x", *one as f64 / n.max(1) as f64))
 }
 
 /// Nanoseconds and launches of a run, by node, longest first.

@@ -93,16 +93,25 @@ pub(super) fn emit(module: &Module, k: &Kernel, spelling: &Spelling, disjoint: b
     params.push("%scratch: !llvm.ptr {llvm.align = 64 : i64, llvm.noalias}".into());
     params.push("%status: !llvm.ptr".into());
     let sym = symbol(&k.name);
-    let header = format!("llvm.func internal @{sym}.groups({}) attributes {{always_inline, no_unwind}}", params.join(", "));
+    let header =
+        format!("llvm.func internal @{sym}.groups({}) attributes {{always_inline, no_unwind{}}}", params.join(", "), vectors(spelling));
     let Emit { mut c, .. } = e;
     c.op("llvm.return");
     c.finish(header, out);
-    entry(k, &sym, n, scalar_count, loc, out);
+    entry(k, &sym, (n, scalar_count), &vectors(spelling), loc, out);
     Ok(())
 }
 
+/// Attributes of functions that say what vectors are on the machine.
+fn vectors(spelling: &Spelling) -> String {
+    let length = spelling.vscale.map(|n| format!(", vscale_range = #llvm.vscale_range<minRange = {n} : i32, maxRange = {n} : i32>"));
+    // What LLVM's vectorizers go by: registers of vectors only where the code names them.
+    let none = spelling.one_lane.then_some(", passthrough = [\"noimplicitfloat\"]");
+    length.unwrap_or_default() + none.unwrap_or_default()
+}
+
 /// The function that the runtime calls: unpacks its arguments.
-fn entry(k: &Kernel, sym: &str, bufs: usize, scalars: usize, loc: &str, out: &mut String) {
+fn entry(k: &Kernel, sym: &str, (bufs, scalars): (usize, usize), vectors: &str, loc: &str, out: &mut String) {
     let mut c = Code::new(loc);
     let mut args = Vec::new();
     let mut types = Vec::new();
@@ -126,7 +135,7 @@ fn entry(k: &Kernel, sym: &str, bufs: usize, scalars: usize, loc: &str, out: &mu
     c.op("llvm.return");
     let ptrs = ["%bufs", "%syms", "%grid"].map(|p| format!("{p}: !llvm.ptr {{llvm.noalias, llvm.readonly}}"));
     let header = format!(
-        "llvm.func hidden @{sym}({}, %begin: i64, %end: i64, %scratch: !llvm.ptr, %status: !llvm.ptr) attributes {{no_unwind}}",
+        "llvm.func hidden @{sym}({}, %begin: i64, %end: i64, %scratch: !llvm.ptr, %status: !llvm.ptr) attributes {{no_unwind{vectors}}}",
         ptrs.join(", ")
     );
     debug_assert_eq!(k.abi_bufs().count(), bufs);

@@ -34,8 +34,27 @@ pub struct DotSpelling {
     pub b: DType,
     /// Number of sums.
     pub lanes: u16,
-    /// LLVM's intrinsic.
-    pub intrinsic: &'static str,
+    /// What forms them.
+    pub code: DotCode,
+}
+
+/// What a dot product is, by LLVM's intrinsics.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DotCode {
+    /// One, of the sums, the first and the second operand.
+    One(&'static str),
+    /// One of vectors of unknown length, of which the operands are the first and only part: a machine whose length the bundle requires.
+    Scalable(&'static str),
+    /// Products of even and of odd neighbors in 16 bits, and the sum in 32 bits of each odd element of the first with the even one before it
+    /// of the second.
+    EvenOdd {
+        /// Products of even elements.
+        even: &'static str,
+        /// Products of odd elements.
+        odd: &'static str,
+        /// Sums across.
+        across: &'static str,
+    },
 }
 
 /// How a machine spells what generic operations cannot say.
@@ -45,6 +64,10 @@ pub struct Spelling {
     pub dots: &'static [DotSpelling],
     /// Products of tile registers: dtypes of a, b, c, and LLVM's intrinsic.
     pub tiles: &'static [([DType; 3], &'static str)],
+    /// How many times 128 bits vectors of unknown length have on this machine, where kernels are compiled for just that.
+    pub vscale: Option<u16>,
+    /// No vectors at all, not even where LLVM would make some of a loop.
+    pub one_lane: bool,
 }
 
 /// What becomes one object.

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! 64-bit RISC-V with the vector extension at its smallest register width, and without it.
+//! 64-bit RISC-V with the vector extension, for registers of at least so many bits, and without it.
 
 use portwright_ir::diag::{Diags, Lowered};
 use portwright_passes::kernel_rules::KernelCaps;
 use portwright_passes::spec::{CpuSpec, MachineClass};
 use portwright_runtime::features::Arch;
 
+use crate::cpu::{Named, Names};
 use crate::mlir::Spelling;
-use crate::target::{Machine, Target, TargetSpec, unknown_cpu};
+use crate::target::{Machine, Target, TargetSpec};
 
 /// The target.
 #[derive(Copy, Clone, Debug)]
@@ -17,45 +18,65 @@ static SPEC: TargetSpec = TargetSpec {
     id: "riscv64",
     vendor: "RISC-V International",
     about: "64-bit RISC-V with vectors of at least 128 bits",
-    cpus: &["rv64gcv", "rv64gc"],
-    sources: &["RISC-V Unprivileged ISA 20240411, 30 (V: 32 registers of at least 128 bits, masked memory access)"],
+    cpus: &["rv64gcv", "rv64gcv-zvl256b", "spacemit-x60", "rv64gc"],
+    sources: &[
+        "RISC-V Unprivileged ISA 20240411, 30 (V: 32 registers of at least 128 bits, masked memory access)",
+        "SpacemiT Key Stone K1 datasheet (X60: RVA22, registers of 256 bits, 32 KiB first-level data cache, 512 KiB second level of four cores)",
+    ],
     maintainer: "@portwright",
 };
+
+const BASE: &[&str] = &["m", "a", "f", "d", "c"];
+const VECTORS: &[&str] = &["v", "zvl256b", "zvl512b"];
+const MORE: &[&str] = &["zba", "zbb", "zbs", "zfh", "zfhmin", "zvfh", "zvfhmin", "zfa", "zicond"];
+const RVA22: &[&str] = &["zba", "zbb", "zbs", "zfhmin"];
+
+/// Caches of no core in particular: the smallest that cores with vectors have.
+const fn named(name: &'static str, features: &'static [&'static [&'static str]], l2: u32) -> Named {
+    Named { name, llvm: "generic-rv64", features, caches: [32 << 10, l2 << 10] }
+}
+
+const NAMED: &[Named] = &[
+    named("rv64gcv", &[BASE, &["v"]], 256),
+    named("rv64gcv-zvl256b", &[BASE, &["v", "zvl256b"]], 256),
+    named("spacemit-x60", &[BASE, RVA22, &["v", "zvl256b", "zvfh", "zvfhmin", "zfh", "zicond"]], 512),
+    named("rv64gc", &[BASE], 256),
+];
 
 impl Target for Riscv64 {
     fn spec(&self) -> &TargetSpec {
         &SPEC
     }
     fn machine(&self, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine> {
-        let name = match cpu.unwrap_or(SPEC.cpus[0]) {
-            // The machine at hand: what every one has; the runtime tests it at load.
-            "host" => "rv64gc",
-            other => other,
-        };
-        let vector = match name {
-            "rv64gcv" => true,
-            "rv64gc" => false,
-            _ => return Err(unknown_cpu("CPU", name, SPEC.cpus.iter().copied(), sink)),
+        // The machine at hand: what every one has; the runtime tests it at load.
+        let host = || Some((BASE.iter().map(|f| f.to_string()).collect(), NAMED[0].caches));
+        let useful = |f: &str| VECTORS.contains(&f) || MORE.contains(&f);
+        let asked = Names { spec: &SPEC, arch: Arch::Riscv64, named: NAMED, host: &host, useful: &useful }.resolve(cpu, sink)?;
+        let vector = asked.has("v");
+        let vec_bytes = match (asked.has("zvl512b"), asked.has("zvl256b")) {
+            _ if !vector => 1,
+            (true, _) => 64,
+            (_, true) => 32,
+            _ => 16,
         };
         Ok(Machine {
             target: SPEC.id,
             arch: Arch::Riscv64,
             triple: "riscv64-linux-gnu",
-            cpu: format!("riscv64 ({name})"),
-            llvm_cpu: "generic-rv64",
+            cpu: format!("riscv64 ({})", asked.text),
+            llvm_cpu: asked.llvm,
             abi: "lp64d",
-            features: if vector { vec!["m", "a", "f", "d", "c", "v"] } else { vec!["m", "a", "f", "d", "c"] },
             class: MachineClass::Cpu(CpuSpec {
-                vec_bytes: if vector { 16 } else { 8 },
+                vec_bytes,
                 vec_regs: 32,
                 masked_mem: vector,
                 fma: true,
-                // Of no core in particular: the smallest that cores with vectors have.
-                l1_bytes: 32 << 10,
-                l2_bytes: 256 << 10,
+                l1_bytes: asked.caches[0],
+                l2_bytes: asked.caches[1],
                 dots: &[],
                 tiles: &[],
             }),
+            features: asked.features,
             caps: KernelCaps { masked_bits: if vector { &[8, 16, 32, 64] } else { &[] }, fma: true, f16_convert: false },
             spelling: Spelling::default(),
         })

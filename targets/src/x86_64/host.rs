@@ -3,7 +3,7 @@
 
 /// Features by LLVM's names, bytes of a core's first- and second-level data cache; `None` on another architecture.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn detect() -> Option<(Vec<String>, u32, u32)> {
+pub(super) fn detect() -> Option<(Vec<String>, [u32; 2])> {
     None
 }
 
@@ -51,7 +51,7 @@ const BITS: &[(&str, u32, u32, usize, u32, usize)] = &[
 
 /// Features by LLVM's names, bytes of a core's first- and second-level data cache.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn detect() -> Option<(Vec<String>, u32, u32)> {
+pub(super) fn detect() -> Option<(Vec<String>, [u32; 2])> {
     use std::arch::x86_64::__cpuid_count;
     let leaf = |l: u32, s: u32| {
         let top = __cpuid_count(l & 0x8000_0000, 0).eax;
@@ -81,7 +81,7 @@ pub(super) fn detect() -> Option<(Vec<String>, u32, u32)> {
             _ => {}
         }
     }
-    Some((set, l1, l2))
+    Some((set, [l1, l2]))
 }
 
 /// XCR0: which register states the system saves.
