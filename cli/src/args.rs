@@ -72,8 +72,9 @@ pub enum On {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compile a model into a bundle.
-    #[command(after_help = "Example:\n  portwright compile models/silero-vad/model.onnx --target host -o silero-vad.pw")]
+    /// Compile a model into a bundle, or into one static executable.
+    #[command(after_help = "Example:\n  portwright compile models/silero-vad/model.onnx --target host -o silero-vad.pw\n  \
+                            portwright compile models/silero-vad/model.onnx --target loongarch64 --static -o silero")]
     Compile(CompileArgs),
     /// Fill a weightless bundle with weights.
     #[command(after_help = "Example:\n  portwright pack model.pw --weights model-folder/")]
@@ -150,9 +151,15 @@ impl TargetArgs {
 pub struct CompileArgs {
     /// An .onnx file, or textual Graph IR.
     pub model: PathBuf,
-    /// Folder of the bundle [default: the model's name with .pw].
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder of the bundle [default: the model's name with .pw]; with --static the file [default: the model's name, then the target's].
+    #[arg(short, long, value_name = "DIR | FILE")]
     pub output: Option<PathBuf>,
+    /// One static executable instead of a bundle, weights inside: reads --inputs X.npz, writes --outputs Y.npz, needs nothing where it runs.
+    #[arg(long = "static")]
+    pub executable: bool,
+    /// Folder with crt1.o and libc.a of the target for --static [default: musl, which zig makes].
+    #[arg(long, value_name = "DIR")]
+    pub sysroot: Option<PathBuf>,
     /// Machine that drives a device target [default: this one].
     #[arg(long, value_name = "TRIPLE")]
     pub host: Option<String>,

@@ -12,12 +12,14 @@ use portwright_ir::weight::{Weight, WeightSource};
 use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::Math;
-use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
+use portwright_runtime::bundle::{Bundle, BundleError, BundleWriter, LIBRARY, STORE};
 use portwright_runtime::header;
 use portwright_runtime::manifest::{self, Kernel, Manifest, Memory, Store};
+use portwright_runtime::program::{self, Program as Executable};
 use portwright_targets::cache::{self, Cache};
 use portwright_targets::codegen::Workers;
 use portwright_targets::compile as codegen;
+use portwright_targets::libc::Libc;
 use portwright_targets::link;
 use portwright_targets::target::{self, Machine};
 
@@ -27,6 +29,9 @@ use crate::model::Model;
 use crate::packing::Packing;
 use crate::progress::Progress;
 use crate::weightless;
+
+/// Where an executable's code lies among its parts.
+const EXECUTABLE: &str = "lib/program";
 
 /// What to compile for.
 pub struct Options {
@@ -80,15 +85,19 @@ pub fn workers() -> Workers {
     }
 }
 
-/// The user's cache of objects: `PORTWRIGHT_CACHE` names its folder, or is `off`; else it lies where the user's caches do.
+/// The user's cache of objects.
 pub fn cache() -> Option<Cache> {
+    Some(Cache::new(cache_folder()?, cache::LIMIT))
+}
+
+/// Folder of the user's cache: `PORTWRIGHT_CACHE` names it, or is `off`; else it lies where the user's caches do.
+pub fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let folder = match std::env::var_os("PORTWRIGHT_CACHE") {
-        Some(v) if v == "off" || v.is_empty() => return None,
-        Some(v) => PathBuf::from(v),
-        None => absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?.join("portwright"),
-    };
-    Some(Cache::new(folder, cache::LIMIT))
+    match std::env::var_os("PORTWRIGHT_CACHE") {
+        Some(v) if v == "off" || v.is_empty() => None,
+        Some(v) => Some(PathBuf::from(v)),
+        None => Some(absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?.join("portwright")),
+    }
 }
 
 /// A bundle that cannot be written, as a report.
@@ -99,23 +108,49 @@ pub fn bundle_error(e: &BundleError) -> Diagnostic {
     }
 }
 
+/// An executable that cannot be written, as a report.
+pub fn executable_error(e: &BundleError) -> Diagnostic {
+    match e {
+        BundleError::Occupied(p) => {
+            let m = format!("{} exists and is no executable of `compile --static`; it is left alone", p.display());
+            Diagnostic::error(Code::OUTPUT_EXISTS, m).help("give another file with -o, or remove it")
+        }
+        _ => bundle_error(e),
+    }
+}
+
 pub(crate) fn file_error(path: &Path, e: impl std::fmt::Display) -> Diagnostic {
     Diagnostic::error(Code::FILE_WRITE, format!("`{}`: {e}", path.display()))
 }
 
-/// Emits and links a program into `out`; returns its description.
+/// Emits and links a program into the library `out`; returns its description.
 pub(crate) fn library(
     program: &Program,
     machine: &Machine,
     workers: &Workers,
+    place: (&str, &Path, &Path),
+    diags: &mut Diags,
+) -> Lowered<portwright_runtime::blob::Blob> {
+    linked(program, machine, workers, place, None, diags)
+}
+
+/// As [`library`]; with a C library into an executable without its weights.
+fn linked(
+    program: &Program,
+    machine: &Machine,
+    workers: &Workers,
     (name, work, out): (&str, &Path, &Path),
+    libc: Option<&Libc>,
     diags: &mut Diags,
 ) -> Lowered<portwright_runtime::blob::Blob> {
     let options = codegen::Options { workers: workers.clone(), cache: cache(), ..Default::default() };
     let made = codegen::emit(&program.module, &program.plan, machine, &options, diags)?;
     let objects = work.join("objects");
     std::fs::create_dir_all(&objects).map_err(|e| diags.report(file_error(&objects, e)))?;
-    let linked = link::link(&made.objects, machine.triple, name, &objects, out, diags);
+    let linked = match libc {
+        None => link::link(&made.objects, machine.triple, name, &objects, out, diags),
+        Some(libc) => link::program(&made.objects, machine.triple, libc, &objects, out, diags),
+    };
     let _ = std::fs::remove_dir_all(&objects);
     linked?;
     Ok(made.blob)
@@ -136,6 +171,40 @@ pub fn machine_target(m: &Machine) -> manifest::Target {
 /// # Errors
 /// Anything on the way; `out` is as it was before.
 pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress: &mut Progress, cx: &mut Cx) -> Lowered<PathBuf> {
+    let done = write(model, o, out, (weightless, None), progress, cx)?;
+    progress.end();
+    Ok(done.path)
+}
+
+/// Compiles a model into the static executable `out`, linked with that C library.
+///
+/// # Errors
+/// Anything on the way; `out` is as it was before.
+pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: &mut Progress, cx: &mut Cx) -> Lowered<Executable> {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    if out.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+        return cx.fail(file_error(out, "its folder does not exist"));
+    }
+    // Beside it, so that large weights stay on one disk.
+    let parts = Scratch(out.with_file_name(format!(".{name}.parts-{}", std::process::id())));
+    let made = write(model, o, parts.path(), (false, Some(libc)), progress, cx)?;
+    progress.stage("executable");
+    let store = made.manifest.store.as_ref().map(|_| made.store());
+    let manifest = Manifest { files: BTreeMap::new(), ..made.manifest.clone() };
+    let done = program::assemble(&made.path.join(EXECUTABLE), store.as_deref(), &manifest, out);
+    progress.end();
+    done.map_err(|e| cx.diags.report(executable_error(&e)))
+}
+
+/// Writes a bundle's folder. With a C library its code is not the library but [`EXECUTABLE`].
+fn write(
+    model: Model,
+    o: &Options,
+    out: &Path,
+    (weightless, libc): (bool, Option<&Libc>),
+    progress: &mut Progress,
+    cx: &mut Cx,
+) -> Lowered<Bundle> {
     let Model { mut graph, name, source, view } = model;
     let name = header::identifier(&name);
     graph.name.clone_from(&name);
@@ -146,7 +215,8 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     let work = writer.folder().join("work");
     std::fs::create_dir_all(&work).map_err(|e| cx.diags.report(file_error(&work, e)))?;
     progress.stage(format!("code ({} kernels)", compiled.main.module.kernels.len()));
-    let blob = library(&compiled.main, &o.machine, &o.workers, (&name, &work, &writer.folder().join(LIBRARY)), &mut cx.diags)?;
+    let code = writer.folder().join(if libc.is_some() { EXECUTABLE } else { LIBRARY });
+    let blob = linked(&compiled.main, &o.machine, &o.workers, (&name, &work, &code), libc, &mut cx.diags)?;
     let absent: Vec<&Weight> = weights(&compiled).filter(|w| matches!(w.source, WeightSource::Absent { .. })).collect();
     let mut manifest = Manifest::of_blob(&blob);
     manifest.source = source;
@@ -191,9 +261,7 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     if let Some(view) = view {
         writer.write(crate::view::FILE, &view).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     }
-    let done = writer.finish(manifest).map_err(|e| cx.diags.report(bundle_error(&e)))?;
-    progress.end();
-    Ok(done.path)
+    writer.finish(manifest).map_err(|e| cx.diags.report(bundle_error(&e)))
 }
 
 /// What a run has to do, by nodes.

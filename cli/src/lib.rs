@@ -13,6 +13,7 @@ use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
 pub mod args;
 pub mod commands;
 pub mod compile;
+pub mod libc;
 pub mod limits;
 pub mod model;
 pub mod packing;

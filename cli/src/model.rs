@@ -7,6 +7,7 @@ use portwright_frontend::{DimOverride, ImportOptions};
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::{Graph, Literal, text};
 use portwright_runtime::manifest::{Source, hex};
+use portwright_runtime::program::Program;
 use sha2::{Digest, Sha256};
 
 use crate::{Cx, view};
@@ -56,6 +57,9 @@ pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) 
 /// As [`load`].
 pub fn load_fixed(path: &Path, dim_options: &[String], weightless: bool, fixed: Vec<(String, Literal)>, cx: &mut Cx) -> Lowered<Model> {
     let dims = dims(dim_options, cx)?;
+    if let Ok(Some(p)) = Program::read(path) {
+        return cx.fail(executable(path, &p));
+    }
     // The folder plays no part: the same model gives the same bundle wherever it lies.
     let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let sha256 = match hash(path) {
@@ -88,6 +92,16 @@ pub fn load_fixed(path: &Path, dim_options: &[String], weightless: bool, fixed: 
     let source =
         Source { sha256, ir_version: imported.ir_version, opsets: imported.opsets.into_iter().collect(), producer: imported.producer };
     Ok(Model { graph: imported.graph, name, source, view })
+}
+
+/// A static executable where a model is expected.
+fn executable(path: &Path, p: &Program) -> Diagnostic {
+    let (target, name) = (&p.manifest.target, path.display());
+    let arch = target.triple.split('-').next().unwrap_or_default();
+    let m = format!("`{name}` is a static executable of the model {} for {}, and no model or bundle", p.manifest.name, target.id);
+    let start = if Path::new(path).is_absolute() { format!("{name}") } else { format!("./{name}") };
+    let start = if arch == std::env::consts::ARCH { start } else { format!("qemu-{arch} -cpu max {start}") };
+    Diagnostic::error(Code::OPTION_UNUSED, m).help(format!("it runs by itself: {start} --inputs X.npz --outputs Y.npz; {start} --help"))
 }
 
 fn bind(graph: Graph, dims: &[(String, DimOverride)], cx: &mut Cx) -> Lowered<Graph> {

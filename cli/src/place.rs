@@ -87,17 +87,22 @@ fn emulator(target: &Target, cx: &mut Cx) -> Lowered<Place> {
     cx.fail(Diagnostic::error(Code::NO_EXECUTOR, m).help("build with `--features emu`"))
 }
 
-/// Folders in which `./setup` leaves emulators: in the folder that `PORTWRIGHT_TOOLS` names, else in `tools/.cache` above this program
-/// or above the folder that it runs in.
-pub fn emulator_folders() -> Vec<PathBuf> {
-    let tools = match std::env::var_os("PORTWRIGHT_TOOLS") {
+/// Folders in which `./setup` leaves tools: the folder that `PORTWRIGHT_TOOLS` names, else `tools/.cache` above this program or above the
+/// folder that it runs in.
+pub fn tool_folders() -> Vec<PathBuf> {
+    let all: Vec<PathBuf> = match std::env::var_os("PORTWRIGHT_TOOLS") {
         Some(named) => vec![PathBuf::from(named)],
         None => {
             let from = [std::env::current_exe().ok(), std::env::current_dir().ok()];
             from.iter().flatten().flat_map(|p| p.ancestors()).map(|p| p.join("tools/.cache")).collect()
         }
     };
-    tools.into_iter().map(|t| t.join("qemu/usr/bin")).filter(|f| f.is_dir()).collect()
+    all.into_iter().filter(|f| f.is_dir()).collect()
+}
+
+/// Folders in which `./setup` leaves emulators.
+pub fn emulator_folders() -> Vec<PathBuf> {
+    tool_folders().into_iter().map(|t| t.join("qemu/usr/bin")).filter(|f| f.is_dir()).collect()
 }
 
 /// How a bundle is started.

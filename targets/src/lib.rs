@@ -14,6 +14,7 @@ pub mod codegen;
 pub mod compile;
 #[cfg(feature = "mlir")]
 mod cpu;
+pub mod libc;
 pub mod link;
 #[cfg(feature = "mlir")]
 mod loongarch64;

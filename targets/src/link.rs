@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Objects to `libmodel.so`, by LLVM's linker.
+//! Objects to `libmodel.so` by LLVM's linker, and to static executables by the linker that goes with a C library.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,9 @@ use std::process::Command;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_runtime::embed;
+use portwright_runtime::features::Arch;
 
+use crate::libc::Libc;
 use crate::target::Toolchain;
 
 /// LLVM's ELF linker.
@@ -51,32 +53,83 @@ pub fn link(objects: &[Vec<u8>], triple: &str, name: &str, work: &Path, output: 
         let d = Diagnostic::error(Code::TOOL_MISSING, format!("this build carries no runtime for {triple}"));
         return Err(sink.report(d.help("build portwright-runtime with the feature `embed`")));
     };
-    let Some((linker, _)) = find() else {
-        return Err(sink.report(Diagnostic::error(Code::TOOL_MISSING, "the linker ld.lld is not here").help(REMEDY)));
+    let linker = linker(sink)?;
+    let mut names = written(objects.iter().map(Vec::as_slice).chain([runtime]), work, sink)?;
+    let runtime = names.pop().unwrap_or_default();
+    let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+    let args = embed::link_arguments(name, &inputs, &runtime, &absolute(output, sink)?);
+    let mut command = Command::new(linker);
+    command.args(&args).current_dir(work);
+    ran(command, sink)
+}
+
+/// Links a model's objects with the runtime, the program of the triple and a C library to the static executable `output`; else as [`link`].
+///
+/// # Errors
+/// As [`link`].
+pub fn program(objects: &[Vec<u8>], triple: &str, libc: &Libc, work: &Path, output: &Path, sink: &mut Diags) -> Lowered<()> {
+    let (Some(runtime), Some(program), Some(arch)) = (embed::object_for(triple), embed::program_for(triple), Arch::of_triple(triple))
+    else {
+        let d = Diagnostic::error(Code::TOOL_MISSING, format!("this build carries no runtime for {triple}"));
+        return Err(sink.report(d.help("build portwright-runtime with the feature `embed`")));
     };
-    // Names relative to the folder, so that no path can reach the output.
+    let names = written(objects.iter().map(Vec::as_slice).chain([runtime, program]), work, sink)?;
+    let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+    let out = absolute(output, sink)?;
+    let command = match libc {
+        Libc::Zig(zig) => {
+            let mut c = zig.compiler(arch, work);
+            c.args(embed::program_arguments(&inputs, "-Wl,", &out));
+            c
+        }
+        Libc::Sysroot(root) => {
+            let (before, behind) = root.around();
+            let mut c = Command::new(linker(sink)?);
+            c.arg("--eh-frame-hdr").args(before).args(embed::program_arguments(&inputs, "", &out)).args(behind);
+            c
+        }
+    };
+    let mut command = command;
+    command.current_dir(work);
+    ran(command, sink)
+}
+
+fn linker(sink: &mut Diags) -> Lowered<&'static str> {
+    let missing = || Diagnostic::error(Code::TOOL_MISSING, "the linker ld.lld is not here").help(REMEDY);
+    find().map(|f| f.0).ok_or_else(|| sink.report(missing()))
+}
+
+/// Writes objects into `work` and gives their names, relative to it, so that no path can reach the output.
+fn written<'a>(objects: impl Iterator<Item = &'a [u8]>, work: &Path, sink: &mut Diags) -> Lowered<Vec<String>> {
     let mut names = Vec::new();
-    for (i, bytes) in objects.iter().map(Vec::as_slice).chain([runtime]).enumerate() {
-        let file = if i == objects.len() { "runtime.o".to_string() } else { format!("model{i}.o") };
+    for (i, bytes) in objects.enumerate() {
+        let file = format!("part{i}.o");
         if let Err(e) = std::fs::write(work.join(&file), bytes) {
             return Err(sink.report(Diagnostic::error(Code::FILE_WRITE, format!("{}: {e}", work.join(&file).display()))));
         }
         names.push(file);
     }
-    let runtime = names.pop().unwrap_or_default();
-    let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
-    let out = match std::path::absolute(output) {
-        Ok(p) => p.display().to_string(),
-        Err(e) => return Err(sink.report(Diagnostic::error(Code::FILE_WRITE, format!("{}: {e}", output.display())))),
-    };
-    let args = embed::link_arguments(name, &inputs, &runtime, &out);
-    match Command::new(linker).args(&args).current_dir(work).output() {
+    Ok(names)
+}
+
+fn absolute(output: &Path, sink: &mut Diags) -> Lowered<String> {
+    match std::path::absolute(output) {
+        Ok(p) => Ok(p.display().to_string()),
+        Err(e) => Err(sink.report(Diagnostic::error(Code::FILE_WRITE, format!("{}: {e}", output.display())))),
+    }
+}
+
+fn ran(mut linker: Command, sink: &mut Diags) -> Lowered<()> {
+    match linker.output() {
         Ok(o) if o.status.success() => Ok(()),
         Ok(o) => {
             let d = Diagnostic::error(Code::TOOL_REJECTED, "the linker rejected what was emitted");
             Err(sink.report(String::from_utf8_lossy(&o.stderr).lines().take(20).fold(d, |d, l| d.note(l))))
         }
-        Err(e) => Err(sink.report(Diagnostic::error(Code::TOOL_MISSING, format!("{linker}: {e}")).help(REMEDY))),
+        Err(e) => {
+            let name = linker.get_program().to_string_lossy().into_owned();
+            Err(sink.report(Diagnostic::error(Code::TOOL_MISSING, format!("{name}: {e}")).help(REMEDY)))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use portwright_runtime::manifest::Target;
 use portwright_targets::target;
 
 use crate::args::DoctorArgs;
-use crate::{Cx, compile};
+use crate::{Cx, compile, libc};
 
 /// Prints what each target needs and has.
 ///
@@ -19,6 +19,7 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
     };
     let mut rows = Vec::new();
     let mut missing = Vec::new();
+    let zig = libc::zig();
     for id in ids {
         let t = target::lookup(id).map_err(|e| cx.diags.report(e.diagnostic(id)))?;
         let tool = t.toolchain().map(|tool| (tool.name(), tool.probe(), tool.remedy().to_owned()));
@@ -27,12 +28,14 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
             if found.is_none() {
                 missing.push(format!("{name} for {id}: {remedy}"));
             }
-            if a.json {
-                rows.push(serde_json::json!({"target": id, "tool": name, "found": found, "remedy": remedy}));
-            } else {
-                println!("{id:<14}{name:<10}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
-            }
+            show(&a, (id, name), found, &remedy, &mut rows);
         }
+        // Executables are asked for, bundles are the rule: a machine without it lacks nothing else.
+        let (found, remedy) = match &zig {
+            Ok(z) => (Some(format!("zig {}", z.version())), String::new()),
+            Err(e) => (None, format!("{}; only `compile --static` needs it", e.diagnostic().help.unwrap_or_default())),
+        };
+        show(&a, (id, "zig"), found, &remedy, &mut rows);
     }
     if a.json {
         println!("{}", serde_json::json!({"schema": 1, "tools": rows}));
@@ -43,6 +46,15 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
     let d = Diagnostic::error(Code::TOOL_MISSING, format!("{} tools are missing", missing.len()));
     let d = missing.into_iter().fold(d, |d, m| d.note(m));
     cx.fail(d.help("./setup installs what is missing"))
+}
+
+/// A line of the table.
+fn show(a: &DoctorArgs, (id, name): (&str, &str), found: Option<String>, remedy: &str, rows: &mut Vec<serde_json::Value>) {
+    if a.json {
+        rows.push(serde_json::json!({"target": id, "tool": name, "found": found, "remedy": remedy}));
+    } else {
+        println!("{id:<14}{name:<10}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
+    }
 }
 
 /// What runs a target's bundles where this machine does not.

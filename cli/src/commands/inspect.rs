@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::Graph;
 use portwright_runtime::bundle::Bundle;
+use portwright_runtime::manifest::Manifest;
+use portwright_runtime::program::Program;
 
 use crate::args::InspectArgs;
 use crate::{Cx, model};
@@ -17,27 +19,11 @@ use crate::{Cx, model};
 pub fn run(a: InspectArgs, cx: &mut Cx) -> Lowered<()> {
     if model::is_bundle(&a.model) {
         let bundle = Bundle::read(&a.model).map_err(|e| cx.diags.report(Diagnostic::error(Code::BAD_BUNDLE, e.to_string())))?;
-        if a.json {
-            println!("{}", bundle.manifest.to_json());
-            return Ok(());
-        }
-        let m = &bundle.manifest;
-        println!("bundle {} for {}", m.name, m.target.cpu);
-        for (what, list) in [("input", &m.inputs), ("output", &m.outputs)] {
-            for v in list {
-                let dims: Vec<String> = v
-                    .shape
-                    .iter()
-                    .map(|d| match d {
-                        portwright_runtime::manifest::Axis::Fixed(n) => n.to_string(),
-                        portwright_runtime::manifest::Axis::Symbol(s) => s.clone(),
-                    })
-                    .collect();
-                println!("  {what} {}: {}[{}]", v.name, v.dtype, dims.join(","));
-            }
-        }
-        println!("  {} kernels, {:.2} MB of weights", m.kernels.len(), m.memory.weight_bytes as f64 / 1e6);
-        println!("  arena {} bytes", m.memory.arena.join(" + "));
+        compiled("bundle", &bundle.manifest, a.json);
+        return Ok(());
+    }
+    if let Ok(Some(p)) = Program::read(&a.model) {
+        compiled("static executable", &p.manifest, a.json);
         return Ok(());
     }
     let m = model::load(&a.model, &[], true, cx)?;
@@ -75,6 +61,30 @@ pub fn run(a: InspectArgs, cx: &mut Cx) -> Lowered<()> {
     let list: Vec<String> = ops.iter().map(|(n, c)| format!("{n} {c}")).collect();
     println!("  ops: {}", list.join(", "));
     Ok(())
+}
+
+/// What is in a bundle or an executable.
+fn compiled(what: &str, m: &Manifest, json: bool) {
+    if json {
+        println!("{}", m.to_json());
+        return;
+    }
+    println!("{what} {} for {}", m.name, m.target.cpu);
+    for (what, list) in [("input", &m.inputs), ("output", &m.outputs)] {
+        for v in list {
+            let dims: Vec<String> = v
+                .shape
+                .iter()
+                .map(|d| match d {
+                    portwright_runtime::manifest::Axis::Fixed(n) => n.to_string(),
+                    portwright_runtime::manifest::Axis::Symbol(s) => s.clone(),
+                })
+                .collect();
+            println!("  {what} {}: {}[{}]", v.name, v.dtype, dims.join(","));
+        }
+    }
+    println!("  {} kernels, {:.2} MB of weights", m.kernels.len(), m.memory.weight_bytes as f64 / 1e6);
+    println!("  arena {} bytes", m.memory.arena.join(" + "));
 }
 
 fn count<'g>(g: &'g Graph, ops: &mut BTreeMap<&'g str, usize>) {
