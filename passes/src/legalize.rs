@@ -92,7 +92,9 @@ fn narrow(d: DType) -> bool {
 fn narrow_arithmetic(graph: &Graph, node: &Node, op: &Op) -> bool {
     let computes = match op {
         Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. } | Op::Scan { .. } => true,
-        Op::Pool { .. } | Op::Conv { .. } | Op::ConvLast { .. } => true,
+        // Neighbors side by side are for an instruction that takes them as they are.
+        Op::ConvLast { depth, .. } => *depth == 1,
+        Op::Pool { .. } | Op::Conv { .. } => true,
         _ => false,
     };
     computes && node.operands.iter().any(|&v| narrow(graph.ty(v).dtype))

@@ -68,7 +68,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     legalize::legalize(&mut graph, &cx, &mut log);
     simplify(&mut graph, &[canonical::rules(), legalize::rules()].concat(), &cx, &mut log);
 
-    decompose::recurrences(&mut graph, machine, &mut log);
+    decompose::recurrences(&mut graph, machine, options.math, &mut log);
     decompose::reductions(&mut graph, options.math, &mut log);
     products::of_bytes(&mut graph, machine, &mut log);
     products::in_halves(&mut graph, machine, options.math, &mut log);

@@ -92,7 +92,7 @@ fn products(g: &Graph, node: &Node) -> SymExpr {
         }
         Op::ContractBlocks { .. } | Op::ContractPanels { .. } => result * dims(0).last().cloned().unwrap_or(1.into()),
         Op::Conv { .. } => result * rest(1, 1, 0),
-        Op::ConvLast { .. } => result * rest(1, 1, 1),
+        Op::ConvLast { depth, .. } => result * rest(1, 1, 1) * *depth,
         Op::Attention { .. } => match (dims(0), dims(1), dims(2)) {
             ([b, h, s, d], [_, _, t, _], [.., e]) => product(&[b.clone(), h.clone(), s.clone(), t.clone()]) * (d.clone() + e.clone()),
             _ => 0.into(),
@@ -100,8 +100,8 @@ fn products(g: &Graph, node: &Node) -> SymExpr {
         Op::Lstm { .. } | Op::Gru { .. } => {
             result * (rest(1, 2, 0) + rest(2, 2, 0)) * if matches!(node.op, Op::Lstm { .. }) { 4 } else { 3 }
         }
-        Op::LstmSteps { .. } => result * rest(1, 2, 2) * 4,
-        Op::GruSteps { .. } => result * rest(1, 2, 2) * 3,
+        Op::LstmSteps { depth, .. } => result * rest(1, 2, 2) * 4 * *depth,
+        Op::GruSteps { depth, .. } => result * rest(1, 2, 2) * 3 * *depth,
         _ => 0.into(),
     }
 }

@@ -354,9 +354,20 @@ define_ops! {
     /// Convolution without bias. `(x: [N,C,spatial..], w: [O,C/groups,kernel..]) -> [N,O,spatial'..]`; `pads` is begin.. then end..
     Conv "conv" { strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64 },
     /// As `conv`, with channels last and `channels` filters in `P` panels of `B`: filter `o` is `w[o / B, .., o % B]`, and what the last panel has
-    /// beyond them is not looked at. With `planar` channels of `x` stay before its spatial dims.
-    /// `(x: [N,spatial..,C], w: [P,kernel..,C/groups,B]) -> [N,spatial'..,channels]`
-    ConvLast "conv_last" { channels: i64, strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64, planar: bool },
+    /// beyond them is not looked at. With `planar` channels of `x` stay before its spatial dims. `depth` neighbors along the channels of `w`,
+    /// or along its last kernel dim where `x` is planar, lie side by side: `w[.., q, .., b * depth + i]` is that of `q * depth + i` and filter
+    /// `b`. Sums are formed as in `conv` and rounded to `out`, once.
+    /// `(x: T[N,spatial..,C], w: T[P,kernel..,C/groups/depth,B*depth]) -> out[N,spatial'..,channels]`
+    ConvLast "conv_last" {
+        channels: i64,
+        strides: Vec<i64>,
+        dilations: Vec<i64>,
+        pads: Dims,
+        groups: i64,
+        planar: bool,
+        depth: i64,
+        out: DType,
+    },
     /// 6x6 tiles of the input of a 3x3 convolution, 4 apart and with zeros outside, as Winograd's F(4x4, 3x3) multiplies them
     /// ([`super::winograd`]): a tile `d` becomes `B^T d B`, its 36 points first. Tiles are counted through images, rows and columns.
     /// `(x: [N,H,W,C]) -> [36,N*ceil(H'/4)*ceil(W'/4),C]` with `H' = H + pads - 2`
@@ -464,17 +475,18 @@ define_ops! {
     /// GRU as ONNX has it (gates z, r, h). `(x, w: [D,3H,I], r: [D,3H,H], b: [D,6H], h0) -> (y: [S,D,B,H], h: [D,B,H])`
     Gru "gru" { direction: Direction, linear_before_reset: bool },
     /// The steps of an LSTM whose inputs have met their weights already: `g` holds what inputs and biases give the gates. The recurrent
-    /// weights lie in blocks of `W` hidden units, `r[d, j / W, k, gate, j % W]`; what fills up the last block is not read.
-    /// `(g: [S,B,D,4,H], r: [D,ceil(H,W),H,4,W], h0: [D,B,H], c0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H], c: [D,B,H])`
-    LstmSteps "lstm_steps" { direction: Direction },
+    /// weights lie in blocks of `W` hidden units, `depth` elements of the state side by side: `r[d, j / W, k / depth, gate, j % W * depth + k % depth]`;
+    /// what fills up the last block is not read. With weights of bf16 states are rounded to it where they meet them.
+    /// `(g: [S,B,D,4,H], r: [D,ceil(H,W),H/depth,4,W*depth], h0: [D,B,H], c0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H], c: [D,B,H])`
+    LstmSteps "lstm_steps" { direction: Direction, depth: i64 },
     /// As `lstm_steps` with weights of bytes. At each step the state of a row is rounded to 256 values between its least and greatest element
     /// and 0, as a dynamic quantization rounds a tensor, and products are summed as integers. The weight of element `k` is `(q - zero) * scale`
     /// with `q = r[d, j / W, k / group, gate, j % W * group + k % group]`; `sums` are those of `q` over `k`.
     /// `(g: [S,B,D,4,H], r: i8 [D,ceil(H,W),ceil(H,group),4,W*group], h0, c0, scale: [D,4,H], zero: i32 [D,4,H], sums: i32 [D,4,H]) -> (y, h, c)`
     LstmByteSteps "lstm_byte_steps" { direction: Direction, group: u32 },
     /// As `lstm_steps` for a GRU; `rb` is the bias of gate h that meets the state's product, where the reset gate is applied to that.
-    /// `(g: [S,B,D,3,H], r: [D,ceil(H,W),H,3,W], rb: [D,H], h0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H])`
-    GruSteps "gru_steps" { direction: Direction, linear_before_reset: bool },
+    /// `(g: [S,B,D,3,H], r: [D,ceil(H,W),H/depth,3,W*depth], rb: [D,H], h0: [D,B,H]) -> (y: [S,D,B,H], h: [D,B,H])`
+    GruSteps "gru_steps" { direction: Direction, linear_before_reset: bool, depth: i64 },
     /// Samples spatial dims at real coordinates; attributes as ONNX Resize, per dim of the operand; result dims `dims`.
     Resize "resize" { dims: Dims, mode: Arc<str>, coords: Arc<str>, nearest: Arc<str>, scales: Vec<Scalar>, cubic_a: Scalar, exclude_outside: bool, antialias: bool },
 }

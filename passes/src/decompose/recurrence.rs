@@ -15,16 +15,17 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, PadMode, Patch, ValueId};
 use portwright_ir::sym::SymExpr;
 
+use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, sweep};
-use crate::spec::{CpuSpec, MachineClass};
+use crate::spec::{CpuSpec, MachineClass, Math};
 
 const NAME: &str = "recurrence-steps";
 
 /// Rewrites all recurrences with a known number of hidden units, those of regions included.
-pub fn recurrences(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
+pub fn recurrences(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     let MachineClass::Cpu(spec) = machine;
     sweep(graph, NAME, log, &|g, n| match g.node(n).op {
-        Op::Lstm { .. } | Op::Gru { .. } => rewrite(g, n, spec),
+        Op::Lstm { .. } | Op::Gru { .. } => rewrite(g, n, spec, math),
         Op::LstmByteSteps { group: 1, .. } => in_blocks(g, n, spec),
         _ => None,
     });
@@ -40,9 +41,11 @@ struct Form {
     input: SymExpr,
     /// Hidden units of a block of recurrent weights.
     width: i64,
+    /// Elements of the state that an instruction multiplies at once; weights are of bf16 if they are more than one.
+    depth: i64,
 }
 
-fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec, math: Math) -> Option<Patch> {
     let node = g.node(n);
     let gates = if matches!(node.op, Op::Lstm { .. }) { 4 } else { 3 };
     let &[x, w, r, b, h0, ref cell @ ..] = node.operands.as_slice() else { return None };
@@ -50,6 +53,8 @@ fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
     let real = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let (x_dims, r_dims) = (&g.ty(x).dims, &g.ty(r).dims);
     let hidden = r_dims.get(2)?.as_const().filter(|&h| h > 0)?;
+    let halves = spec.dot(DType::BF16, DType::BF16, DType::F32).map(|f| i64::from(f.depth));
+    let halves = halves.filter(|d| math == Math::Fast && dtype == DType::F32 && hidden % d == 0 && is_static(g, r));
     let form = Form {
         steps: x_dims.first()?.clone(),
         batch: x_dims.get(1)?.clone(),
@@ -58,6 +63,7 @@ fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
         hidden,
         input: x_dims.get(2)?.clone(),
         width: i64::from(spec.block_columns(Some(hidden))),
+        depth: halves.unwrap_or(1),
     };
     let mut e = Edit::new(g, NAME, &[n]);
     let given = form.given(&mut e, [x, w, b], &node.op, real)?;
@@ -66,13 +72,13 @@ fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
     let made = match (&node.op, cell) {
         (Op::Lstm { direction }, &[c0]) => {
             let c0 = e.cast(c0, real)?;
-            e.add(Op::LstmSteps { direction: *direction }, &[given, blocks, state, c0])?
+            e.add(Op::LstmSteps { direction: *direction, depth: form.depth }, &[given, blocks, state, c0])?
         }
         (Op::Gru { direction, linear_before_reset }, []) => {
             let behind = form.bias(&mut e, b, real, 1)?;
             let behind = e.slice_axis(behind, 1, 2.into(), 1.into())?;
             let behind = e.reshape(behind, vec![form.directions.into(), hidden.into()])?;
-            let op = Op::GruSteps { direction: *direction, linear_before_reset: *linear_before_reset };
+            let op = Op::GruSteps { direction: *direction, linear_before_reset: *linear_before_reset, depth: form.depth };
             e.add(op, &[given, blocks, behind, state])?
         }
         _ => return None,
@@ -152,9 +158,9 @@ impl Form {
         e.reshape(y, [self.steps.clone(), self.batch.clone()].into_iter().chain(tail).collect())
     }
 
-    /// Recurrent weights `[D,G*H,H]` in blocks `[D,blocks,H,G,width]`.
+    /// Recurrent weights `[D,G*H,H]` in blocks `[D,blocks,H/depth,G,width*depth]`.
     fn blocks(&self, e: &mut Edit<'_>, r: ValueId, real: DType) -> Option<Tap> {
-        let Form { directions, gates, hidden, width, .. } = *self;
+        let Form { directions, gates, hidden, width, depth, .. } = *self;
         let blocks = (hidden + width - 1) / width;
         let r = e.cast(r, real)?;
         let mut r = e.reshape(r, dims(&[directions, gates, hidden, hidden]))?;
@@ -168,8 +174,14 @@ impl Form {
             };
             r = e.add(op, &[r, zero])?;
         }
-        let r = e.reshape(r, dims(&[directions, gates, blocks, width, hidden]))?;
-        e.transpose(r, vec![0, 2, 4, 1, 3])
+        if depth == 1 {
+            let r = e.reshape(r, dims(&[directions, gates, blocks, width, hidden]))?;
+            return e.transpose(r, vec![0, 2, 4, 1, 3]);
+        }
+        let r = e.cast(r, DType::BF16)?;
+        let r = e.reshape(r, dims(&[directions, gates, blocks, width, hidden / depth, depth]))?;
+        let r = e.transpose(r, vec![0, 2, 4, 1, 3, 5])?;
+        e.reshape(r, dims(&[directions, blocks, hidden / depth, gates, width * depth]))
     }
 }
 

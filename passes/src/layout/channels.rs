@@ -28,10 +28,11 @@ const TIDY: &[&str] = &["move-nothing", "transpose-chain", "transpose-ones", "tr
 /// Size that a symbol is taken to have, where its range allows.
 const NOMINAL: i64 = 16;
 
-/// Femtoseconds of one core: a product of a dense convolution in its inner loop, an element that is transposed, and what a product of a
+/// Femtoseconds of one core: a product of a dense convolution in its inner loop, of f32 and of bf16, an element that is transposed, and what a product of a
 /// depthwise convolution takes longer with channels first, at steps of 1 and more. Measured on cores with vectors of 64 bytes; what counts
 /// is how they compare.
 pub(super) const PRODUCT: u64 = 8_700;
+const HALF_PRODUCT: u64 = 4_600;
 const MOVED: u64 = 150_000;
 const DEPTHWISE: u64 = 4_000;
 const DEPTHWISE_STRIDED: u64 = 30_000;
@@ -407,7 +408,9 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
     let depthwise = filters == *groups && dims.get(1) == Some(&1);
     // Another user may have the input turned already.
     let planar = !depthwise && already_last(e.graph, x).is_none() && !turned_elsewhere(e.graph, x);
-    if math != Math::Exact && winograd::pays(e.graph, node, spec, if planar { MOVED } else { 0 }) {
+    let depth = if math == Math::Fast { beside(node, &dims, dtype, planar, spec) } else { 1 };
+    let product = if depth > 1 { HALF_PRODUCT } else { PRODUCT };
+    if math != Math::Exact && winograd::pays(e.graph, node, spec, product, if planar { MOVED } else { 0 }) {
         let input = operand_last(e, x)?;
         return winograd::conv(e, node, input);
     }
@@ -419,28 +422,66 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
     let width = if whole && !depthwise { lanes } else { filters };
     let panels = (filters + width - 1) / width;
     let mut packed = Tap::Old(w);
-    if panels * width != filters {
+    let mut pads = pads.clone();
+    // A kernel of columns that are multiplied together may end in one of zeros.
+    let last = *dims.last()?;
+    let beyond = if planar { (last + depth - 1) / depth * depth - last } else { 0 };
+    if panels * width != filters || beyond > 0 {
         let zero = e.scalar(dtype, 0.0)?;
         let none: Dims = vec![0.into(); dims.len()];
         let mut high = none.clone();
         *high.first_mut()? = (panels * width - filters).into();
+        *high.last_mut()? = beyond.into();
+        let behind = pads.last_mut()?;
+        *behind = behind.clone() + beyond;
         packed = e.add(Op::Pad { mode: PadMode::Constant, low: none, high, interior: vec![0; dims.len()] }, &[packed, zero])?;
     }
-    let split: Dims = [panels, width].into_iter().chain(dims.iter().skip(1).copied()).map(SymExpr::from).collect();
-    packed = e.reshape(packed, split)?;
+    let mut split: Vec<i64> = [panels, width].into_iter().chain(dims.iter().skip(1).copied()).collect();
+    *split.last_mut()? += beyond;
+    packed = e.reshape(packed, split.iter().map(|&n| n.into()).collect())?;
     // [P, B, C, kernel..] -> [P, kernel.., C, B]
     let perm: Vec<u32> = std::iter::once(0).chain(3..rank as u32 + 1).chain([2, 1]).collect();
-    packed = e.transpose(packed, perm)?;
-    let input = if planar { Tap::Old(x) } else { operand_last(e, x)? };
+    packed = e.transpose(packed, perm.clone())?;
+    let mut input = if planar { Tap::Old(x) } else { operand_last(e, x)? };
+    if depth > 1 {
+        (input, packed) = (e.cast(input, DType::BF16)?, e.cast(packed, DType::BF16)?);
+        // [.., Q * d, .., B] -> [.., Q, .., B * d]
+        let mut dims: Vec<i64> = perm.iter().map(|&p| split.get(p as usize).copied()).collect::<Option<_>>()?;
+        let at = if planar { rank - 2 } else { rank - 1 };
+        *dims.get_mut(at)? /= depth;
+        let mut apart = dims.clone();
+        apart.insert(at + 1, depth);
+        packed = e.reshape(packed, apart.iter().map(|&n| n.into()).collect())?;
+        let order = (0..=at).chain(at + 2..=rank + 1).chain([at + 1]).map(|i| i as u32).collect();
+        packed = e.transpose(packed, order)?;
+        *dims.last_mut()? *= depth;
+        packed = e.reshape(packed, dims.iter().map(|&n| n.into()).collect())?;
+    }
     let op = Op::ConvLast {
         channels: filters,
         strides: strides.clone(),
         dilations: dilations.clone(),
-        pads: pads.clone(),
+        pads,
         groups: *groups,
         planar,
+        depth,
+        out: dtype,
     };
     e.add(op, &[input, packed])
+}
+
+/// Neighbors of the input that an instruction multiplies in bf16 at once: channels, or columns of the kernel where the input is planar; 1
+/// where that is not possible or not worth it.
+fn beside(node: &Node, filters: &[i64], dtype: DType, planar: bool, spec: &CpuSpec) -> i64 {
+    let Op::Conv { dilations, groups, .. } = &node.op else { return 1 };
+    let (&[o, c, ref kernel @ ..], lanes) = (filters, i64::from(spec.lanes(DType::F32))) else { return 1 };
+    let Some(form) = spec.dot(DType::BF16, DType::BF16, DType::F32) else { return 1 };
+    let (depth, own) = (i64::from(form.depth), o / groups);
+    let whole = own % lanes == 0 || (*groups == 1 && own > lanes);
+    let fits = if planar { dilations.last() == Some(&1) && kernel.last() > Some(&1) } else { c % depth == 0 };
+    // Short sums take less time than to round what they read.
+    let long = kernel.iter().product::<i64>().saturating_mul(c) >= 2 * lanes;
+    if dtype == DType::F32 && whole && fits && long { depth } else { 1 }
 }
 
 /// Whether a convolution is a product of matrices that the machine forms faster in bf16.

@@ -192,22 +192,26 @@ impl Cx<'_> {
     }
 
     /// The steps of an LSTM (4 gates, with a cell state) or GRU (3 gates, with a bias).
-    pub(super) fn steps(&mut self, direction: Direction, gates: i64) -> Types {
+    pub(super) fn steps(&mut self, direction: Direction, gates: i64, depth: i64) -> Types {
         self.arity(4, 4)?;
         self.want(0, Want::Float)?;
+        self.positive("depth", &[depth])?;
         for (i, rank) in [5, 5, if gates == 4 { 3 } else { 2 }, 3].into_iter().enumerate() {
-            self.same_dtype(0, i)?;
+            if i != 1 || self.operands[1].dtype != DType::BF16 {
+                self.same_dtype(0, i)?;
+            }
             self.want_rank(i, rank)?;
         }
         let (g, r) = (self.operands[0], self.operands[1]);
         let (s, b, hidden) = (&g.dims[0], &g.dims[1], &g.dims[4]);
-        let (blocks, width) = (&r.dims[1], &r.dims[4]);
+        let depth = SymExpr::from(depth);
+        let (blocks, width) = (&r.dims[1], &r.dims[4].div(&depth));
         let d = SymExpr::from(if direction == Direction::Bidirectional { 2 } else { 1 });
         let state = vec![d.clone(), b.clone(), hidden.clone()];
         let third = if gates == 4 { state.clone() } else { vec![d.clone(), hidden.clone()] };
         let expected = [
             vec![s.clone(), b.clone(), d.clone(), gates.into(), hidden.clone()],
-            vec![d.clone(), blocks.clone(), hidden.clone(), gates.into(), width.clone()],
+            vec![d.clone(), blocks.clone(), hidden.div(&depth), gates.into(), width * &depth],
             third,
             state.clone(),
         ];

@@ -137,7 +137,8 @@ impl Cx<'_> {
         dilations: &[i64],
         pads: &[SymExpr],
         groups: i64,
-        planar: bool,
+        (planar, depth): (bool, i64),
+        out: DType,
     ) -> Types {
         self.arity(2, 2)?;
         self.want(0, Want::Number)?;
@@ -151,22 +152,33 @@ impl Cx<'_> {
         self.window(&[("strides", strides), ("dilations", dilations)], pads, spatial)?;
         self.positive("groups", &[groups])?;
         self.positive("channels", &[channels])?;
+        self.positive("depth", &[depth])?;
+        if out.is_float() != real_dtype(x).is_float() || !Want::Number.takes(out) {
+            return Err(self.fail(Code::DTYPE_MISMATCH, format!("`out` is {out}, expected a dtype for sums of {}", real_dtype(x))));
+        }
         if channels % groups != 0 {
             return Err(self.fail(Code::BAD_ATTRIBUTE, format!("`channels` is {channels}, expected a multiple of {groups} groups")));
         }
         let own = if planar { &x.dims[1] } else { &x.dims[spatial + 1] };
-        let per_group = &w.dims[spatial + 1] * &SymExpr::from(groups);
+        // The dim whose neighbors lie side by side.
+        let whole = |i: usize| &w.dims[i] * &SymExpr::from(if i == spatial + usize::from(!planar) { depth } else { 1 });
+        let per_group = whole(spatial + 1) * SymExpr::from(groups);
         self.equal(own, &per_group, || format!("channels of operand 0, and channels of operand 1 times {groups} groups"))?;
         let (panels, width) = (&w.dims[0], &w.dims[spatial + 2]);
-        if width.as_const().is_none_or(|b| b < 1 || panels.as_const() != Some((channels + b - 1) / b)) {
-            let m = format!("operand 1 has {panels} panels of {width} filters, expected as many as hold {channels}");
+        let fits = |b: i64| b > 0 && b % depth == 0 && panels.as_const() == Some((channels + b / depth - 1) / (b / depth));
+        if !width.as_const().is_some_and(fits) {
+            let m = match depth {
+                1 => format!("operand 1 has {panels} panels of {width} filters, expected as many as hold {channels}"),
+                d => format!("operand 1 has {panels} panels of {width} elements, {d} a filter, expected as many as hold {channels}"),
+            };
             return Err(self.fail(Code::SHAPE_MISMATCH, m));
         }
         let input = if planar { &x.dims[2..] } else { &x.dims[1..=spatial] };
         let mut dims = vec![x.dims[0].clone()];
-        dims.extend(self.positions(input, &w.dims[1..=spatial], strides, dilations, pads)?);
+        let kernel: Dims = (1..=spatial).map(whole).collect();
+        dims.extend(self.positions(input, &kernel, strides, dilations, pads)?);
         dims.push(channels.into());
-        Ok(vec![TensorType::new(real_dtype(x), dims)])
+        Ok(vec![TensorType::new(out, dims)])
     }
 
     /// Spatial dims of the result of a convolution.

@@ -236,8 +236,8 @@ impl<'a> Cx<'a> {
             Op::ContractBlocks { block, .. } => self.contract_blocks(*block),
             Op::ContractPanels { columns, bits, block, .. } => self.contract_panels(*columns, *bits, *block),
             Op::Conv { strides, dilations, pads, groups } => self.conv(strides, dilations, pads, *groups),
-            Op::ConvLast { channels, strides, dilations, pads, groups, planar } => {
-                self.conv_last(*channels, strides, dilations, pads, *groups, *planar)
+            Op::ConvLast { channels, strides, dilations, pads, groups, planar, depth, out } => {
+                self.conv_last(*channels, strides, dilations, pads, *groups, (*planar, *depth), *out)
             }
             Op::WinogradInput { pads } => self.winograd_input(pads),
             Op::WinogradOutput { dims } => self.winograd_output(dims),
@@ -274,8 +274,8 @@ impl<'a> Cx<'a> {
             Op::Rotary { rotary_dims, .. } => self.rotary(rotary_dims),
             Op::Lstm { direction } => self.recurrent(*direction, 4),
             Op::Gru { direction, .. } => self.recurrent(*direction, 3),
-            Op::LstmSteps { direction } => self.steps(*direction, 4),
-            Op::GruSteps { direction, .. } => self.steps(*direction, 3),
+            Op::LstmSteps { direction, depth } => self.steps(*direction, 4, *depth),
+            Op::GruSteps { direction, depth, .. } => self.steps(*direction, 3, *depth),
             Op::LstmByteSteps { direction, group } => self.byte_steps(*direction, *group),
             Op::Resize { dims, mode, coords, nearest, scales, .. } => self.resize(dims, mode, coords, nearest, scales),
         }

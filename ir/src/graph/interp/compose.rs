@@ -264,9 +264,10 @@ pub(super) fn gru(operands: &[&Tensor], direction: Direction, linear_before_rese
 }
 
 /// Operands of a recurrence as it is before its inputs met their weights: the input's share is multiplied with one.
-fn unblocked(operands: &[&Tensor], gates: usize, direction: Direction) -> Result<(Recurrence, Vec<f64>), Fault> {
+fn unblocked(operands: &[&Tensor], gates: usize, direction: Direction, depth: i64) -> Result<(Recurrence, Vec<f64>), Fault> {
     let bad = || shape("the recurrence's operands");
     let [g, r, ..] = operands else { return Err(bad()) };
+    let r = super::contract::apart(r, usize::try_from(depth).map_err(|_| bad())?, 3)?;
     let (&[steps, batch, directions, count, hidden], &[_, blocks, _, _, width]) = (&g.dims[..], &r.dims[..]) else { return Err(bad()) };
     let fits = directions == if direction == Direction::Bidirectional { 2 } else { 1 }
         && count == gates
@@ -302,12 +303,20 @@ fn given(r: &Recurrence, g: &[f64], d: usize, gate: usize, j: usize, t: usize, b
     g[(((t * r.batch + b) * r.directions + d) * r.gates + gate) * r.hidden + j]
 }
 
-pub(super) fn lstm_steps(operands: &[&Tensor], direction: Direction) -> Result<Vec<Tensor>, Fault> {
-    let (r, g) = unblocked(operands, 4, direction)?;
-    let [x, _, h0, c0] = operands else { return Err(shape("the recurrence's operands")) };
+/// States as they meet recurrent weights.
+fn met(weights: &Tensor, states: &[f64]) -> Vec<f64> {
+    match weights.dtype {
+        DType::BF16 => Tensor::from_f64(DType::BF16, vec![states.len()], states).to_f64(),
+        _ => states.to_vec(),
+    }
+}
+
+pub(super) fn lstm_steps(operands: &[&Tensor], direction: Direction, depth: i64) -> Result<Vec<Tensor>, Fault> {
+    let (r, g) = unblocked(operands, 4, direction, depth)?;
+    let [x, weights, h0, c0] = operands else { return Err(shape("the recurrence's operands")) };
     let mut states = vec![h0.to_f64(), c0.to_f64()];
     let y = r.run(direction, &mut states, |d, t, b, state| {
-        let before = state[0].clone();
+        let before = met(weights, &state[0]);
         let (hidden, cells) = state.split_at_mut(1);
         for (j, (h, cell)) in hidden[0].iter_mut().zip(&mut cells[0]).enumerate() {
             let gate = |i: usize| given(&r, &g, d, i, j, t, b) + r.state_part(d, i, j, &before);
@@ -351,7 +360,7 @@ pub(super) fn lstm_byte_steps(operands: &[&Tensor], direction: Direction, group:
         }
     }
     let numbers = Tensor::from_f64(DType::F64, plain.to_vec(), &numbers);
-    let (r, given_by) = unblocked(&[g, &numbers], 4, direction)?;
+    let (r, given_by) = unblocked(&[g, &numbers], 4, direction, 1)?;
     let mut states = vec![h0.to_f64(), c0.to_f64()];
     let y = r.run(direction, &mut states, |d, t, b, state| {
         let (before, unit) = rounded(&state[0]);
@@ -366,20 +375,22 @@ pub(super) fn lstm_byte_steps(operands: &[&Tensor], direction: Direction, group:
     Ok(recurrent_results(&r, g.dtype, &y, &states))
 }
 
-pub(super) fn gru_steps(operands: &[&Tensor], direction: Direction, linear_before_reset: bool) -> Result<Vec<Tensor>, Fault> {
-    let (mut r, g) = unblocked(operands, 3, direction)?;
-    let [x, _, rb, h0] = operands else { return Err(shape("the recurrence's operands")) };
+pub(super) fn gru_steps(operands: &[&Tensor], direction: Direction, linear_before_reset: bool, depth: i64) -> Result<Vec<Tensor>, Fault> {
+    let (mut r, g) = unblocked(operands, 3, direction, depth)?;
+    let [x, weights, rb, h0] = operands else { return Err(shape("the recurrence's operands")) };
     for (d, bias) in rb.to_f64().chunks_exact(r.hidden.max(1)).enumerate().take(r.directions) {
         r.bias[((d * 2 + 1) * 3 + 2) * r.hidden..][..r.hidden].copy_from_slice(bias);
     }
     let mut states = vec![h0.to_f64()];
     let y = r.run(direction, &mut states, |d, t, b, state| {
         let before = state[0].clone();
-        let gate = |i: usize, j: usize| sigmoid(given(&r, &g, d, i, j, t, b) + r.state_part(d, i, j, &before));
+        let own = met(weights, &before);
+        let gate = |i: usize, j: usize| sigmoid(given(&r, &g, d, i, j, t, b) + r.state_part(d, i, j, &own));
         let reset: Vec<f64> = (0..r.hidden).map(|j| gate(1, j)).collect();
         let faded: Vec<f64> = reset.iter().zip(&before).map(|(r, h)| r * h).collect();
+        let faded = met(weights, &faded);
         for j in 0..r.hidden {
-            let recurrent = if linear_before_reset { reset[j] * r.state_part(d, 2, j, &before) } else { r.state_part(d, 2, j, &faded) };
+            let recurrent = if linear_before_reset { reset[j] * r.state_part(d, 2, j, &own) } else { r.state_part(d, 2, j, &faded) };
             let new = libm::tanh(given(&r, &g, d, 2, j, t, b) + recurrent);
             let z = gate(0, j);
             state[0][j] = (1.0 - z) * new + z * before[j];

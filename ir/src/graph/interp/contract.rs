@@ -167,7 +167,7 @@ impl Window<'_> {
     }
 }
 
-pub(super) fn conv(x: &Tensor, w: &Tensor, strides: &[i64], dilations: &[i64], pads: &[i64], groups: i64) -> Run {
+pub(super) fn conv(x: &Tensor, w: &Tensor, strides: &[i64], dilations: &[i64], pads: &[i64], groups: i64, out: DType) -> Run {
     let mismatch = || Fault::new(Code::SHAPE_MISMATCH, format!("{:?} and {:?} with {groups} groups do not fit together", x.dims, w.dims));
     let groups = usize::try_from(groups).ok().filter(|&g| g > 0).ok_or_else(mismatch)?;
     if x.rank() < 3
@@ -194,9 +194,9 @@ pub(super) fn conv(x: &Tensor, w: &Tensor, strides: &[i64], dilations: &[i64], p
     // Integer sums wrap to the operands' dtype; narrow floats are summed as f32.
     let acc = if x.dtype.is_float() && x.dtype != DType::F64 { DType::F32 } else { x.dtype };
     Ok(match (Numbers::of(x), Numbers::of(w)) {
-        (Numbers::F32(a), Numbers::F32(b)) => finish_float(dims, &convolve(&a, &b, &x.dims, &w.dims, groups, &window), acc, x.dtype),
-        (Numbers::F64(a), Numbers::F64(b)) => finish_float(dims, &convolve(&a, &b, &x.dims, &w.dims, groups, &window), acc, x.dtype),
-        (Numbers::Int(a), Numbers::Int(b)) => finish_int(dims, &convolve(&a, &b, &x.dims, &w.dims, groups, &window), acc, x.dtype),
+        (Numbers::F32(a), Numbers::F32(b)) => finish_float(dims, &convolve(&a, &b, &x.dims, &w.dims, groups, &window), acc, out),
+        (Numbers::F64(a), Numbers::F64(b)) => finish_float(dims, &convolve(&a, &b, &x.dims, &w.dims, groups, &window), acc, out),
+        (Numbers::Int(a), Numbers::Int(b)) => finish_int(dims, &convolve(&a, &b, &x.dims, &w.dims, groups, &window), acc, out),
         _ => return Err(mismatch()),
     })
 }
@@ -213,6 +213,24 @@ pub(super) fn channels_last(x: &Tensor) -> Run {
     let rank = x.rank() as u32;
     let perm: Vec<u32> = if rank < 2 { (0..rank).collect() } else { [0].into_iter().chain(2..rank).chain([1]).collect() };
     super::movement::transpose(x, &perm)
+}
+
+/// Filters with `depth` neighbors along the dim that is the `from`th from behind side by side in the last one, as filters without: `[..,Q,..,B*d]`
+/// as `[..,Q*d,..,B]`.
+pub(super) fn apart(w: &Tensor, depth: usize, from: usize) -> Run {
+    let wrong = || Fault::new(Code::SHAPE_MISMATCH, format!("{:?} has no {depth} neighbors side by side", w.dims));
+    let rank = w.rank();
+    if depth == 0 || rank < from || from < 2 || !w.dims[rank - 1].is_multiple_of(depth) {
+        return Err(wrong());
+    }
+    let mut dims = w.dims.clone();
+    dims[rank - 1] /= depth;
+    let split = super::movement::reshape(w, [&dims[..], &[depth]].concat())?;
+    let at = rank - from + 1;
+    let perm: Vec<u32> = (0..at).chain([rank]).chain(at..rank).map(|i| i as u32).collect();
+    let turned = super::movement::transpose(&split, &perm)?;
+    dims[rank - from] *= depth;
+    super::movement::reshape(&turned, dims)
 }
 
 /// Panels of filters `[P,kernel..,C,B]` as `[channels,C,kernel..]`.

@@ -425,12 +425,13 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
             blocks::panels(arg(0)?, arg(1)?, [x.get(2).copied(), x.get(3).copied()], *zero, sizes)?
         }
         Op::Conv { strides, dilations, pads, groups } => {
-            contract::conv(arg(0)?, arg(1)?, strides, dilations, &numbers(bound, pads)?, *groups)?
+            contract::conv(arg(0)?, arg(1)?, strides, dilations, &numbers(bound, pads)?, *groups, arg(0)?.dtype)?
         }
-        Op::ConvLast { channels, strides, dilations, pads, groups, planar } => {
+        Op::ConvLast { channels, strides, dilations, pads, groups, planar, depth, out } => {
             let (x, w) = if *planar { (arg(0)?.clone(), arg(1)?) } else { (contract::channels_first(arg(0)?)?, arg(1)?) };
-            let w = contract::filters_first(w, *channels)?;
-            let y = contract::conv(&x, &w, strides, dilations, &numbers(bound, pads)?, *groups)?;
+            let w = contract::apart(w, usize::try_from(*depth).unwrap_or(1), if *planar { 3 } else { 2 })?;
+            let w = contract::filters_first(&w, *channels)?;
+            let y = contract::conv(&x, &w, strides, dilations, &numbers(bound, pads)?, *groups, *out)?;
             contract::channels_last(&y)?
         }
         Op::WinogradInput { pads } => winograd::input_tiles(arg(0)?, &numbers(bound, pads)?)?,
@@ -483,9 +484,9 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
         Op::Rotary { rotary_dims, interleaved } => compose::rotary(arg(0)?, arg(1)?, arg(2)?, bound.number(rotary_dims)?, *interleaved)?,
         Op::Lstm { direction } => return compose::lstm(x, *direction),
         Op::Gru { direction, linear_before_reset } => return compose::gru(x, *direction, *linear_before_reset),
-        Op::LstmSteps { direction } => return compose::lstm_steps(x, *direction),
+        Op::LstmSteps { direction, depth } => return compose::lstm_steps(x, *direction, *depth),
         Op::LstmByteSteps { direction, group } => return compose::lstm_byte_steps(x, *direction, *group as usize),
-        Op::GruSteps { direction, linear_before_reset } => return compose::gru_steps(x, *direction, *linear_before_reset),
+        Op::GruSteps { direction, linear_before_reset, depth } => return compose::gru_steps(x, *direction, *linear_before_reset, *depth),
         Op::Resize { dims, mode, coords, nearest, scales, cubic_a, exclude_outside, antialias } => {
             let r = compose::Resize {
                 dims: bound.dims(dims)?,

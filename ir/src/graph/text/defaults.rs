@@ -59,10 +59,12 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
         ("slice", "steps") => ints(site.rank(), 1),
         ("pad", "interior") => ints(site.rank(), 0),
         ("pad", "mode") => word("constant"),
-        ("conv" | "conv_last", "groups") | ("quantize" | "dequantize", "block") => Some(Attr::Int(1)),
+        ("conv" | "conv_last", "groups") | ("conv_last" | "lstm_steps" | "gru_steps", "depth") | ("quantize" | "dequantize", "block") => {
+            Some(Attr::Int(1))
+        }
         ("gather_nd", "batch") => Some(Attr::Int(0)),
         ("contract", "acc") => site.accumulator(),
-        (_, "dtype" | "to") | ("contract", "out") => site.dtype(),
+        (_, "dtype" | "to") | ("contract" | "conv_last", "out") => site.dtype(),
         ("dims", "scalar") => Some(Attr::Bool(site.result?.dims.is_empty())),
         ("scan", "op") => word("sum"),
         ("scatter_elements" | "scatter_nd", "op") => word("set"),

@@ -17,6 +17,7 @@ use super::boxes::{Corner, InputBox};
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::{Begun, Built, Cx, finish, flatten, name_coords};
+use crate::spec::DotForm;
 
 /// Products that one task should form: some fifty microseconds of a core.
 const TASK_PRODUCTS: i64 = 1 << 23;
@@ -71,6 +72,8 @@ struct Conv<'c, 'a> {
     panel: i64,
     panels: i64,
     filled: bool,
+    /// How neighbors that lie side by side are multiplied.
+    dot: Option<DotForm>,
     /// Positions of a tile.
     tile: Vec<i64>,
     /// Vectors of a tile.
@@ -96,7 +99,9 @@ pub(super) fn tile_of(len: i64, most: i64) -> i64 {
 
 fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
     let Some(node) = node_of(cx.region) else { return Stop::no("no convolution") };
-    let (Op::ConvLast { channels, strides, dilations, pads, groups, planar }, &[x, w]) = (&node.op, node.operands.as_slice()) else {
+    let (Op::ConvLast { channels, strides, dilations, pads, groups, planar, depth: side, .. }, &[x, w]) =
+        (&node.op, node.operands.as_slice())
+    else {
         return Stop::no("no convolution");
     };
     let root = node.results[0];
@@ -105,9 +110,17 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
     let (x_dims, w_dims, out_dims) = (eval.dims(x), eval.dims(w), eval.dims(root));
     let s = strides.len();
     let known: Option<Vec<i64>> = w_dims.iter().map(SymExpr::as_const).collect();
-    let (Some(w_dims), true) = (known, (1..=3).contains(&s)) else {
+    let (Some(mut w_dims), true) = (known, (1..=3).contains(&s)) else {
         return Stop::no("a convolution of that rank, or with filters of a size that is not known");
     };
+    let acc = match eval.dtype(x) {
+        DType::F64 => DType::F64,
+        d if d.is_float() => DType::F32,
+        d => d,
+    };
+    w_dims[s + usize::from(!planar)] *= side;
+    w_dims[s + 2] /= side;
+    let dot = cx.spec.dot(eval.dtype(x), eval.dtype(w), acc).filter(|f| i64::from(f.depth) == *side && *side > 1);
     let per_group = channels / groups;
     let wide = i64::from(width);
     if width > 1 && per_group == 1 {
@@ -175,11 +188,12 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
     let cuts = cuts.clamp(1, blocks);
     let run = (blocks + cuts - 1) / cuts;
 
-    let acc = match eval.dtype(x) {
-        DType::F64 => DType::F64,
-        d if d.is_float() => DType::F32,
-        d => d,
-    };
+    let filled = w_dims[0] > 1 && w_dims[s + 2] % wide == 0;
+    if *side > 1
+        && (dot.is_none() || !(filled || (w_dims[s + 2] == per_group && per_group % wide == 0)) || (*planar && dilations[s - 1] > 1))
+    {
+        return Stop::no("neighbors side by side that no instruction multiplies");
+    }
     let scratch = copies.then(|| {
         let mut dims: Vec<SymExpr> = (0..s).map(|i| extent(block[i], i).into()).collect();
         if *planar {
@@ -217,7 +231,8 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
         filters: per_group,
         panel: w_dims[s + 2],
         panels: w_dims[0],
-        filled: w_dims[0] > 1 && w_dims[s + 2] % wide == 0,
+        filled,
+        dot,
         tile,
         nv,
         scratch,
@@ -248,7 +263,7 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, S
     c.panels(k, eval, &at, &ends, (p0, p1), vectors)?;
 
     // Some 25 products a nanosecond.
-    let cost = (of_task / cuts / 25).clamp(1, i64::from(u32::MAX)) as u32;
+    let cost = (of_task / cuts / if dot.is_some() { 50 } else { 25 }).clamp(1, i64::from(u32::MAX)) as u32;
     let grid = [boxes, ((blocks + run - 1) / run).into(), &out_dims[0] * &SymExpr::from(*groups)];
     Ok(finish(b, grid, cost))
 }
@@ -439,6 +454,7 @@ impl<'a> Conv<'_, 'a> {
             return self.multiply(k, eval, at, size, of, c, taps);
         }
         let n = if i == s { self.input.channels } else { self.input.kernel[i] };
+        let n = if i == s - usize::from(self.input.planar) { n / self.side() } else { n };
         if n == 1 || (i == s && n <= FEW_CHANNELS) {
             return (0..n).try_for_each(|t| {
                 taps.push(t.into());
@@ -470,10 +486,19 @@ impl<'a> Conv<'_, 'a> {
         c: &Reg,
         taps: &[SymExpr],
     ) -> Result<(), Stop> {
-        let (w, s) = (eval.width, self.spatial());
+        let (w, s, side) = (eval.width, self.spatial(), self.side());
         let mut columns = Vec::with_capacity(of.len());
         for (o, guard) in of {
             let filter = at.task.g.clone() * self.filters + o.clone();
+            if let Some(form) = self.dot {
+                let (panel, first) = eval.ix.div_mod(&(filter - self.lane(w.into())), &self.panel.into());
+                let coords: Vec<SymExpr> = std::iter::once(panel).chain(taps.iter().cloned()).chain([first * side + lane()]).collect();
+                eval.set_width(w * form.depth);
+                let b = eval.value(k, self.w, &coords, &Guard::new());
+                eval.set_width(w);
+                columns.push(b?);
+                continue;
+            }
             let (panel, lane) = if self.panels == 1 { (0.into(), filter) } else { eval.ix.div_mod(&filter, &self.panel.into()) };
             let coords: Vec<SymExpr> = std::iter::once(panel).chain(taps.iter().cloned()).chain([lane]).collect();
             let none = Guard::new();
@@ -481,7 +506,14 @@ impl<'a> Conv<'_, 'a> {
             let b = eval.widen(&b).cast(self.acc);
             columns.push(if eval.dtype(self.w) == self.acc { b } else { k.let_("b", b) });
         }
-        self.each(k, eval, size, &mut Vec::new(), &mut |k, eval, i, shift| {
+        // Neighbors of the input are read together.
+        let mut taps = taps.to_vec();
+        if let Some(form) = self.dot {
+            let beside = &mut taps[s - usize::from(self.input.planar)];
+            *beside = beside.clone() * side + lane();
+            eval.set_width(form.depth);
+        }
+        let stop = self.each(k, eval, size, &mut Vec::new(), &mut |k, eval, i, shift| {
             let place = |d: usize, base: &SymExpr| {
                 (base.clone() + shift[d].clone()) * self.input.strides[d] + taps[d].clone() * self.input.dilations[d]
             };
@@ -502,6 +534,16 @@ impl<'a> Conv<'_, 'a> {
                     eval.value(k, self.input.x, &coords, &Guard::new())?
                 }
             };
+            if let Some(form) = self.dot {
+                let a = k.let_("a", a.bitcast(self.acc).splat(w));
+                let a = k.let_("a", a.bitcast(form.a));
+                for (j, b) in columns.iter().enumerate() {
+                    let reg = c.at(i.iter().cloned().chain([Ex::from(j)]));
+                    let new = if form.depth == 2 { reg.get().dot2(&a, b) } else { reg.get().dot4(&a, b) };
+                    k.set(&reg, new);
+                }
+                return Ok(());
+            }
             let a = a.cast(self.acc);
             let a = if w > 1 { k.let_("a", a.splat(w)) } else { a };
             for (j, b) in columns.iter().enumerate() {
@@ -511,7 +553,14 @@ impl<'a> Conv<'_, 'a> {
                 k.set(&reg, new);
             }
             Ok(())
-        })
+        });
+        eval.set_width(w);
+        stop
+    }
+
+    /// Neighbors that lie side by side.
+    fn side(&self) -> i64 {
+        self.dot.map_or(1, |f| f.depth.into())
     }
 
     /// Writes the body out for every position of a tile, with its place as register indices and as coordinates.

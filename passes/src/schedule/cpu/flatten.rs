@@ -8,7 +8,7 @@ use portwright_ir::sym::{SymExpr, product};
 
 /// The region of a pointwise convolution with all positions as one dim; `None` for others, and where the epilogue tells spatial dims apart.
 pub(super) fn flatten(region: &Graph, node: &Node) -> Option<Graph> {
-    let Op::ConvLast { channels, strides, pads, groups, planar: false, .. } = &node.op else { return None };
+    let Op::ConvLast { channels, strides, pads, groups, planar: false, depth, out: dtype, .. } = &node.op else { return None };
     let &[x, w] = node.operands.as_slice() else { return None };
     let spatial = strides.len();
     let kernel = region.ty(w).dims.get(1..=spatial)?;
@@ -66,6 +66,8 @@ pub(super) fn flatten(region: &Graph, node: &Node) -> Option<Graph> {
                 pads: vec![0.into(), 0.into()],
                 groups: *groups,
                 planar: false,
+                depth: *depth,
+                out: *dtype,
             }
         } else if m.op.is_elementwise() || (m.op.is_source() && is_number(region, *m.results.first()?)) {
             m.op.clone()

@@ -18,6 +18,7 @@ use super::elementwise::like;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::{Begun, Built, Cx, finish, vector_loop};
+use crate::spec::DotForm;
 
 /// Products of a step that are work for more than one thread: some two microseconds.
 const STEP_PRODUCTS: i64 = 1 << 16;
@@ -47,6 +48,8 @@ struct Steps<'a> {
     state: Buf,
     /// The update gate, and states behind the reset gate, where that comes before the product.
     update: Option<(Buf, Buf)>,
+    /// Where weights are of bf16: how they are multiplied, and states as they meet them.
+    halves: Option<(DotForm, Buf)>,
     /// States as bytes, where weights are.
     bytes: Option<Bytes>,
 }
@@ -80,9 +83,10 @@ pub(crate) fn takes(region: &Graph) -> bool {
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
     let node = cx.root(|op| matches!(op, Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. }))?;
-    let (direction, linear_before_reset) = match node.op {
-        Op::LstmSteps { direction } | Op::LstmByteSteps { direction, .. } => (direction, true),
-        Op::GruSteps { direction, linear_before_reset } => (direction, linear_before_reset),
+    let (direction, linear_before_reset, depth) = match node.op {
+        Op::LstmSteps { direction, depth } => (direction, true, depth),
+        Op::LstmByteSteps { direction, .. } => (direction, true, 1),
+        Op::GruSteps { direction, linear_before_reset, depth } => (direction, linear_before_reset, depth),
         _ => return Stop::no("no recurrence"),
     };
     let lstm = node.results.len() == 3;
@@ -97,8 +101,12 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     };
     let known = |e: &SymExpr| e.as_const().map_or_else(|| Stop::no("a recurrence of unknown size"), Ok);
     let group = if let Op::LstmByteSteps { group, .. } = node.op { Some(i64::from(group)) } else { None };
-    let (gates, hidden, blocks, block) = (known(gates)?, known(hidden)?, known(blocks)?, known(block)? / group.unwrap_or(1));
+    let (gates, hidden, blocks, block) = (known(gates)?, known(hidden)?, known(blocks)?, known(block)? / group.unwrap_or(depth));
     let (steps, batch, directions) = (steps.clone(), batch.clone(), directions.clone());
+    let half = cx.spec.dot(DType::BF16, DType::BF16, eval.dtype(node.operands[0])).filter(|f| i64::from(f.depth) == depth && f.depth == 2);
+    if half.is_none() && (depth > 1 || eval.dtype(node.operands[1]) == DType::BF16) {
+        return Stop::no("pairs of states that no instruction multiplies");
+    }
     let dot = group.and_then(|g| cx.spec.byte_dot().filter(|f| i64::from(f.depth) == g));
     if group.is_some_and(|g| g > 1 && dot.is_none()) {
         return Stop::no("groups of bytes that no instruction multiplies");
@@ -126,9 +134,10 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
 
     let d = eval.dtype(node.operands[0]);
     let padded = blocks * block;
-    let local = |k: &mut Kb<'_>, name: &str| k.local(name, BufDecl::rw(d, [SymExpr::from(rows), padded.into()]).align(64));
-    let state = local(k, "state");
-    let update = if linear_before_reset { None } else { Some((local(k, "update"), local(k, "reset"))) };
+    let local = |k: &mut Kb<'_>, name: &str, d: DType| k.local(name, BufDecl::rw(d, [SymExpr::from(rows), padded.into()]).align(64));
+    let state = local(k, "state", d);
+    let update = if linear_before_reset { None } else { Some((local(k, "update", d), local(k, "reset", half.map_or(d, |f| f.a)))) };
+    let halves = half.map(|form| (form, local(k, "halves", form.a)));
     let bytes = group.map(|group| {
         let values = (hidden + group - 1) / group * group;
         let mut local = |name: &str, d: DType, n: i64| k.local(name, BufDecl::rw(d, [SymExpr::from(rows), n.into()]).align(64));
@@ -159,6 +168,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         vectors,
         state,
         update,
+        halves,
     };
     let dd = eval.ix.bind("d", k.gy(), directions.clone());
     let (grid, products) = if in_steps {
@@ -170,7 +180,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         ([batch.ceil_div(&rows.into()), directions, 1.into()], row_products.saturating_mul(rows * steps.as_const().unwrap_or(USUAL_STEPS)))
     };
     // Some 25 products a nanosecond.
-    Ok(finish(b, grid, (products / 25).clamp(1, i64::from(u32::MAX)) as u32))
+    Ok(finish(b, grid, (products / if half.is_some() { 50 } else { 25 }).clamp(1, i64::from(u32::MAX)) as u32))
 }
 
 impl Steps<'_> {
@@ -307,6 +317,13 @@ impl Steps<'_> {
             vector_loop(k, eval, "j", (0.into(), self.hidden.into()), &self.hidden.into(), &mut |k, eval, j, guard| {
                 (0..rows).try_for_each(|i| {
                     let x = from(k, eval, i, j, guard)?;
+                    if let Some((form, halves)) = self.halves {
+                        eval.store(k, halves, &[i.into(), j.clone()], guard, &x.cast(form.a))?;
+                    }
+                    // States of an LSTM only meet their weights.
+                    if self.halves.is_some() && self.c.is_some() {
+                        return Ok(());
+                    }
                     eval.store(k, self.state, &[i.into(), j.clone()], guard, &x)
                 })
             })
@@ -386,6 +403,10 @@ impl Steps<'_> {
         k.store(one(bytes.total), total);
         Ok(())
     }
+    /// States as they meet their weights.
+    fn met(&self) -> Buf {
+        self.halves.map_or(self.state, |(_, halves)| halves)
+    }
     /// Without steps the states are what they were.
     fn hand_over(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, d: &SymExpr, b: &SymExpr) -> Result<(), Stop> {
         let states = if self.gates == 4 { 2 } else { 3 };
@@ -452,6 +473,9 @@ impl Steps<'_> {
         (lo, gates, rows): (i64, i64, i64),
         from: Buf,
     ) -> Result<(), Stop> {
+        if let Some((form, _)) = self.halves {
+            return self.pairs(k, eval, now, (block, part), sums, (lo, gates, rows), (form, from));
+        }
         let mut stop = Ok(());
         k.for_("e", 0, self.hidden, 1, |k, e| {
             eval.open();
@@ -477,6 +501,50 @@ impl Steps<'_> {
                 }
                 Ok(())
             })();
+            eval.close();
+        });
+        stop
+    }
+    /// As `products`, of a few neighbors of the states in `from`, which are rounded, at a time.
+    #[allow(clippy::too_many_arguments)]
+    fn pairs(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        now: &Now,
+        (block, part): (&SymExpr, &SymExpr),
+        sums: &Reg,
+        (lo, gates, rows): (i64, i64, i64),
+        (form, from): (DotForm, Buf),
+    ) -> Result<(), Stop> {
+        let (width, depth) = (eval.width, i64::from(form.depth));
+        let mut stop = Ok(());
+        k.for_("e", 0, self.hidden / depth, 1, |k, e| {
+            eval.open();
+            let element = eval.ix.bind("e", e.clone(), (self.hidden / depth).into());
+            stop = (|| {
+                let mut weights = Vec::new();
+                eval.set_width(width * form.depth);
+                for gate in 0..gates {
+                    for v in 0..self.vectors {
+                        let unit = (part.clone() + v * self.lanes) * depth + lane();
+                        let at = [now.d.clone(), block.clone(), element.clone(), (lo + gate).into(), unit];
+                        weights.push((gate, v, eval.value(k, self.node.operands[1], &at, &Guard::new())?));
+                    }
+                }
+                eval.set_width(width);
+                for i in 0..rows {
+                    let h = k.load("h", Mem::new(from, vec![(Ex::from(i), 1), (&e * depth, form.depth)]));
+                    let h = k.let_("hs", eval.widen(&h.bitcast(form.acc)));
+                    let h = k.let_("hs", h.bitcast(form.a));
+                    for (gate, v, w) in &weights {
+                        let sum = sums.at([Ex::from(i), Ex::from(*gate), Ex::from(*v)]);
+                        k.set(&sum, sum.get().dot2(&h, w));
+                    }
+                }
+                Ok(())
+            })();
+            eval.set_width(width);
             eval.close();
         });
         stop
@@ -608,7 +676,7 @@ impl Steps<'_> {
         let Some((update, reset)) = self.update else { return Ok(()) };
         self.parts(k, eval, &mut |k, eval, part| {
             let sums = self.sums(k, eval, now, b, (block, part), (0, 2, rows))?;
-            self.products(k, eval, now, (block, part), &sums, (0, 2, rows), self.state)?;
+            self.products(k, eval, now, (block, part), &sums, (0, 2, rows), self.met())?;
             for i in 0..rows {
                 for v in 0..self.vectors {
                     let (j, guard) = self.units(eval, block, part, v);
@@ -617,7 +685,7 @@ impl Steps<'_> {
                     let at = [i.into(), j];
                     let old = eval.load(k, "h", self.state, &at, &guard)?;
                     eval.store(k, update, &at, &guard, &z)?;
-                    eval.store(k, reset, &at, &guard, &(r * old))?;
+                    eval.store(k, reset, &at, &guard, &(r * old).cast(reset.dtype))?;
                 }
             }
             Ok(())
@@ -629,7 +697,7 @@ impl Steps<'_> {
         self.parts(k, eval, &mut |k, eval, part| {
             let (lo, from) = match self.update {
                 Some((_, reset)) => (2, reset),
-                None => (0, self.state),
+                None => (0, self.met()),
             };
             let which = (lo, self.gates - lo, rows);
             let sums = match &self.bytes {

@@ -34,10 +34,26 @@ fn channels_last_as_channels_first() {
     let split = eval(Op::Reshape { dims: dims(&[3, 4, 3, 3, 2]) }, &[filled]);
     let panels = turned(&split, &[0, 3, 4, 2, 1]);
     for planar in [false, true] {
-        let op =
-            Op::ConvLast { channels: 10, strides: strides.clone(), dilations: dilations.clone(), pads: pads.clone(), groups: 2, planar };
+        let op = |depth| Op::ConvLast {
+            channels: 10,
+            strides: strides.clone(),
+            dilations: dilations.clone(),
+            pads: pads.clone(),
+            groups: 2,
+            planar,
+            depth,
+            out: DType::F32,
+        };
         let x = if planar { x.clone() } else { turned(&x, &[0, 2, 3, 1]) };
-        assert_eq!(turned(&eval(op, &[x, panels.clone()]), &[0, 3, 1, 2]), want);
+        assert_eq!(turned(&eval(op(1), &[x.clone(), panels.clone()]), &[0, 3, 1, 2]), want);
+        // Three neighbors of the channels, or two of the kernel, side by side.
+        let (depth, split, perm, dims3): (i64, _, _, _) = match planar {
+            false => (3, [3, 3, 2, 1, 3, 4], [0, 1, 2, 3, 5, 4], [3, 3, 2, 1, 12]),
+            true => (2, [3, 3, 1, 2, 3, 4], [0, 1, 2, 4, 5, 3], [3, 3, 1, 3, 8]),
+        };
+        let apart = eval(Op::Reshape { dims: dims(&split) }, &[panels.clone()]);
+        let paired = eval(Op::Reshape { dims: dims(&dims3) }, &[turned(&apart, &perm)]);
+        assert_eq!(turned(&eval(op(depth), &[x, paired]), &[0, 3, 1, 2]), want);
     }
     let pool = |channels_last| Op::Pool {
         op: ReduceOp::Mean,
