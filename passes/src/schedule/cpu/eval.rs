@@ -5,7 +5,7 @@
 //! accumulator, a reduced row) it binds to coordinates, and evaluation stops there. A value whose coordinates do not involve the lane
 //! is a scalar; it is splat where it meets a vector.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Graph, Literal, Node, Op, PadMode, Scalar, ValueId};
@@ -16,6 +16,7 @@ use portwright_ir::sym::SymExpr;
 use super::super::{SymMap, Unschedulable};
 use super::elementwise;
 use super::index::{Indices, LANE};
+use super::lifted;
 use crate::ranges::Range;
 use portwright_ir::entity::SecondaryMap;
 
@@ -79,6 +80,8 @@ pub(crate) struct Eval<'a> {
     pub(crate) width: u32,
     /// Between which numbers integers lie.
     pub(crate) ranges: SecondaryMap<ValueId, Option<Range>>,
+    /// Exponentials of which only ratios are wanted.
+    pub(crate) lifted: HashSet<ValueId>,
     bufs: HashMap<ValueId, Buf>,
     /// Values kept in local memory, indexed by the trailing coordinates.
     rows: HashMap<ValueId, (Buf, usize)>,
@@ -101,7 +104,8 @@ impl<'a> Eval<'a> {
         let scopes = vec![Scope::default()];
         let mut ix = Indices::default();
         ix.width = width;
-        Eval { graph, ix, syms, width, ranges: SecondaryMap::default(), bufs: HashMap::new(), rows: HashMap::new(), scopes, uses }
+        let (ranges, lifted, bufs, rows) = (SecondaryMap::default(), HashSet::new(), HashMap::new(), HashMap::new());
+        Eval { graph, ix, syms, width, ranges, lifted, bufs, rows, scopes, uses }
     }
     /// Dims of a value in the kernel's symbols.
     pub(crate) fn dims(&self, v: ValueId) -> Vec<SymExpr> {
@@ -439,6 +443,9 @@ impl<'a> Eval<'a> {
                 }
                 if args.iter().any(|a| matches!(a.ty(), Some(Ty::Vec(..)))) {
                     args = args.iter().map(|a| self.widen(a)).collect();
+                }
+                if let (true, [x]) = (self.lifted.contains(&v), &args[..]) {
+                    return Ok(lifted::exponential(k, x));
                 }
                 let from = self.dtype(node.operands[node.operands.len() - 1]);
                 elementwise::emit(k, op, from, dtype, &args)

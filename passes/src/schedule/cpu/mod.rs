@@ -28,6 +28,7 @@ mod flatten;
 mod gemm;
 mod index;
 mod left;
+mod lifted;
 mod map;
 mod planes;
 mod random;

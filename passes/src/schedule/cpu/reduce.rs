@@ -70,12 +70,22 @@ fn levels(nodes: &[&Node]) -> HashMap<ValueId, usize> {
     level
 }
 
-/// Vectors of a cheap row that are in flight at once, each with a sum of its own: the time of one addition is hidden by the others.
-const FLIGHT: usize = 4;
+/// Vectors of a row that are in flight at once, as one wide vector: the time of one operation is hidden by those beside it.
+const FLIGHT: u32 = 4;
+
+/// How many vectors of these values are in flight at once: as many as leave registers for what else they need.
+fn in_flight(cx: &Cx<'_>, mut values: impl Iterator<Item = ValueId>) -> u32 {
+    if values.all(|v| ops_of(cx, v, 4).is_some()) { FLIGHT } else { (cx.spec.vec_regs / 8).clamp(1, FLIGHT) }
+}
 
 /// Whether a row is swept so many vectors at a time.
-fn flies(last: &SymExpr, flight: usize, width: u32) -> bool {
-    flight > 1 && width > 1 && last.as_const().is_none_or(|n| n >= flight as i64 * i64::from(width))
+fn flies(last: &SymExpr, flight: u32, width: u32) -> bool {
+    flight > 1 && width > 1 && last.as_const().is_none_or(|n| n >= i64::from(flight * width))
+}
+
+/// Whether nothing of a row is left beside those.
+fn flies_whole(last: &SymExpr, flight: u32, width: u32) -> bool {
+    flies(last, flight, width) && last.divisible_by(i64::from(flight * width), &|_| 1)
 }
 
 /// Number of ops that compute a value of a row, from what is loaded or reduced; none if it is above `most` or one of them is slow.
@@ -161,17 +171,23 @@ fn across(k: &mut Kb<'_>, op: ReduceOp, d: DType, x: &Ex, width: u32) -> Ex {
     (1..width).fold(x.extract(0), |acc, i| combine(op, d, &acc, &x.extract(i)))
 }
 
-/// Largest element of a vector without NaN.
-fn largest(k: &mut Kb<'_>, x: &Ex, width: u32) -> Ex {
-    let (mut x, mut n) = (x.clone(), width as u16);
-    while n > 1 {
+/// The larger of two numbers, neither of them NaN.
+fn larger(a: &Ex, b: &Ex) -> Ex {
+    b.gt(a).select(b, a)
+}
+
+/// Folds the halves of a vector of `n` elements onto each other until there are `to`.
+fn halves(k: &mut Kb<'_>, x: &Ex, (mut n, to): (u32, u32), fold: &dyn Fn(&Ex, &Ex) -> Ex) -> Ex {
+    let mut x = x.clone();
+    while n > to {
         let v = k.let_("v", x);
-        let half = |from: u16| match n {
-            2 => v.extract(i64::from(from)),
-            _ => v.shufflev(&(from..from + n / 2).collect::<Vec<_>>()),
+        n /= 2;
+        let mut half = |name: &str, from: u32| match n {
+            1 => k.let_(name, v.extract(i64::from(from))),
+            _ => k.let_(name, v.shufflev(&(from as u16..(from + n) as u16).collect::<Vec<_>>())),
         };
-        let (low, high) = (half(0), half(n / 2));
-        (x, n) = (high.gt(&low).select(&high, &low), n / 2);
+        let (low, high) = (half("low", 0), half("high", n));
+        x = fold(&low, &high);
     }
     x
 }
@@ -220,6 +236,7 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
     let home = home(cx, reductions, inner);
     let mut b = cx.begin_reading(module, width, home.map(|(_, output)| output));
     let Begun { k, eval, outputs } = &mut b;
+    eval.lifted = super::lifted::of_region(cx.region);
     let dims = eval.dims(reductions[0].operands[0]);
     let (outer, row) = dims.split_at(dims.len() - inner);
     let (lead_dims, last) = row.split_at(inner - 1);
@@ -260,18 +277,22 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
             for l in 0..top {
                 let now: Vec<&Node> = reductions.iter().copied().filter(|n| level[&n.results[0]] == l + 1).collect();
                 let keep: Vec<_> = rows_kept.iter().filter(|r| r.1 == l).map(|&(v, _, buf, rank)| (v, (buf, rank))).collect();
-                let flight = if now.iter().all(|n| ops_of(cx, n.operands[0], 4).is_some()) { FLIGHT } else { 1 };
+                let flight = in_flight(cx, now.iter().map(|n| n.operands[0]));
+                let wide = if flies(&last, flight, width) { flight * width } else { width };
                 let accs: Vec<Vec<Reg>> = now
                     .iter()
                     .map(|n| {
                         let d = acc_dtype(reduce_op(n), eval.dtype(n.operands[0]));
-                        let zero = identity(reduce_op(n), d).typed(&Ty::Scalar(d)).splat(width);
-                        (0..if flies(&last, flight, width) { flight } else { 1 }).map(|_| k.var("acc", zero.clone())).collect()
+                        let zero = identity(reduce_op(n), d).typed(&Ty::Scalar(d));
+                        let rest = wide > width && !flies_whole(&last, flight, width);
+                        let widths = [wide].into_iter().chain(rest.then_some(width));
+                        widths.map(|w| k.var("acc", zero.splat(w))).collect()
                     })
                     .collect();
-                sweep(k, eval, lead_dims, (&last, flight), &lead, &mut |k, eval, coords, guard, lane| {
+                sweep(k, eval, lead_dims, (&last, flight), &lead, &mut |k, eval, coords, guard| {
                     for (n, acc) in now.iter().zip(&accs) {
-                        let acc = &acc[lane];
+                        let acc = if eval.width == wide { acc.first() } else { acc.last() };
+                        let Some(acc) = acc else { continue };
                         let (v, op) = (n.operands[0], reduce_op(n));
                         let x = eval.value(k, v, coords, guard)?;
                         let x = eval.widen(&x);
@@ -281,11 +302,11 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                         let d = acc_dtype(op, eval.dtype(v));
                         let x = if d == eval.dtype(v) { x } else { x.cast(d) };
                         let x = match eval.mask(k, guard)? {
-                            Some(m) => m.select(x, identity(op, d).typed(&Ty::Scalar(d)).splat(width)),
+                            Some(m) => m.select(x, identity(op, d).typed(&Ty::Scalar(d)).splat(eval.width)),
                             None => x,
                         };
                         let old = acc.get();
-                        let new = if shifts_exponentials(cx, n) { x.gt(&old).select(&x, &old) } else { combine(op, d, &old, &x) };
+                        let new = if shifts_exponentials(cx, n) { larger(&old, &x) } else { combine(op, d, &old, &x) };
                         k.set(acc, new);
                     }
                     Ok(())
@@ -293,11 +314,13 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                 for (n, acc) in now.iter().zip(&accs) {
                     let (from, op) = (eval.dtype(n.operands[0]), reduce_op(n));
                     let d = acc_dtype(op, from);
-                    let mut parts: Vec<Ex> = acc.iter().map(Reg::get).collect();
-                    while parts.len() > 1 {
-                        parts = parts.chunks(2).map(|p| p.iter().skip(1).fold(p[0].clone(), |a, b| combine(op, d, &a, b))).collect();
-                    }
-                    let s = if shifts_exponentials(cx, n) { largest(k, &parts[0], width) } else { across(k, op, d, &parts[0], width) };
+                    let passes_nan = shifts_exponentials(cx, n);
+                    let fold = |a: &Ex, b: &Ex| if passes_nan { larger(a, b) } else { combine(op, d, a, b) };
+                    let mut parts = acc.iter().map(Reg::get);
+                    let first = parts.next().unwrap_or_else(|| identity(op, d));
+                    let first = halves(k, &first, (wide, width), &fold);
+                    let s = parts.fold(first, |a, b| fold(&a, &b));
+                    let s = if passes_nan { halves(k, &s, (width, 1), &fold) } else { across(k, op, d, &s, width) };
                     let s = divide(k, op, d, s, &count);
                     let s = if d == from { s } else { s.cast(from) };
                     let s = k.let_(op.name(), s);
@@ -320,7 +343,8 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
                 eval.store(k, outputs[i], &coords, &Vec::new(), &x)?;
             }
             if !full.is_empty() {
-                sweep(k, eval, lead_dims, (&last, 1), &lead, &mut |k, eval, coords, guard, _| {
+                let flight = in_flight(cx, full.iter().map(|&i| cx.region.outputs()[i].value));
+                sweep(k, eval, lead_dims, (&last, flight), &lead, &mut |k, eval, coords, guard| {
                     for &i in &full {
                         let x = eval.value(k, cx.region.outputs()[i].value, coords, guard)?;
                         eval.store(k, outputs[i], coords, guard, &x)?;
@@ -369,43 +393,41 @@ fn bind_reduced(eval: &mut Eval<'_>, v: ValueId, lead: &[SymExpr], s: &Ex) {
     eval.bind(v, &coords, &Vec::new(), s.clone());
 }
 
-/// One pass over a row: loops over its leading dims, vectors along its last, `flight` of them at a time. The body is told which of these
-/// it is.
+/// One pass over a row: loops over its leading dims, vectors along its last, `flight` of them as one as far as that goes.
 fn sweep<'a>(
     k: &mut Kb<'_>,
     eval: &mut Eval<'a>,
     lead_dims: &[SymExpr],
-    (last, flight): (&SymExpr, usize),
+    (last, flight): (&SymExpr, u32),
     lead: &[SymExpr],
-    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &[SymExpr], &Guard, usize) -> Result<(), Stop>,
+    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &[SymExpr], &Guard) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let Some((d, rest)) = lead_dims.split_first() else {
         let coords = |c: &SymExpr| lead.iter().cloned().chain([c.clone()]).collect::<Vec<_>>();
         let (mut lo, hi) = (Ex::int(0), k.dim(last));
         if flies(last, flight, eval.width) {
-            let w = i64::from(eval.width);
-            let step = w * flight as i64;
+            let width = eval.width;
+            let step = i64::from(width * flight);
             let main = match last.as_const() {
                 Some(n) => Ex::int(i128::from(n / step * step)),
                 None => k.let_("main", (&hi / step) * step),
             };
             let mut stop = Ok(());
+            eval.set_width(width * flight);
             k.for_("c", 0, &main, step, |k, c| {
                 eval.open();
-                let first = eval.ix.bind("c", c, last.clone() - (step - 1));
-                stop = (0..flight).try_for_each(|i| {
-                    let at = first.clone() + i as i64 * w + super::index::lane();
-                    body(k, eval, &coords(&at), &Vec::new(), i)
-                });
+                let at = eval.ix.bind("c", c, last.clone() - (step - 1)) + super::index::lane();
+                stop = body(k, eval, &coords(&at), &Vec::new());
                 eval.close();
             });
+            eval.set_width(width);
             stop?;
-            if last.as_const().is_some_and(|n| n % step == 0) {
+            if flies_whole(last, flight, width) {
                 return Ok(());
             }
             lo = main;
         }
-        return vector_loop(k, eval, "c", (lo, hi), last, &mut |k, eval, c, guard| body(k, eval, &coords(c), guard, 0));
+        return vector_loop(k, eval, "c", (lo, hi), last, &mut |k, eval, c, guard| body(k, eval, &coords(c), guard));
     };
     let mut stop = Ok(());
     let hi = k.dim(d);
