@@ -33,6 +33,11 @@ pub const MACHINE: &str = "x86-64-v4";
 #[cfg(all(feature = "mlir", feature = "emu"))]
 pub const EMULATED: [&str; 3] = ["aarch64", "riscv64", "loongarch64"];
 
+/// Their CPUs that take other vectors or dot products than the default one.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+const OTHERS: [(&str, Option<&str>); 3] =
+    [("aarch64", Some("neoverse-v1")), ("riscv64", Some("rv64gcv-zvl256b")), ("loongarch64", Some("loongarch64-lsx"))];
+
 /// Class of [`MACHINE`].
 pub fn class() -> MachineClass {
     MachineClass::Cpu(CpuSpec {
@@ -103,7 +108,12 @@ pub fn show(list: &[Diagnostic]) -> String {
 
 /// Cases of `cases/core`, in order.
 pub fn cases() -> Vec<Case> {
-    let folder = snap::root().join("cases/core");
+    cases_in("core")
+}
+
+/// Cases of a folder of `cases`, in order.
+pub fn cases_in(group: &str) -> Vec<Case> {
+    let folder = snap::root().join("cases").join(group);
     let mut out: Vec<Case> = std::fs::read_dir(&folder)
         .into_iter()
         .flatten()
@@ -154,9 +164,10 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
             out.push(always(format!("{name}::host::native"), move || crate::native::runs(&c)));
         }
         #[cfg(all(feature = "mlir", feature = "emu"))]
-        for target in EMULATED {
+        for (target, cpu) in EMULATED.map(|t| (t, None)).into_iter().chain(OTHERS) {
             let c = case.clone();
-            out.push(crate::skip::trial(format!("{name}::{target}::emulator"), move || crate::native::runs_emulated(&c, target)));
+            let trial = format!("{name}::{}::emulator", cpu.unwrap_or(target));
+            out.push(crate::skip::trial(trial, move || crate::native::runs_emulated(&c, target, cpu)));
         }
     }
     #[cfg(feature = "mlir")]

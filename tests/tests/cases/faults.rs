@@ -70,7 +70,7 @@ fn faults() -> Result<Done, String> {
 fn write_case(case: &Case, folder: &Path) -> Result<(), String> {
     let set = folder.join("test_data_set_0");
     std::fs::create_dir_all(&set).map_err(|e| e.to_string())?;
-    native::bundle(case.path(), "host", &folder.join("model.pw"))?;
+    native::bundle(case.path(), "host", None, &folder.join("model.pw"))?;
     let (g, e) = (case.graph()?, case.expect()?);
     let inputs = e.inputs(&g)?;
     let put = |name: String, t: &Tensor| {

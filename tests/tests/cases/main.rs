@@ -13,6 +13,7 @@ mod command;
 mod core;
 mod docs;
 mod expect;
+mod lanes;
 mod skip;
 mod snap;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     core::trials(&mut trials, &mut kept);
     bad::trials(&mut trials, &mut kept);
     docs::trials(&mut trials);
+    lanes::trials(&mut trials, &mut kept);
     #[cfg(feature = "mlir")]
     {
         zoo::trials(&mut trials);

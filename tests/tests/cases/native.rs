@@ -40,9 +40,9 @@ pub fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
 }
 
 /// Compiles a text of Graph IR for a machine into `out`.
-pub fn bundle(graph: &Path, id: &str, out: &Path) -> Result<PathBuf, String> {
+pub fn bundle(graph: &Path, id: &str, cpu: Option<&str>, out: &Path) -> Result<PathBuf, String> {
     let mut cx = cx();
-    let o = options(id, None)?;
+    let o = options(id, cpu)?;
     let m: Model = model::load(graph, &[], false, &mut cx).map_err(|_| show(cx.diags.all()))?;
     compile::bundle(m, &o, out, false, &mut Progress::new(true), &mut cx).map_err(|_| show(cx.diags.all()))
 }
@@ -53,7 +53,7 @@ pub fn runs(case: &Case) -> Result<(), String> {
     let inputs = e.inputs(&g)?;
     let want = core::interpret(&g, &inputs)?;
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let at = bundle(case.path(), "host", &folder.path().join("case.pw"))?;
+    let at = bundle(case.path(), "host", None, &folder.path().join("case.pw"))?;
     for threads in [1, 3] {
         let got = run(&at, &Place::Here, threads, &inputs).map_err(|m| format!("at {threads} threads: {m}"))?;
         e.check(&got).map_err(|m| format!("against ONNX Runtime, at {threads} threads: {m}"))?;
@@ -64,18 +64,50 @@ pub fn runs(case: &Case) -> Result<(), String> {
 
 /// A case compiled for another machine gives what the Graph interpreter gives, emulated.
 #[cfg(feature = "emu")]
-pub fn runs_emulated(case: &Case, target: &str) -> Result<Done, String> {
+pub fn runs_emulated(case: &Case, target: &str, cpu: Option<&str>) -> Result<Done, String> {
     let (g, e) = (case.graph()?, case.expect()?);
     let mut cx = cx();
-    let machine = compile::machine_target(&options(target, None)?.machine);
+    let machine = compile::machine_target(&options(target, cpu)?.machine);
     let Ok(place) = place::choose(&machine, Some(On::Emulator), &mut cx) else { return Ok(Done::Skipped(show(cx.diags.all()))) };
     let inputs = e.inputs(&g)?;
     let want = core::interpret(&g, &inputs)?;
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let at = bundle(case.path(), target, &folder.path().join("case.pw"))?;
+    let at = bundle(case.path(), target, cpu, &folder.path().join("case.pw"))?;
     let got = run(&at, &place, 1, &inputs)?;
     e.check(&got).map_err(|m| format!("against ONNX Runtime: {m}"))?;
     e.agree(&want, &got).map_err(|m| format!("against the Graph interpreter: {m}"))?;
+    Ok(Done::Passed)
+}
+
+/// Kernels of a case on an emulated machine execute so many times fewer instructions than with one lane.
+#[cfg(feature = "emu")]
+pub fn saves(case: &Case, target: &str, cpu: &str, least: f64) -> Result<Done, String> {
+    let machine = compile::machine_target(&options(target, Some(cpu))?.machine);
+    let mut cx = cx();
+    let Ok(place) = place::choose(&machine, Some(On::Emulator), &mut cx) else { return Ok(Done::Skipped(show(cx.diags.all()))) };
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let mut count = |cpu: &str, name: &str| {
+        let o = options(target, Some(cpu))?;
+        let m: Model = model::load(case.path(), &[], false, &mut cx).map_err(|_| show(cx.diags.all()))?;
+        let at = compile::bundle(m, &o, &folder.path().join(name), false, &mut Progress::new(true), &mut cx)
+            .map_err(|_| show(cx.diags.all()))?;
+        let how = Start { threads: 1, profile: true };
+        let mut running = Running::start(&at, &place, how, &mut cx).map_err(|_| show(cx.diags.all()))?;
+        let inputs = portwright_cli::values::random(1, running.inputs(), &mut cx).map_err(|_| show(cx.diags.all()))?;
+        let given: Vec<View<'_>> = inputs.iter().map(RunTensor::view).collect();
+        // What the first run does once, translation too, is not in the second.
+        for _ in 0..2 {
+            running.take_instructions();
+            running.execute(&given, &mut cx).map_err(|_| show(cx.diags.all()))?;
+        }
+        let kernels = running.take_instructions().into_iter().filter(|c| c.0.starts_with("pwk_"));
+        Ok::<u64, String>(kernels.map(|c| c.1).sum())
+    };
+    let (vectors, one) = (count(cpu, "vectors.pw")?, count(&format!("{cpu}{}", target::ONE_LANE), "one.pw")?);
+    let ratio = one as f64 / vectors.max(1) as f64;
+    if ratio < least || vectors == 0 {
+        return Err(format!("{vectors} instructions, {one} with one lane: {ratio:.2} times, and {least} is asked"));
+    }
     Ok(Done::Passed)
 }
 
