@@ -13,6 +13,10 @@ use portwright_runtime::features::Arch;
 /// The oldest zig that builds musl for every target here.
 pub const ZIG_NEEDED: [u32; 3] = [0, 14, 0];
 
+/// Where a C library lies in a folder that users name: in forms with a triple for `*`, then in those of a machine's own root.
+const FORMS: [&str; 5] = ["usr/*/lib", "*/lib", "usr/lib/*", "lib/*", "*/sysroot/usr/lib"];
+const PLAIN: [&str; 6] = ["usr/lib64/lp64d", "usr/lib64", "usr/lib", "lib64", "lib", ""];
+
 /// A C library for one architecture.
 #[derive(Clone, Debug)]
 pub enum Libc {
@@ -67,8 +71,6 @@ pub enum Missing {
         folder: PathBuf,
         /// The architecture.
         arch: Arch,
-        /// Where `crt1.o` and `libc.a` were looked for.
-        looked: Vec<PathBuf>,
         /// A folder that has them for another architecture.
         foreign: Option<PathBuf>,
     },
@@ -87,14 +89,16 @@ impl Missing {
                 error(format!("{command} is zig {version}, which does not know every target: {a}.{b}.{c} or later is needed"))
                     .help("./setup installs one (the Python package ziglang); or --sysroot DIR names a folder with crt1.o and libc.a of the target")
             }
-            Missing::NoLibrary { folder, arch, looked, foreign } => {
+            Missing::NoLibrary { folder, arch, foreign } => {
                 let m = format!("`{}` has no static C library for {}", folder.display(), arch.name());
                 let d = match foreign {
                     Some(f) => error(m).note(format!("crt1.o in {} is of another architecture", f.display())),
                     None => error(m),
                 };
-                let list: Vec<String> = looked.iter().map(|p| p.display().to_string()).collect();
-                d.note(format!("looked for crt1.o and libc.a in {}", list.join(", ")))
+                let d = if folder.is_dir() { d } else { d.note("it is no folder") };
+                let forms: Vec<String> = FORMS.iter().chain(&PLAIN).filter(|f| !f.is_empty()).map(|f| f.replace('*', "TRIPLE")).collect();
+                let names = triples(*arch);
+                d.note(format!("looked for crt1.o and libc.a in it and in its {}, TRIPLE being {}", forms.join(", "), names.join(", ")))
                     .help("give the folder that usr/ and lib/ of the target are in, or leave --sysroot out to take zig's musl")
             }
         }
@@ -160,26 +164,19 @@ impl Sysroot {
     /// None is there.
     pub fn open(folder: &Path, arch: Arch) -> Result<Sysroot, Missing> {
         let names = triples(arch);
-        let mut looked: Vec<PathBuf> = Vec::new();
-        for t in &names {
-            let forms =
-                [format!("usr/{t}/lib"), format!("{t}/lib"), format!("usr/lib/{t}"), format!("lib/{t}"), format!("{t}/sysroot/usr/lib")];
-            looked.extend(forms.iter().map(|f| folder.join(f)));
-        }
-        looked.extend(["usr/lib64/lp64d", "usr/lib64", "usr/lib", "lib64", "lib", ""].map(|f| folder.join(f)));
+        let named = names.iter().flat_map(|t| FORMS.map(|f| folder.join(f.replace('*', t))));
         let mut foreign = None;
-        for at in &looked {
+        for at in named.chain(PLAIN.map(|f| folder.join(f))) {
             match (at.join("libc.a").is_file(), machine(&at.join("crt1.o"))) {
                 (true, Some(m)) if m == number(arch) => {
-                    let compiler = compiler_folder(folder, at, &names);
-                    return Ok(Sysroot { folder: at.clone(), compiler });
+                    let compiler = compiler_folder(folder, &at, &names);
+                    return Ok(Sysroot { folder: at, compiler });
                 }
-                (true, Some(_)) => foreign = foreign.or_else(|| Some(at.clone())),
+                (true, Some(_)) => foreign = foreign.or(Some(at)),
                 _ => {}
             }
         }
-        let looked = looked.into_iter().filter(|p| p.is_dir()).collect();
-        Err(Missing::NoLibrary { folder: folder.to_path_buf(), arch, looked, foreign })
+        Err(Missing::NoLibrary { folder: folder.to_path_buf(), arch, foreign })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -188,7 +185,8 @@ impl Sysroot {
 
     /// What stands before a program's objects on the linker's command line, and what stands behind them.
     pub(crate) fn around(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let some = |p: PathBuf| p.is_file().then_some(p);
+        // The linker runs in another folder.
+        let some = |p: PathBuf| p.is_file().then(|| std::path::absolute(&p).unwrap_or(p));
         let own = |n: &str| some(self.file(n));
         let helper = |n: &str| self.compiler.as_ref().and_then(|c| some(c.join(n)));
         let begin = helper("crtbeginT.o").or_else(|| helper("crtbegin.o"));
@@ -291,7 +289,7 @@ mod tests {
             let at = dir.path().join(form);
             std::fs::create_dir_all(&at).unwrap();
             let missing = Sysroot::open(dir.path(), Arch::Riscv64).unwrap_err();
-            assert!(matches!(&missing, Missing::NoLibrary { looked, .. } if looked.contains(&at)), "{missing:?}");
+            assert!(missing.diagnostic().notes[0].contains("usr/TRIPLE/lib"), "{missing:?}");
             std::fs::write(at.join("crt1.o"), elf(243)).unwrap();
             assert!(Sysroot::open(dir.path(), Arch::Riscv64).is_err(), "without a library");
             std::fs::write(at.join("libc.a"), "!<arch>\n").unwrap();
