@@ -2,6 +2,7 @@
 //! `cargo xtask`: the project's own commands. Run without arguments for the list.
 
 mod notice;
+mod other_cpus;
 mod process;
 mod suite;
 mod test;
@@ -19,6 +20,8 @@ cargo xtask COMMAND
   suite-data [DIR] [--only GLOB]          write the ONNX test suite, by default to tools/.cache/suite
   suite [--target T]... [--bless]         run that suite, by default on host; a case that passed before must pass
         [--sample N]                      only N cases of those, drawn from every family of operators, always the same ones
+  other-cpus [--bless]                    everything for CPUs that are not here, under qemu: the suite, models of PORTWRIGHT_ZOO up to 10 MB,
+                                          what vectors save; --bless writes bench/OTHER_CPUS.md and the lists of the suite
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         "bless" => bless(&rest),
         "tidy" => Task::cargo(["test", "--quiet", "--package", "portwright-tidy"]).args(&rest).run(),
         "suite" => suite::run(&rest),
+        "other-cpus" => other_cpus::run(&rest),
         "suite-data" => suite_data(&rest),
         "fetch-tools" => Task::new(root().join("setup")).args(&rest).run(),
         "notice" => notice::write(),

@@ -53,6 +53,12 @@ pub fn run(rest: &[String]) -> Outcome {
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
+/// What each case of the last run of the suite on a target ended with: status and message by name.
+pub fn last(target: &str) -> Result<BTreeMap<String, (String, String)>, String> {
+    let report = root().join(format!("tools/.cache/suite-{target}.json"));
+    statuses(&std::fs::read_to_string(&report).map_err(|e| format!("no report of the suite on {target}: {e}"))?)
+}
+
 fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
     let list_path = root().join(format!("tests/suite/{target}.txt"));
     // A target without a list of its own is held to that of the host.

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `cargo xtask other-cpus`: all that is shown of CPUs that are not at hand, under qemu, and the page that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::process::Task;
+use crate::{Outcome, root, suite};
+
+const TARGETS: [&str; 3] = ["loongarch64", "aarch64", "riscv64"];
+
+/// Target and CPU whose vectors are measured.
+const MACHINES: [(&str, &str); 7] = [
+    ("loongarch64", "la464"),
+    ("loongarch64", "loongarch64-lsx"),
+    ("aarch64", "armv8-a"),
+    ("aarch64", "armv8.2-a"),
+    ("aarch64", "neoverse-v1"),
+    ("riscv64", "rv64gcv"),
+    ("riscv64", "rv64gcv-zvl256b"),
+];
+
+/// Seconds that a case of the suite may take in an emulator.
+const TIMEOUT: &str = "300";
+
+/// Runs all; with `--bless` writes what came out.
+pub fn run(rest: &[String]) -> Outcome {
+    let bless = match rest {
+        [] => false,
+        [one] if one == "--bless" => true,
+        _ => return Err("other-cpus takes --bless and nothing else".into()),
+    };
+    let mut failures = Vec::new();
+    for target in TARGETS {
+        let arguments = ["--target", target, "--timeout", TIMEOUT].into_iter().chain(bless.then_some("--bless"));
+        if let Err(e) = suite::run(&arguments.map(String::from).collect::<Vec<_>>()) {
+            failures.push(e);
+        }
+    }
+    let models = zoo()?;
+    let failed = |m: &BTreeMap<String, String>| m.values().any(|s| s == "FAILED");
+    failures.extend(models.iter().filter(|(_, m)| failed(m)).map(|(name, _)| format!("{name}: failed")));
+    if bless {
+        let page = format!("{HEAD}{}{}{}", suites()?, zoo_table(&models), lanes()?);
+        let at = root().join("bench/OTHER_CPUS.md");
+        std::fs::write(&at, page).map_err(|e| format!("{}: {e}", at.display()))?;
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+}
+
+const HEAD: &str = "\
+<!-- SPDX-License-Identifier: Apache-2.0 OR MIT -->
+# CPUs that are not here
+
+What is executed for LoongArch64, 64-bit Arm and RISC-V, as machine code under qemu's user mode, against the same expected outputs as on the
+machine at hand. Written by `cargo xtask other-cpus --bless`, with `PORTWRIGHT_ZOO` naming the folder of models.
+";
+
+/// What became of the suite's cases, beside the list of the host.
+fn suites() -> Result<String, String> {
+    let host = std::fs::read_to_string(root().join("tests/suite/host.txt")).unwrap_or_default();
+    let host: BTreeSet<&str> = host.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    let mut out = String::from(
+        "\n## The ONNX test suite\n\n| target | passed | failed | unsupported | skipped | on the host's list and not passed |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    let _ = writeln!(out, "| host | {} | | | | |", host.len());
+    for target in TARGETS {
+        let all = suite::last(target)?;
+        let count = |status: &str| all.values().filter(|(s, _)| s == status).count();
+        let lost =
+            host.iter().filter_map(|name| all.get(*name).filter(|(s, _)| s != "passed").map(|(s, m)| format!("`{name}` ({s}: {m})")));
+        let lost: Vec<String> = lost.collect();
+        let lost = if lost.is_empty() { "none".into() } else { lost.join(", ") };
+        let _ = writeln!(
+            out,
+            "| {target} | {} | {} | {} | {} | {lost} |",
+            count("passed"),
+            count("failed"),
+            count("unsupported"),
+            count("skipped")
+        );
+    }
+    Ok(out)
+}
+
+/// Status of each small model on each target.
+fn zoo() -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
+    let mut models: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let task = Task::cargo(["test", "--package", "portwright-tests", "--test", "cases", "--", "zoo/", "--skip", "host"]);
+    task.env("PORTWRIGHT_ZOO_EMULATED", "1").lines(|line| {
+        if let Some((model, target, status)) = trial(line) {
+            models.entry(model.to_owned()).or_default().insert(target.to_owned(), status.to_owned());
+        }
+    })?;
+    if models.len() < 2 { Err("no trials of models: does PORTWRIGHT_ZOO name their folder?".into()) } else { Ok(models) }
+}
+
+/// Model, target and status of a line `test zoo/MODEL::TARGET::emulator ... ok`.
+fn trial(line: &str) -> Option<(&str, &str, &str)> {
+    let (name, status) = line.strip_prefix("test zoo/")?.split_once("... ")?;
+    let (model, target) = name.trim().strip_suffix("::emulator")?.split_once("::")?;
+    Some((model, target, status.trim()))
+}
+
+fn zoo_table(models: &BTreeMap<String, BTreeMap<String, String>>) -> String {
+    let mut out = String::from(
+        "\n## Models of up to 10 MB\n\nEvery case of each, outputs as near to the expected ones as the host's have to be.\n\n",
+    );
+    let _ = writeln!(out, "| model | {} |\n| --- |{}", TARGETS.join(" | "), " --- |".repeat(TARGETS.len()));
+    for (name, by_target) in models {
+        let cell = |t: &&str| by_target.get(*t).map_or("-", |s| if s.starts_with("ignored") { "refused, as on the host" } else { s });
+        let _ = writeln!(out, "| {name} | {} |", TARGETS.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    }
+    out
+}
+
+/// Instructions with vectors and with one lane.
+fn lanes() -> Result<String, String> {
+    let mut out = String::from(
+        "\n## What vectors save\n\nInstructions that kernels execute, against those of the same kernels with one lane (`portwright bench MODEL --target T --cpu NAME\n--profile`); `tests/stages/lanes` has the inner loops.\n\n| kernel | machine | instructions | one lane | ratio |\n| --- | --- | --- | --- | --- |\n",
+    );
+    let mut cases: Vec<_> =
+        std::fs::read_dir(root().join("tests/cases/lanes")).map_err(|e| e.to_string())?.flatten().map(|e| e.path()).collect();
+    cases.sort();
+    for case in cases {
+        for (target, cpu) in MACHINES {
+            let task = Task::cargo([
+                "run",
+                "--release",
+                "--quiet",
+                "--package",
+                "portwright-cli",
+                "--bin",
+                "portwright",
+                "--",
+                "--quiet",
+                "bench",
+            ]);
+            let report = task.arg(&case).args(["--target", target, "--cpu", cpu, "--profile", "--json"]).output()?;
+            let report: Value = serde_json::from_str(&report).map_err(|e| format!("bench on {cpu}: {e}"))?;
+            let sum = |key: &str| report["nodes"].as_array().into_iter().flatten().filter_map(|n| n[key].as_u64()).sum::<u64>();
+            let (n, one) = (sum("instructions"), sum("one_lane"));
+            let name = case.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let _ = writeln!(out, "| {name} | {target} {cpu} | {n} | {one} | {:.1} |", one as f64 / n.max(1) as f64);
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trials_of_models_are_read() {
+        let line = "test zoo/pt-vit::riscv64::emulator       ... ok";
+        assert_eq!(trial(line), Some(("pt-vit", "riscv64", "ok")));
+        assert_eq!(trial("test zoo/ml-svc::aarch64::emulator ... ignored, no"), Some(("ml-svc", "aarch64", "ignored, no")));
+        assert_eq!(trial("test core/add::aarch64::emulator ... ok"), None);
+    }
+}
