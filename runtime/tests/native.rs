@@ -475,6 +475,76 @@ fn static_programs_read_and_write_what_the_command_does() {
     }
 }
 
+/// An archive of one entry `x`.
+fn archive(path: &Path, method: zip::CompressionMethod, bytes: &[u8]) {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    zip.start_file("x.npy", zip::write::SimpleFileOptions::default().compression_method(method)).unwrap();
+    zip.write_all(bytes).unwrap();
+    zip.finish().unwrap();
+}
+
+/// An .npy file of that version.
+fn npy(version: u8, head: &str, data: &[u8]) -> Vec<u8> {
+    let mut file = b"\x93NUMPY".to_vec();
+    file.extend([version, 0]);
+    let length = (head.len() as u32).to_le_bytes();
+    file.extend(if version == 1 { &length[..2] } else { &length[..] });
+    file.extend(head.as_bytes());
+    file.extend(data);
+    file
+}
+
+#[test]
+fn forms_that_static_programs_read_and_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = npz_reader(dir.path()) else { return };
+    let path = dir.path().join("a.npz").display().to_string();
+    let good = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }  \n";
+    let data = [0, 0, 128, 63, 0, 0, 0, 64];
+    let said = |bytes: &[u8]| {
+        archive(Path::new(&path), zip::CompressionMethod::Stored, bytes);
+        run(&program, &["read", &path, "x", "1"]).unwrap()
+    };
+    let want = said(&npy(1, good, &data));
+    assert!(want.starts_with("x 2 2 1 8 "), "{want}");
+    for head in [
+        "{\"shape\":(2,1),\"fortran_order\":False,\"descr\":\"<f4\"}",
+        "{'descr':'=f4','fortran_order':False,'shape':(2L,1L,),}",
+        "{ 'fortran_order' : False , 'descr' : '|f4' , 'shape' : ( 2 , 1 ) }",
+    ] {
+        assert_eq!(said(&npy(1, head, &data)), want, "{head}");
+    }
+    assert_eq!((said(&npy(2, good, &data)), said(&npy(3, good, &data))), (want.clone(), want.clone()));
+    // In one dimension both orders are the same.
+    assert!(said(&npy(1, "{'descr': '<f4', 'fortran_order': True, 'shape': (2,)}", &data)).starts_with("x 1 2 8 "));
+    for (head, words) in [
+        ("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 1)}", "Fortran order, expected C order"),
+        ("{'descr': '>f4', 'fortran_order': False, 'shape': (2, 1)}", "'>f4' (big-endian), expected '<f4'"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", "'<f8', expected '<f4'"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "'|O', expected '<f4'"),
+        ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", "struct"),
+        ("{'descr': '', 'fortran_order': False, 'shape': (1,)}", "expected '<f4'"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", "[3], which is not the 8 bytes"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}", "which is not the 8 bytes"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "shape"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}", "shape"),
+        ("{'descr': '<f4', 'fortran_order': Maybe, 'shape': (2,)}", "fortran_order"),
+        ("{'descr': '<f4', 'fortran_order': False}", "header is damaged"),
+        ("{'descr': '<f4\u{1b}[2J', 'fortran_order': False, 'shape': (2,)}", "'<f4?[2J'"),
+        ("", "header is damaged"),
+    ] {
+        let got = said(&npy(1, head, &data));
+        assert!(got.starts_with("x exit 3: ") && got.contains(words), "{head}: {got}");
+    }
+    for (bytes, words) in
+        [(&b"GIF89a, and so on"[..], ".npy"), (b"", ".npy"), (&npy(9, good, &data), "version"), (&npy(1, good, &data)[..30], "header")]
+    {
+        let got = said(bytes);
+        assert!(got.starts_with("x exit 3: ") && got.contains(words), "{words}: {got}");
+    }
+}
+
 #[test]
 fn static_programs_take_no_harm_from_damaged_archives() {
     let dir = tempfile::tempdir().unwrap();

@@ -336,9 +336,23 @@ static void write_all(sink *s, const pw_named *arrays, uint64_t count, uint64_t 
   flush(s);
 }
 
+enum { WRITE = 01, CREATE = 0100, MUST_BE_NEW = 0200, NO_WAIT = 04000, CLOSE_ON_EXEC = 02000000, INVALID = 22 };
+
+/* Whether something is there that must not be replaced: only files can be given a size. */
+static int is_pipe_or_device(const char *path) {
+  int fd = open(path, WRITE | NO_WAIT | CLOSE_ON_EXEC);
+  if (fd < 0) return 0;
+  int64_t size = pw_os_size(fd);
+  int special = ftruncate(fd, size < 0 ? 0 : size) && *__errno_location() == INVALID;
+  close(fd);
+  return special;
+}
+
 int pw_archive_write(const char *path, const pw_named *arrays, uint64_t count, pw_text *t) {
-  uint64_t n = 0;
-  while (path[n]) n++;
+  /* A link is followed: what it leads to is replaced. */
+  char *real = realpath(path, 0);
+  const char *target = real ? real : path;
+  uint64_t n = __builtin_strlen(target);
   sink *s = malloc(sizeof *s);
   uint64_t *at = malloc((size_t)(count + 1) * sizeof *at);
   uint32_t *crc = malloc((size_t)(count + 1) * sizeof *crc);
@@ -349,20 +363,21 @@ int pw_archive_write(const char *path, const pw_named *arrays, uint64_t count, p
     exit = PW_EXIT_MEMORY;
   } else {
     pw_text name = pw_text_in(beside, n + 40);
-    pw_put(&name, path), pw_put(&name, ".new-"), pw_put_int(&name, getpid());
-    s->fd = open(beside, 01 | 0100 | 0200 | 02000000 /* write, create, must be new, close on exec */, 0666);
+    pw_put(&name, target), pw_put(&name, ".new-"), pw_put_int(&name, getpid());
+    int direct = is_pipe_or_device(target);
+    s->fd = direct ? open(target, WRITE | CLOSE_ON_EXEC) : open(beside, WRITE | CREATE | MUST_BE_NEW | CLOSE_ON_EXEC, 0666);
     s->error = s->fd < 0 ? *__errno_location() : 0, s->at = s->held = 0;
-    int made = s->fd >= 0;
+    int opened = s->fd >= 0, made = opened && !direct;
     if (!s->error) write_all(s, arrays, count, at, crc);
-    if (!s->error && fsync(s->fd) && *__errno_location() != 22 /* not a file on a disk */) s->error = *__errno_location();
-    if (made && close(s->fd) && !s->error) s->error = *__errno_location();
-    if (!s->error && rename(beside, path)) s->error = *__errno_location();
+    if (!s->error && made && fsync(s->fd) && *__errno_location() != INVALID) s->error = *__errno_location();
+    if (opened && close(s->fd) && !s->error) s->error = *__errno_location();
+    if (!s->error && made && rename(beside, target)) s->error = *__errno_location();
     if (s->error) {
       if (made) unlink(beside);
       pw_put_errno(t, s->error);
       exit = PW_EXIT_FILE;
     }
   }
-  free(s), free(at), free(crc), free(beside);
+  free(real), free(s), free(at), free(crc), free(beside);
   return exit;
 }

@@ -21,6 +21,8 @@ int fsync(int fd);
 int close(int fd);
 int rename(const char *from, const char *to);
 int unlink(const char *path);
+int ftruncate(int fd, int64_t bytes);
+char *realpath(const char *path, char *to);
 int getpid(void);
 unsigned long getauxval(unsigned long type);
 int *__errno_location(void);
@@ -111,7 +113,7 @@ typedef struct {
   int32_t rank, dtype;
 } pw_named;
 
-/* Writes the archive beside `path` and renames it when it is whole. */
+/* Writes the archive beside `path` and renames it when it is whole; where a pipe or a device is, into that. */
 int pw_archive_write(const char *path, const pw_named *arrays, uint64_t count, pw_text *t);
 
 /* ---- show.c ---- */
