@@ -124,7 +124,8 @@ pub struct TargetArgs {
     /// Target id, as `portwright targets` lists them [default: host].
     #[arg(long, value_name = "ID")]
     pub target: Option<String>,
-    /// CPU of the target, with features added and removed as NAME+FEATURE-FEATURE; `portwright targets ID` lists the names.
+    /// CPU of the target, with features added and removed as NAME+FEATURE-FEATURE; `portwright targets ID` lists the names. NAME+one-lane is
+    /// that CPU used without its vectors.
     #[arg(long, value_name = "NAME")]
     pub cpu: Option<String>,
     /// Give a symbolic dim a value or a range.
@@ -352,6 +353,9 @@ pub struct TargetsArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Describe this CPU of the target instead of its first one.
+    #[arg(long, value_name = "NAME", requires = "id")]
+    pub cpu: Option<String>,
 }
 
 /// Arguments of `doctor`.

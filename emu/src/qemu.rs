@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use portwright_runtime::bundle;
 use portwright_runtime::features::Arch;
-use portwright_runtime::load::{LoadError, Status};
+use portwright_runtime::load::{self, LoadError, Status};
 use portwright_runtime::manifest::Target;
 
 use crate::wire::Process;
@@ -160,6 +160,7 @@ impl Executor for Qemu {
     }
 
     fn load(&self, folder: &Path, options: &Options) -> Result<Box<dyn Machine>, LoadError> {
+        load::same_arch(folder, self.arch.name())?;
         let fail = |what: String| LoadError { status: Status::Internal, message: what };
         let runner = Runner::write(self.arch).map_err(|e| fail(format!("the program for {} cannot be written: {e}", self.name())))?;
         let mut command = self.command(None);

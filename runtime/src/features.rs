@@ -37,6 +37,14 @@ impl Arch {
         Arch::ALL.into_iter().find(|a| a.name() == first)
     }
 
+    /// The architecture of a library's code, by the first bytes of its ELF file; `None` for another one, or another kind of file.
+    pub fn of_elf(head: &[u8]) -> Option<Arch> {
+        // e_machine of ELF-64: EM_X86_64, EM_AARCH64, EM_RISCV, EM_LOONGARCH.
+        let machines = [(62, Arch::X86_64), (183, Arch::Aarch64), (243, Arch::Riscv64), (258, Arch::Loongarch64)];
+        let &[low, high] = head.starts_with(b"\x7fELF\x02\x01").then(|| head.get(18..20)).flatten()? else { return None };
+        machines.iter().find(|m| m.0 == u16::from_le_bytes([low, high])).map(|m| m.1)
+    }
+
     /// The architecture with that number in a description blob.
     pub fn from_code(code: u32) -> Option<Arch> {
         Arch::ALL.into_iter().find(|a| *a as u32 == code)
@@ -113,5 +121,7 @@ mod tests {
         assert_eq!(bit(Arch::X86_64, "lasx"), None);
         assert_eq!(Arch::of_triple("loongarch64-linux-gnu"), Some(Arch::Loongarch64));
         assert_eq!(Arch::of_triple("sparc-sun-solaris"), None);
+        let head = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xf3\0";
+        assert_eq!((Arch::of_elf(head), Arch::of_elf(&head[..19]), Arch::of_elf(b"MZ")), (Some(Arch::Riscv64), None, None));
     }
 }

@@ -2,8 +2,10 @@
 //! Loads a bundle's library into this process and runs it through its C ABI. The structs are those of `c/portwright.h`.
 
 use crate::bundle;
+use crate::features::Arch;
 use crate::tensor::{Bytes, View};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, mem, ptr, slice};
@@ -218,12 +220,30 @@ unsafe extern "C" fn record(user: *mut c_void, node: *const c_char, begin: u64, 
     list.lock().unwrap_or_else(PoisonError::into_inner).push(launch);
 }
 
+/// Refuses the bundle in that folder if its code is of another architecture than that of the machine that is to run it.
+///
+/// # Errors
+/// [`Status::Cpu`], naming both; what cannot be read is for whoever loads it to say.
+pub fn same_arch(path: &Path, machine: &str) -> Result<(), LoadError> {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path.join(bundle::LIBRARY)).and_then(|f| f.take(64).read_to_end(&mut head));
+    match read.ok().and_then(|_| Arch::of_elf(&head)) {
+        Some(code) if code.name() != machine => {
+            let what = format!("{} is code for {}, and this machine is {machine}", bundle::LIBRARY, code.name());
+            Err(error(Status::Cpu, format!("{what}: compile the model for it, with --target")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Model {
     /// Loads the bundle in that folder. The code of the bundle runs in this process from here on: load what you trust.
     ///
     /// # Errors
-    /// The library cannot be opened or speaks another ABI ([`Status::Bundle`]), or what its `load` says.
+    /// The library cannot be opened or speaks another ABI ([`Status::Bundle`]), is code for another machine ([`Status::Cpu`]), or what
+    /// its `load` says.
     pub fn load(path: &Path, options: &Options) -> Result<Model, LoadError> {
+        same_arch(path, std::env::consts::ARCH)?;
         let file = path.join(bundle::LIBRARY);
         // An absolute path, so that the system's search rules play no part.
         let file = std::fs::canonicalize(&file).map_err(|e| error(Status::Bundle, format!("{}: {e}", file.display())))?;

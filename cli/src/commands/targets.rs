@@ -29,13 +29,17 @@ pub fn run(a: TargetsArgs, cx: &mut Cx) -> Lowered<()> {
         return Ok(());
     };
     let t = target::lookup(&id).map_err(|e| cx.diags.report(e.diagnostic(&id)))?;
-    let m = target::machine(&id, None, &mut cx.diags)?;
+    let m = target::machine(&id, a.cpu.as_deref(), &mut cx.diags)?;
     let s = t.spec();
     let MachineClass::Cpu(c) = &m.class;
+    let dots = c.dots.iter().map(|d| format!("{} of {} x {} in {}", d.depth, d.a, d.b, d.acc));
+    let tiles = c.tiles.iter().map(|t| format!("tiles of {} in {}", t.operand, t.acc));
+    let products: Vec<String> = dots.chain(tiles).collect();
     if a.json {
         let v = serde_json::json!({
             "schema": 1, "id": s.id, "vendor": s.vendor, "about": s.about, "cpus": s.cpus, "cpu": m.cpu, "triple": m.triple,
             "features": m.features, "vector_bytes": c.vec_bytes, "vector_registers": c.vec_regs, "l1_bytes": c.l1_bytes, "l2_bytes": c.l2_bytes,
+            "products": products,
             "sources": s.sources, "maintainer": s.maintainer,
         });
         println!("{v}");
@@ -46,6 +50,9 @@ pub fn run(a: TargetsArgs, cx: &mut Cx) -> Lowered<()> {
     println!("  triple     {}", m.triple);
     println!("  features   {}", m.features.join(" "));
     println!("  vectors    {} registers of {} bytes", c.vec_regs, c.vec_bytes);
+    if !products.is_empty() {
+        println!("  products   {}", products.join(", "));
+    }
     println!("  caches     {} KiB L1, {} KiB L2", c.l1_bytes / 1024, c.l2_bytes / 1024);
     println!("  --cpu      {}", s.cpus.join(", "));
     println!("  maintainer {}", s.maintainer);

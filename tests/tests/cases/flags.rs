@@ -37,6 +37,8 @@ const REFUSED: &[Refused] = &[
     ("unknown_node", &["lower", "MODEL", "--stage", "kernel", "--node", "x"], 2, &["E0007"]),
     ("host_of_a_cpu", &["compile", "MODEL", "--host", "aarch64-linux-gnu"], 2, &["E0003", "--host"]),
     ("unknown_cpu", &["compile", "MODEL", "--target", "x86-64", "--cpu", "x86-64-v5"], 2, &["E0005", "x86-64-v4"]),
+    ("unknown_feature", &["compile", "MODEL", "--target", "loongarch64", "--cpu", "la464+lasy"], 2, &["E0005", "`lasx`"]),
+    ("feature_of_another_cpu", &["compile", "MODEL", "--target", "riscv64", "--cpu", "rv64gcv+avx2"], 2, &["E0005", "riscv64"]),
     ("suite_on_hardware", &["suite", ".", "--target", OTHER, "--on", "hardware"], 2, &["E0004"]),
     ("random_and_inputs", &["run", "HOST", "--random", "1", "--inputs", "x.npz"], 2, &["E0004", "--random", "--inputs"]),
     ("slip", &["run", "HOST", "--input", "x.npz"], 2, &["E0004", "--inputs"]),
@@ -57,6 +59,7 @@ const JSON: &[&[&str]] = &[
     &["run", "MODEL", "--random", "1", "--json", "--on", "interpreter"],
     &["bench", "HOST", "--min-time", "0.01", "--json"],
     &["bench", "HOST", "--min-time", "0.01", "--json", "--profile"],
+    &["targets", "aarch64", "--json"],
 ];
 
 /// Lists the trials.
@@ -65,6 +68,7 @@ pub fn trials(out: &mut Vec<Trial>) {
         out.push(always(format!("flags/{name}"), move || refused(args, code, words)));
     }
     out.push(always("flags/json", json));
+    out.push(always("flags/library_of_another_machine", library_of_another_machine));
     #[cfg(feature = "emu")]
     {
         out.push(always("flags/emulator::missing", || without_emulator(None)));
@@ -104,6 +108,29 @@ fn refused(args: &[&str], code: i32, words: &[&str]) -> Result<(), String> {
         Ok(0) => Ok(()),
         _ => Err("it left something in its folder".into()),
     }
+}
+
+/// A bundle of this machine into which the library of another was put says so, and does not fail somewhere in the system's loader.
+fn library_of_another_machine() -> Result<(), String> {
+    let m = zoo::model(OWN)?;
+    let (own, other) = (zoo::bundle(&m, "host")?, zoo::bundle(&m, OTHER)?);
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let mixed = folder.path().join("mixed.pw");
+    let copy = |from: &Path, name: &str| {
+        let to = mixed.join(name);
+        std::fs::create_dir_all(to.parent().unwrap_or(&mixed))
+            .and_then(|()| std::fs::copy(from.join(name), &to))
+            .map_err(|e| format!("{name}: {e}"))
+    };
+    copy(&own, "manifest.json")?;
+    copy(&own, "weights/store.bin")?;
+    copy(&other, "lib/libmodel.so")?;
+    let at = mixed.display().to_string();
+    is_refused(
+        &portwright(folder.path(), &["--quiet", "run", &at, "--random", "1"])?,
+        5,
+        &["E0505", OTHER, std::env::consts::ARCH, "--target"],
+    )
 }
 
 fn json() -> Result<(), String> {
