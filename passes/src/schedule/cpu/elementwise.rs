@@ -19,6 +19,16 @@ pub(crate) fn emit(k: &mut Kb<'_>, op: &Op, from: DType, to: DType, args: &[Ex])
     }
 }
 
+/// Whether an op is a function that takes many instructions, each of which waits for the one before.
+pub(crate) fn is_slow(op: &Op) -> bool {
+    use UnaryOp::*;
+    matches!(
+        op,
+        Op::Unary(Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Softplus)
+            | Op::Binary(BinaryOp::Pow)
+    )
+}
+
 fn zero(dtype: DType) -> Ex {
     if dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) }
 }

@@ -5,8 +5,9 @@ use portwright_ir::graph::{Op, ValueId};
 use portwright_ir::kernel::{Ex, Kb, Module};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::elementwise::is_slow;
 use super::eval::{Eval, Stop};
-use super::{Begun, Built, Cx, TASK_ELEMS, finish, vector_loop};
+use super::{Begun, Built, Cx, TASK_ELEMS, finish, share, wide_loop};
 
 /// Parts of a concatenation up to which each has a loop of its own.
 const FEW_PARTS: usize = 4;
@@ -30,10 +31,11 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     // A task is a run of whole rows, or a run of elements of one long row.
     let cols = match inner.as_const() {
         Some(n) if n <= TASK_ELEMS => inner.clone(),
-        _ => SymExpr::from(TASK_ELEMS),
+        // Whole vectors, several of them at once.
+        _ => share(&inner, TASK_ELEMS).round_up(TASK_ELEMS / 32),
     };
     let row_run = match cols.as_const() {
-        Some(n) if inner.as_const().is_some() => SymExpr::from((TASK_ELEMS / n.max(1)).max(1)),
+        Some(n) if inner.as_const().is_some() => share(&rows, (TASK_ELEMS / n.max(1)).max(1)),
         _ => at_least_one(&SymExpr::from(TASK_ELEMS).div(&at_least_one(&inner))),
     };
     let grid = [inner.ceil_div(&at_least_one(&cols)), rows.ceil_div(&row_run), 1.into()];
@@ -45,9 +47,10 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         let c1 = k.let_("c1", (&c0 + k.dim(&cols)).min(k.dim(&inner)));
         (c0, c1)
     };
+    let flight = in_flight(cx);
     // A row of `values` at `from` is a row of the outputs at `lead`.
     let row_body = |k: &mut Kb<'_>, eval: &mut Eval<'_>, values: &[ValueId], from: &[SymExpr], lead: &[SymExpr]| {
-        vector_loop(k, eval, "c", (c0.clone(), c1.clone()), &inner, &mut |k, eval, c, guard| {
+        wide_loop(k, eval, flight, (c0.clone(), c1.clone()), &inner, &mut |k, eval, c, guard| {
             let coords = |lead: &[SymExpr]| {
                 let mut coords = lead.to_vec();
                 if !dims.is_empty() {
@@ -83,6 +86,14 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     stop?;
     let cost = (TASK_ELEMS / 8) as u32 * (1 + cx.region.len() as u32 / 4);
     Ok(finish(b, grid, cost))
+}
+
+/// How many vectors are in flight at once: several where functions take long chains of operations and nothing is moved.
+fn in_flight(cx: &Cx<'_>) -> u32 {
+    let nodes: Vec<_> = cx.region.order().into_iter().map(|n| cx.region.node(n)).collect();
+    let plain = |op: &Op| op.is_elementwise() || op.is_source() || matches!(op, Op::Broadcast { .. });
+    let slow = nodes.iter().any(|n| is_slow(&n.op));
+    if slow && nodes.iter().all(|n| plain(&n.op)) { (cx.spec.vec_regs / 8).clamp(1, 4) } else { 1 }
 }
 
 /// The axis and the parts of a region that joins whole rows: which part a row comes from is asked once a row, not once a vector.

@@ -47,6 +47,17 @@ use eval::{Eval, Guard, Stop};
 /// Elements that one task should touch: enough to hide its start, few enough to balance threads.
 const TASK_ELEMS: i64 = 16_384;
 
+/// Tasks up to which there are as many as a power of two, so that 2, 4 or 8 threads have equal shares.
+const FEW_TASKS: u64 = 32;
+
+/// How many of `units` one task takes, at most `most`.
+fn share(units: &SymExpr, most: i64) -> SymExpr {
+    let Some(n) = units.as_const() else { return most.into() };
+    let tasks = (n.max(1) as u64).div_ceil(most.max(1) as u64);
+    let tasks = if tasks <= FEW_TASKS { tasks.next_power_of_two() } else { tasks };
+    ((n.max(1) as u64).div_ceil(tasks) as i64).into()
+}
+
 /// What all schedules of a region share.
 pub(crate) struct Cx<'a> {
     spec: &'a CpuSpec,
@@ -265,6 +276,52 @@ fn vector_loop<'a>(
         eval.close();
     });
     stop
+}
+
+/// As `vector_loop`, with `flight` vectors as one wide vector as far as that goes: the time of one operation is hidden by those beside it.
+fn wide_loop<'a>(
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'a>,
+    flight: u32,
+    (lo, hi): (Ex, Ex),
+    end: &SymExpr,
+    body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &SymExpr, &Guard) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let width = eval.width;
+    if !flies(end, flight, width) {
+        return vector_loop(k, eval, "c", (lo, hi), end, body);
+    }
+    let step = i64::from(width * flight);
+    let from_zero = lo.ty().is_none();
+    let main = match (from_zero, end.as_const()) {
+        (true, Some(n)) => Ex::int(i128::from(n / step * step)),
+        (true, None) => k.let_("main", (&hi / step) * step),
+        (false, _) => k.let_("main", &lo + ((&hi - &lo) / step) * step),
+    };
+    let mut stop = Ok(());
+    eval.set_width(width * flight);
+    k.for_("c", lo, &main, step, |k, c| {
+        eval.open();
+        let at = eval.ix.bind("c", c, end.clone() - (step - 1)) + index::lane();
+        stop = body(k, eval, &at, &Vec::new());
+        eval.close();
+    });
+    eval.set_width(width);
+    stop?;
+    if from_zero && flies_whole(end, flight, width) {
+        return Ok(());
+    }
+    vector_loop(k, eval, "c", (main, hi), end, body)
+}
+
+/// Whether a row is swept so many vectors at a time.
+fn flies(end: &SymExpr, flight: u32, width: u32) -> bool {
+    flight > 1 && width > 1 && end.as_const().is_none_or(|n| n >= i64::from(flight * width))
+}
+
+/// Whether nothing of a row is left beside those.
+fn flies_whole(end: &SymExpr, flight: u32, width: u32) -> bool {
+    flies(end, flight, width) && end.divisible_by(i64::from(flight * width), &|_| 1)
 }
 
 /// Coordinates of a row, named one by one so that each division is done once.

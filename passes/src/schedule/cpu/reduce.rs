@@ -12,9 +12,9 @@ use portwright_ir::graph::{ArgOp, BinaryOp, Node, Op, ReduceOp, UnaryOp, ValueId
 use portwright_ir::kernel::{BufDecl, Ex, HOp, Kb, Module, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
-use super::elementwise::{combine, identity, like};
+use super::elementwise::{combine, identity, is_slow, like};
 use super::eval::{Eval, Guard, Stop};
-use super::{Begun, Built, Cx, TASK_ELEMS, finish, name_coords, vector_loop};
+use super::{Begun, Built, Cx, TASK_ELEMS, finish, flies, flies_whole, name_coords, share, vector_loop, wide_loop};
 
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
@@ -78,28 +78,14 @@ fn in_flight(cx: &Cx<'_>, mut values: impl Iterator<Item = ValueId>) -> u32 {
     if values.all(|v| ops_of(cx, v, 4).is_some()) { FLIGHT } else { (cx.spec.vec_regs / 8).clamp(1, FLIGHT) }
 }
 
-/// Whether a row is swept so many vectors at a time.
-fn flies(last: &SymExpr, flight: u32, width: u32) -> bool {
-    flight > 1 && width > 1 && last.as_const().is_none_or(|n| n >= i64::from(flight * width))
-}
-
-/// Whether nothing of a row is left beside those.
-fn flies_whole(last: &SymExpr, flight: u32, width: u32) -> bool {
-    flies(last, flight, width) && last.divisible_by(i64::from(flight * width), &|_| 1)
-}
-
 /// Number of ops that compute a value of a row, from what is loaded or reduced; none if it is above `most` or one of them is slow.
 fn ops_of(cx: &Cx<'_>, v: ValueId, most: usize) -> Option<usize> {
-    use UnaryOp::*;
     let mut work = vec![v];
     let mut ops = 0;
     while let Some(v) = work.pop() {
         let Some(n) = cx.region.producer(v) else { continue };
         match &n.op {
-            Op::Unary(
-                Exp | Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh | Asinh | Acosh | Atanh | Erf | Sigmoid | Softplus,
-            )
-            | Op::Binary(BinaryOp::Pow) => return None,
+            op if is_slow(op) => return None,
             Op::Reduce { .. } => continue,
             op if op.is_source() => continue,
             _ => {}
@@ -261,7 +247,7 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
         .collect();
 
     let run = match count.as_const() {
-        Some(n) => SymExpr::from((TASK_ELEMS / n.max(1)).clamp(1, TASK_ELEMS)),
+        Some(n) => share(&rows, (TASK_ELEMS / n.max(1)).clamp(1, TASK_ELEMS)),
         None => SymExpr::from(TASK_ELEMS).div(&count.maximum(&1.into())).maximum(&1.into()),
     };
     let grid = [rows.ceil_div(&run), 1.into(), 1.into()];
@@ -404,30 +390,8 @@ fn sweep<'a>(
 ) -> Result<(), Stop> {
     let Some((d, rest)) = lead_dims.split_first() else {
         let coords = |c: &SymExpr| lead.iter().cloned().chain([c.clone()]).collect::<Vec<_>>();
-        let (mut lo, hi) = (Ex::int(0), k.dim(last));
-        if flies(last, flight, eval.width) {
-            let width = eval.width;
-            let step = i64::from(width * flight);
-            let main = match last.as_const() {
-                Some(n) => Ex::int(i128::from(n / step * step)),
-                None => k.let_("main", (&hi / step) * step),
-            };
-            let mut stop = Ok(());
-            eval.set_width(width * flight);
-            k.for_("c", 0, &main, step, |k, c| {
-                eval.open();
-                let at = eval.ix.bind("c", c, last.clone() - (step - 1)) + super::index::lane();
-                stop = body(k, eval, &coords(&at), &Vec::new());
-                eval.close();
-            });
-            eval.set_width(width);
-            stop?;
-            if flies_whole(last, flight, width) {
-                return Ok(());
-            }
-            lo = main;
-        }
-        return vector_loop(k, eval, "c", (lo, hi), last, &mut |k, eval, c, guard| body(k, eval, &coords(c), guard));
+        let hi = k.dim(last);
+        return wide_loop(k, eval, flight, (Ex::int(0), hi), last, &mut |k, eval, c, guard| body(k, eval, &coords(c), guard));
     };
     let mut stop = Ok(());
     let hi = k.dim(d);
@@ -466,7 +430,7 @@ fn columns(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> 
     let count = product(&reduced);
     let per_row = &last * &count;
     let run = match per_row.as_const() {
-        Some(n) => SymExpr::from((TASK_ELEMS / n.max(1)).max(1)),
+        Some(n) => share(&rows, (TASK_ELEMS / n.max(1)).max(1)),
         None => SymExpr::from(TASK_ELEMS).div(&per_row.maximum(&1.into())).maximum(&1.into()),
     };
     let cols = SymExpr::from(256);
