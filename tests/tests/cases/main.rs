@@ -20,6 +20,8 @@ mod snap;
 #[cfg(feature = "mlir")]
 mod decode;
 #[cfg(feature = "mlir")]
+mod executable;
+#[cfg(feature = "mlir")]
 mod faults;
 #[cfg(feature = "mlir")]
 mod flags;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         zoo::trials(&mut trials);
         decode::trials(&mut trials);
         speech::trials(&mut trials);
+        executable::trials(&mut trials);
         faults::trials(&mut trials);
         flags::trials(&mut trials);
     }
