@@ -74,7 +74,7 @@ pub enum On {
 pub enum Command {
     /// Compile a model into a bundle, or into one static executable.
     #[command(after_help = "Example:\n  portwright compile models/silero-vad/model.onnx --target host -o silero-vad.pw\n  \
-                            portwright compile models/silero-vad/model.onnx --target loongarch64 --static -o silero")]
+                            portwright compile models/silero-vad/model.onnx --target host --static -o silero")]
     Compile(CompileArgs),
     /// Fill a weightless bundle with weights.
     #[command(after_help = "Example:\n  portwright pack model.pw --weights model-folder/")]
