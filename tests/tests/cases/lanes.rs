@@ -64,7 +64,7 @@ mod code {
         }
     }
 
-    /// The inner loop with the most instructions is as it was reviewed.
+    /// The inner loop that multiplies most is as it was reviewed.
     fn inner_loop_is(case: &Case, target: &str, cpu: &str) -> Result<(), String> {
         let mut cx = native::cx();
         let o = native::options(target, Some(cpu))?;
@@ -76,16 +76,22 @@ mod code {
         snap::text("lanes", &format!("{}.{cpu}", case.name), &case.input()?, &found)
     }
 
-    /// The innermost loop of kernels in an assembly text that has the most instructions; labels begin anew in each of its modules.
+    /// The innermost loop of kernels in an assembly text that multiplies most; labels begin anew in each of its modules.
     fn inner_loop(asm: &str) -> Option<String> {
-        let loops = asm.split("\t.file\t").filter(|m| m.contains("\npwk_")).filter_map(inner_loop_of);
+        let loops = asm.split("\t.file\t").filter(|m| m.contains("\npwk_")).flat_map(inner_loops);
         // The first of equals: loops of ragged edges come after.
-        let best = loops.enumerate().max_by_key(|(i, (n, _))| (*n, std::cmp::Reverse(*i)))?;
-        Some(best.1.1)
+        let (_, best) =
+            loops.enumerate().max_by_key(|(i, l)| (l.iter().filter(|l| multiplies(l)).count(), l.len(), std::cmp::Reverse(*i)))?;
+        Some(best.join("\n"))
     }
 
-    /// From a label to a jump back to it, without another such in between: the number of instructions, and the text.
-    fn inner_loop_of(module: &str) -> Option<(usize, String)> {
+    fn multiplies(line: &str) -> bool {
+        let mnemonic = line.trim_start().split_whitespace().next().unwrap_or_default();
+        ["mul", "mla", "madd", "mac", "dot"].iter().any(|m| mnemonic.contains(m))
+    }
+
+    /// Loops from a label to a jump back to it, without another such in between.
+    fn inner_loops(module: &str) -> Vec<Vec<&str>> {
         let lines: Vec<&str> = module.lines().collect();
         let label = |line: &str| line.strip_suffix(':').filter(|l| l.starts_with(".LBB")).map(str::to_owned);
         let places: HashMap<String, usize> = lines.iter().enumerate().filter_map(|(i, l)| Some((label(l)?, i))).collect();
@@ -93,8 +99,7 @@ mod code {
         let jumps = lines.iter().enumerate().filter(|(_, l)| l.starts_with('\t'));
         let loops: Vec<(usize, usize)> = jumps.filter_map(|(i, l)| target(l).filter(|t| *t < i).map(|t| (t, i))).collect();
         let inner = |a: &&(usize, usize)| !loops.iter().any(|b| b != *a && a.0 <= b.0 && b.1 <= a.1);
-        let text = |a: &(usize, usize)| lines[a.0..=a.1].iter().filter(|l| !l.starts_with("\t.")).copied().collect::<Vec<_>>();
-        let best = loops.iter().filter(inner).map(text).max_by_key(|t| t.len())?;
-        Some((best.len(), best.join("\n")))
+        let text = |a: &(usize, usize)| lines[a.0..=a.1].iter().filter(|l| !l.starts_with("\t.")).copied().collect();
+        loops.iter().filter(inner).map(text).collect()
     }
 }
