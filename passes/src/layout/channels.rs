@@ -28,11 +28,10 @@ const TIDY: &[&str] = &["move-nothing", "transpose-chain", "transpose-ones", "tr
 /// Size that a symbol is taken to have, where its range allows.
 const NOMINAL: i64 = 16;
 
-/// Femtoseconds of one core: a product of a dense convolution in its inner loop, of f32 and of bf16, an element that is transposed, and what a product of a
+/// Femtoseconds of one core: a product of a dense convolution in its inner loop, an element that is transposed, and what a product of a
 /// depthwise convolution takes longer with channels first, at steps of 1 and more. Measured on cores with vectors of 64 bytes; what counts
 /// is how they compare.
 pub(super) const PRODUCT: u64 = 8_700;
-const HALF_PRODUCT: u64 = 4_600;
 const MOVED: u64 = 150_000;
 const DEPTHWISE: u64 = 4_000;
 const DEPTHWISE_STRIDED: u64 = 30_000;
@@ -62,7 +61,7 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
         *graph.regions_mut(n) = regions;
     }
     crate::rules::run(graph, &phases::RULES.iter().collect::<Vec<_>>(), cx, log);
-    let chosen = choose(graph, spec);
+    let chosen = choose(graph, spec, cx.math);
     if chosen.is_empty() {
         return;
     }
@@ -204,7 +203,7 @@ fn weight(g: &Graph, v: ValueId, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
 }
 
 /// Nodes that get channels last.
-fn choose(g: &Graph, spec: &CpuSpec) -> std::collections::HashSet<NodeId> {
+fn choose(g: &Graph, spec: &CpuSpec, math: Math) -> std::collections::HashSet<NodeId> {
     let order = crate::rules::topological(g);
     let parts: HashMap<NodeId, Part> = order.iter().map(|&n| (n, part(g, g.node(n)))).collect();
     if !parts.values().any(|p| matches!(p, Part::Dense | Part::Depthwise)) {
@@ -239,6 +238,8 @@ fn choose(g: &Graph, spec: &CpuSpec) -> std::collections::HashSet<NodeId> {
     values.retain(|v| users.contains_key(v) || g.is_output(*v));
     for v in values {
         let cost = weight(g, v, &nominal);
+        // What turns by a view does so best once: behind it, vectors of channels would be gathered.
+        let cost = if math == Math::Fast && g.ty(v).rank() >= 3 { cost.max(1) } else { cost };
         // Weights are turned when they are packed.
         if cost == 0 || is_static(g, v) {
             continue;
@@ -408,13 +409,14 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
     let depthwise = filters == *groups && dims.get(1) == Some(&1);
     // Another user may have the input turned already.
     let planar = !depthwise && already_last(e.graph, x).is_none() && !turned_elsewhere(e.graph, x);
-    let depth = if math == Math::Fast { beside(node, &dims, dtype, planar, spec) } else { 1 };
-    let product = if depth > 1 { HALF_PRODUCT } else { PRODUCT };
-    if math != Math::Exact && winograd::pays(e.graph, node, spec, product, if planar { MOVED } else { 0 }) {
+    let rounds = math == Math::Fast && may_round(e.graph, node);
+    let depth = if rounds { beside(node, &dims, planar, spec) } else { 1 };
+    // At twice the rate, and with weights of an eighth of the bytes, the direct form is no slower within a model.
+    if math != Math::Exact && depth == 1 && winograd::pays(e.graph, node, spec, if planar { MOVED } else { 0 }) {
         let input = operand_last(e, x)?;
         return winograd::conv(e, node, input);
     }
-    if !planar && math == Math::Fast && halves(node, &dims, dtype, spec) {
+    if !planar && rounds && halves(node, &dims, spec) {
         return pointwise(e, x, w, &dims);
     }
     // Panels of whole vectors, the last filled up; groups must not share one.
@@ -472,7 +474,7 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
 
 /// Neighbors of the input that an instruction multiplies in bf16 at once: channels, or columns of the kernel where the input is planar; 1
 /// where that is not possible or not worth it.
-fn beside(node: &Node, filters: &[i64], dtype: DType, planar: bool, spec: &CpuSpec) -> i64 {
+fn beside(node: &Node, filters: &[i64], planar: bool, spec: &CpuSpec) -> i64 {
     let Op::Conv { dilations, groups, .. } = &node.op else { return 1 };
     let (&[o, c, ref kernel @ ..], lanes) = (filters, i64::from(spec.lanes(DType::F32))) else { return 1 };
     let Some(form) = spec.dot(DType::BF16, DType::BF16, DType::F32) else { return 1 };
@@ -481,15 +483,22 @@ fn beside(node: &Node, filters: &[i64], dtype: DType, planar: bool, spec: &CpuSp
     let fits = if planar { dilations.last() == Some(&1) && kernel.last() > Some(&1) } else { c % depth == 0 };
     // Short sums take less time than to round what they read.
     let long = kernel.iter().product::<i64>().saturating_mul(c) >= 2 * lanes;
-    if dtype == DType::F32 && whole && fits && long { depth } else { 1 }
+    if whole && fits && long { depth } else { 1 }
+}
+
+/// Whether the operands of a convolution may be rounded to bf16, where results may. What is made of a whole picture often gates all of
+/// another: all of that would share its rounding.
+fn may_round(g: &Graph, node: &Node) -> bool {
+    let (&[x, _], &[y]) = (node.operands.as_slice(), node.results.as_slice()) else { return false };
+    g.ty(x).dtype == DType::F32 && !g.ty(y).dims.iter().skip(2).all(|d| d.is(1))
 }
 
 /// Whether a convolution is a product of matrices that the machine forms faster in bf16.
-fn halves(node: &Node, filters: &[i64], dtype: DType, spec: &CpuSpec) -> bool {
+fn halves(node: &Node, filters: &[i64], spec: &CpuSpec) -> bool {
     let Op::Conv { strides, pads, groups: 1, .. } = &node.op else { return false };
     let (&[o, c, ref kernel @ ..], lanes) = (filters, i64::from(spec.lanes(DType::F32))) else { return false };
     let plain = kernel.iter().chain(strides).all(|&n| n == 1) && pads.iter().all(|p| p.is(0));
-    plain && dtype == DType::F32 && o.min(c) >= 2 * lanes && spec.products(DType::BF16, DType::BF16, DType::F32) != ProductForm::Multiply
+    plain && o.min(c) >= 2 * lanes && spec.products(DType::BF16, DType::BF16, DType::F32) != ProductForm::Multiply
 }
 
 /// A pointwise convolution as a contraction of bf16 over the channels, which come last.

@@ -23,9 +23,8 @@ const NOMINAL: i64 = 256;
 /// Fewer channels leave too few products to save.
 const LEAST_CHANNELS: i64 = 16;
 
-/// Whether a convolution is estimated to be faster so than by products of `product` femtoseconds; an element of its input takes `turned` to get
-/// its channels last.
-pub(super) fn pays(g: &Graph, node: &Node, spec: &CpuSpec, product: u64, turned: u64) -> bool {
+/// Whether a convolution is estimated to be faster so; an element of its input takes `turned` femtoseconds to get its channels last.
+pub(super) fn pays(g: &Graph, node: &Node, spec: &CpuSpec, turned: u64) -> bool {
     let (Op::Conv { strides, dilations, groups: 1, .. }, &[x, w], &[y]) = (&node.op, node.operands.as_slice(), node.results.as_slice())
     else {
         return false;
@@ -46,11 +45,11 @@ pub(super) fn pays(g: &Graph, node: &Node, spec: &CpuSpec, product: u64, turned:
     let read = |elements: u64| if elements.saturating_mul(8) <= u64::from(spec.l2_bytes) { 0 } else { elements.saturating_mul(FILTER) };
     let taps = (KERNEL * KERNEL) as u64;
     let filter = c.saturating_mul(k);
-    let products = |count: u64, each: u64| count.saturating_mul(filter).saturating_mul(each);
+    let products = |count: u64| count.saturating_mul(filter).saturating_mul(PRODUCT);
     let all = positions(len(h), len(w));
-    let direct = products(all.saturating_mul(taps), product).saturating_add(read(filter.saturating_mul(taps)) / 2);
+    let direct = products(all.saturating_mul(taps)).saturating_add(read(filter.saturating_mul(taps)) / 2);
     let moved = tiles.saturating_mul(points).saturating_mul(c.saturating_add(k)).saturating_mul(POINT);
-    let tiled = products(tiles.saturating_mul(points), PRODUCT)
+    let tiled = products(tiles.saturating_mul(points))
         .saturating_add(moved)
         .saturating_add(read(filter.saturating_mul(points)))
         .saturating_add(all.saturating_mul(c).saturating_mul(turned));

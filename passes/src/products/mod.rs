@@ -9,7 +9,7 @@
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, UnaryOp, ValueId};
 
-use crate::canonical::contract::labels;
+use crate::canonical::contract::{labels, spec as spec_of};
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::{CpuSpec, MachineClass, Math, ProductForm};
@@ -52,8 +52,19 @@ pub fn in_halves(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mu
             return None;
         }
         let mut e = Edit::new(g, NAME, &[n]);
+        let [a, b, result] = labels(text)?;
+        // Instructions take neighbors along the summed dim: the operand that is rounded anyway gets that last.
+        let summed = |i: &usize| b.contains(&a[*i]) && !result.contains(&a[*i]);
+        let (inner, outer): (Vec<usize>, Vec<usize>) = (0..a.len()).partition(summed);
+        let perm: Vec<usize> = outer.into_iter().chain(inner).collect();
+        let mut x = Tap::Old(x);
+        let mut text = text.clone();
+        if !a.last().is_some_and(|c| b.contains(c) && !result.contains(c)) && perm.len() > 1 {
+            x = e.transpose(x, perm.iter().map(|&i| i as u32).collect())?;
+            text = spec_of(&[perm.iter().map(|&i| a[i]).collect(), b, result]);
+        }
         let (x, w) = (e.cast(x, DType::BF16)?, e.cast(w, DType::BF16)?);
-        let y = e.contract(text, x, w, DType::F32, *out)?;
+        let y = e.contract(&text, x, w, DType::F32, *out)?;
         e.finish(g.result(n), y)
     });
 }
