@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What each op is to fusion.
 
+use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, FusionKind, Graph, Node, Op, UnaryOp, ValueId};
 use portwright_ir::sym::SymExpr;
 
@@ -58,9 +59,21 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. } => {
             Class::Alone(FusionKind::Recurrent)
         }
+        Op::Cast { to: DType::F32, .. } if widens_stored(g, node) => Class::Rename,
         op if op.is_elementwise() => Class::Elementwise,
         _ => Class::Alone(FusionKind::Single),
     }
+}
+
+/// Whether a conversion reads what products read rounded, for elementwise ops alone: they widen it rather than that it is stored twice.
+fn widens_stored(g: &Graph, node: &Node) -> bool {
+    let (&[x], &[y]) = (node.operands.as_slice(), node.results.as_slice()) else { return false };
+    let made = g.producer(x).map(|n| &n.op);
+    g.ty(x).dtype == DType::BF16
+        && matches!(made, Some(Op::Cast { to: DType::BF16, .. }))
+        && g.users(x).into_iter().any(|n| matches!(g.node(n).op, Op::Contract { .. } | Op::ConvLast { .. }))
+        && !g.is_output(y)
+        && g.users(y).into_iter().all(|n| g.node(n).op.is_elementwise())
 }
 
 /// Whether kernels of that kind compute operands where they read them, so that what only moves elements can be copied into them.

@@ -13,7 +13,7 @@ use portwright_ir::graph::{Dims, Graph, Node, NodeId, Op, PadMode, Patch, ValueI
 use portwright_ir::sym::SymExpr;
 
 use super::cut::{FIXED, Network};
-use super::{phases, winograd};
+use super::{phases, rounded, winograd};
 use crate::canonical;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
@@ -84,6 +84,9 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
     crate::rules::run(graph, &tidy, cx, log);
     crate::fold::share(graph, log);
     crate::rules::run(graph, &tidy, cx, log);
+    if cx.math == Math::Fast {
+        rounded::read_rounded(graph, spec, log);
+    }
     graph.remove_dead();
 }
 
@@ -481,9 +484,10 @@ fn beside(node: &Node, filters: &[i64], planar: bool, spec: &CpuSpec) -> i64 {
     let (depth, own) = (i64::from(form.depth), o / groups);
     let whole = own % lanes == 0 || (*groups == 1 && own > lanes);
     let fits = if planar { dilations.last() == Some(&1) && kernel.last() > Some(&1) } else { c % depth == 0 };
-    // Short sums take less time than to round what they read.
-    let long = kernel.iter().product::<i64>().saturating_mul(c) >= 2 * lanes;
-    if whole && fits && long { depth } else { 1 }
+    // Short sums, and few of them an element, take less time than to round what they read.
+    let taps = kernel.iter().product::<i64>();
+    let worth = taps.saturating_mul(c) >= lanes && taps.saturating_mul(own) >= 2 * lanes;
+    if whole && fits && worth { depth } else { 1 }
 }
 
 /// Whether the operands of a convolution may be rounded to bf16, where results may. What is made of a whole picture often gates all of

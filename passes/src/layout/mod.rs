@@ -12,6 +12,7 @@ mod channels;
 mod cut;
 mod panels;
 mod phases;
+mod rounded;
 mod winograd;
 
 const RULES: &[Rule] = &[Rule {
