@@ -12,7 +12,7 @@ use portwright_ir::weight::{Weight, WeightSource};
 use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::Math;
-use portwright_runtime::bundle::{Bundle, BundleError, BundleWriter, LIBRARY, STORE};
+use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
 use portwright_runtime::header;
 use portwright_runtime::manifest::{self, Kernel, Manifest, Memory, Store};
 use portwright_runtime::program::{self, Program as Executable};
@@ -171,7 +171,8 @@ pub fn machine_target(m: &Machine) -> manifest::Target {
 /// # Errors
 /// Anything on the way; `out` is as it was before.
 pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress: &mut Progress, cx: &mut Cx) -> Lowered<PathBuf> {
-    let done = write(model, o, out, (weightless, None), progress, cx)?;
+    let made = write(model, o, out, (weightless, None), progress, cx)?;
+    let done = made.writer.finish(made.manifest).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     progress.end();
     Ok(done.path)
 }
@@ -185,18 +186,24 @@ pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: 
     if out.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
         return cx.fail(file_error(out, "its folder does not exist"));
     }
-    // Beside it, so that large weights stay on one disk.
-    let parts = Scratch(out.with_file_name(format!(".{name}.parts-{}", std::process::id())));
-    let made = write(model, o, parts.path(), (false, Some(libc)), progress, cx)?;
-    progress.stage("executable");
-    let store = made.manifest.store.as_ref().map(|_| made.store());
-    let manifest = Manifest { files: BTreeMap::new(), ..made.manifest.clone() };
-    let done = program::assemble(&made.path.join(EXECUTABLE), store.as_deref(), &manifest, out);
+    // A bundle's folder beside it that never becomes one: large weights are written once, on the disk where they stay.
+    let parts = out.with_file_name(format!(".{name}.parts-{}", std::process::id()));
+    let made = write(model, o, &parts, (false, Some(libc)), progress, cx)?;
+    let store = made.manifest.store.as_ref().map(|_| made.store_at);
+    let done = program::complete(&made.writer.folder().join(EXECUTABLE), store, &made.manifest, out);
     progress.end();
     done.map_err(|e| cx.diags.report(executable_error(&e)))
 }
 
-/// Writes a bundle's folder. With a C library its code is not the library but [`EXECUTABLE`].
+/// A folder with all that a bundle has, and what is said of it.
+struct Written {
+    writer: BundleWriter,
+    manifest: Manifest,
+    /// Where the store begins in its file.
+    store_at: u64,
+}
+
+/// Writes a bundle's folder. With a C library its code is not the library but [`EXECUTABLE`], and the store lies behind that.
 fn write(
     model: Model,
     o: &Options,
@@ -204,7 +211,7 @@ fn write(
     (weightless, libc): (bool, Option<&Libc>),
     progress: &mut Progress,
     cx: &mut Cx,
-) -> Lowered<Bundle> {
+) -> Lowered<Written> {
     let Model { mut graph, name, source, view } = model;
     let name = header::identifier(&name);
     graph.name.clone_from(&name);
@@ -218,6 +225,10 @@ fn write(
     let code = writer.folder().join(if libc.is_some() { EXECUTABLE } else { LIBRARY });
     let blob = linked(&compiled.main, &o.machine, &o.workers, (&name, &work, &code), libc, &mut cx.diags)?;
     let absent: Vec<&Weight> = weights(&compiled).filter(|w| matches!(w.source, WeightSource::Absent { .. })).collect();
+    let (store_file, store_at) = match libc {
+        None => (writer.folder().join(STORE), 0),
+        Some(_) => (code.clone(), program::store_place(&code).map_err(|e| cx.diags.report(file_error(&code, e)))?),
+    };
     let mut manifest = Manifest::of_blob(&blob);
     manifest.source = source;
     manifest.target = machine_target(&o.machine);
@@ -248,7 +259,7 @@ fn write(
         if absent.is_empty() && !weightless {
             progress.stage(format!("weights ({:.1} MB)", layout.data_bytes() as f64 / 1e6));
             let packing = Packing { main: &compiled.main, pack: &compiled.pack, streams: &compiled.streams };
-            let hash = packing.fill(&o.packer, &o.workers, &work, (&layout, &writer.folder().join(STORE)), cx)?;
+            let hash = packing.fill(&o.packer, &o.workers, &work, (&layout, &store_file, store_at), cx)?;
             store.packed = true;
             store.content = manifest::hex(&hash);
         } else {
@@ -261,7 +272,7 @@ fn write(
     if let Some(view) = view {
         writer.write(crate::view::FILE, &view).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     }
-    writer.finish(manifest).map_err(|e| cx.diags.report(bundle_error(&e)))
+    Ok(Written { writer, manifest, store_at })
 }
 
 /// What a run has to do, by nodes.

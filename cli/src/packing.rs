@@ -44,7 +44,8 @@ fn internal(what: impl std::fmt::Display) -> Diagnostic {
 }
 
 impl Packing<'_> {
-    /// Writes the store at `store` and returns the hash of its content. Programs are compiled for `packer`, with scratch files in `work`.
+    /// Writes the store to the file `path`, behind `begin` bytes that are there if that is not 0, and returns the hash of its content.
+    /// Programs are compiled for `packer`, with scratch files in `work`.
     ///
     /// # Errors
     /// `E0110` for a weight without data, `E0702`, or anything on the way.
@@ -53,11 +54,12 @@ impl Packing<'_> {
         packer: &Machine,
         workers: &Workers,
         work: &Path,
-        (layout, path): (&Layout, &Path),
+        (layout, path, begin): (&Layout, &Path, u64),
         cx: &mut Cx,
     ) -> Lowered<[u8; 32]> {
         let site = Site { packer, workers, work };
-        let writer = StoreWriter::create(path, layout).map_err(|e| cx.diags.report(file_error(path, e)))?;
+        let writer = if begin == 0 { StoreWriter::create(path, layout) } else { StoreWriter::append(path, begin, layout) };
+        let writer = writer.map_err(|e| cx.diags.report(file_error(path, e)))?;
         // Where each packed weight goes.
         let mut wanted: HashMap<&str, Vec<usize>> = HashMap::new();
         for (i, w) in self.main.weights.iter().enumerate() {

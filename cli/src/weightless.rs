@@ -189,7 +189,7 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
     let layout = codegen::store_layout(&main.plan);
     let writer = BundleWriter::create(place).map_err(|e| cx.diags.report(compile::bundle_error(&e)))?;
     let packing = Packing { main: &main, pack: &pack, streams: &streams };
-    let hash = packing.fill(&packer, &compile::workers(), scratch.path(), (&layout, &writer.folder().join(STORE)), cx)?;
+    let hash = packing.fill(&packer, &compile::workers(), scratch.path(), (&layout, &writer.folder().join(STORE), 0), cx)?;
     for name in bundle.manifest.files.keys() {
         writer.copy(&place.join(name), name).map_err(|e| cx.diags.report(compile::bundle_error(&e)))?;
     }

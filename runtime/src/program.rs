@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process;
 
 /// First bytes of the tail.
 pub const MAGIC: [u8; 8] = *b"PWPROG\r\n";
@@ -85,7 +84,7 @@ impl Program {
         Ok(Some(Program { path: path.to_path_buf(), manifest, bytes: size }))
     }
 
-    /// Whether the file is one that [`assemble`] wrote, whole.
+    /// Whether the file is one that [`complete`] wrote, whole.
     pub fn is_program(path: &Path) -> bool {
         matches!(Program::read(path), Ok(Some(_)))
     }
@@ -104,41 +103,36 @@ pub fn check_place(place: &Path) -> Result<(), BundleError> {
     }
 }
 
-/// Puts a linked program and its weights together at `place`, beside it first. The same parts give the same bytes.
+/// Where the store of a linked program begins: behind its code, at a multiple of [`PAGE`].
+///
+/// # Errors
+/// The file cannot be read.
+pub fn store_place(linked: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(linked)?.len().next_multiple_of(PAGE))
+}
+
+/// Completes a linked program, behind whose code the store lies from byte `store_at` to the end if it has one, and moves it to `place`,
+/// which is on the same disk. The same parts give the same bytes.
 ///
 /// # Errors
 /// [`BundleError::Occupied`], [`BundleError::Io`]; then the place is as it was before.
-pub fn assemble(linked: &Path, store: Option<&Path>, manifest: &Manifest, place: &Path) -> Result<Program, BundleError> {
+pub fn complete(linked: &Path, store_at: Option<u64>, manifest: &Manifest, place: &Path) -> Result<Program, BundleError> {
     check_place(place)?;
-    let Some(name) = place.file_name() else {
-        return Err(BundleError::Io(place.to_path_buf(), io::Error::new(io::ErrorKind::InvalidInput, "a program needs a name")));
-    };
-    let beside = place.with_file_name(format!(".{}.new-{}", name.to_string_lossy(), process::id()));
-    let done = write(linked, store, manifest, &beside).and_then(|bytes| {
+    let done = close(linked, store_at, manifest).and_then(|bytes| {
         // A link is followed: what it leads to is replaced, not the link.
         let target = fs::canonicalize(place).unwrap_or_else(|_| place.to_path_buf());
-        fs::rename(&beside, target).map(|()| bytes)
+        fs::rename(linked, target).map(|()| bytes)
     });
     match done {
         Ok(bytes) => Ok(Program { path: place.to_path_buf(), manifest: manifest.clone(), bytes }),
-        Err(e) => {
-            let _ = fs::remove_file(&beside);
-            Err(BundleError::Io(place.to_path_buf(), e))
-        }
+        Err(e) => Err(BundleError::Io(place.to_path_buf(), e)),
     }
 }
 
-fn write(linked: &Path, store: Option<&Path>, manifest: &Manifest, to: &Path) -> io::Result<u64> {
-    let mut out = File::options().write(true).create_new(true).open(to)?;
-    let mut end = io::copy(&mut File::open(linked)?, &mut out)?;
-    let (mut store_at, mut store_bytes) = (0, 0);
-    if let Some(store) = store {
-        store_at = end.next_multiple_of(PAGE);
-        out.set_len(store_at)?;
-        out.seek(SeekFrom::Start(store_at))?;
-        store_bytes = io::copy(&mut File::open(store)?, &mut out)?;
-        end = store_at + store_bytes;
-    }
+fn close(linked: &Path, store_at: Option<u64>, manifest: &Manifest) -> io::Result<u64> {
+    let mut out = File::options().write(true).open(linked)?;
+    let end = out.seek(SeekFrom::End(0))?;
+    let (store_at, store_bytes) = store_at.map_or((0, 0), |at| (at, end.saturating_sub(at)));
     // The tail is read in words, and so begins at a multiple of one.
     let mut text = manifest.to_json().into_bytes();
     let bytes = text.len() as u64;
@@ -161,17 +155,26 @@ mod tests {
     #[test]
     fn put_together_and_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let (elf, store, place) = (dir.path().join("elf"), dir.path().join("store"), dir.path().join("model"));
-        fs::write(&elf, b"\x7fELF and more").unwrap();
-        fs::write(&store, b"weights").unwrap();
+        let (elf, place) = (dir.path().join("elf"), dir.path().join("model"));
+        let link = || {
+            fs::write(&elf, b"\x7fELF and more").unwrap();
+            store_place(&elf).unwrap()
+        };
         let manifest = |name: &str| Manifest::of_blob(&Blob { name: name.into(), ..Blob::default() });
-        for (name, store) in [("one", Some(store.as_path())), ("two", None)] {
-            let made = assemble(&elf, store, &manifest(name), &place).unwrap();
+        for (name, store) in [("one", true), ("two", false)] {
+            let at = link();
+            if store {
+                let mut code = fs::read(&elf).unwrap();
+                code.resize(at as usize, 0);
+                code.extend(b"weights");
+                fs::write(&elf, code).unwrap();
+            }
+            let made = complete(&elf, store.then_some(at), &manifest(name), &place).unwrap();
             let read = Program::read(&place).unwrap().unwrap();
             assert_eq!((read.manifest.name.as_str(), read.bytes), (name, made.bytes));
             let bytes = fs::read(&place).unwrap();
             assert_eq!((bytes.len() as u64, &bytes[..13]), (made.bytes, &b"\x7fELF and more"[..]));
-            if store.is_some() {
+            if store {
                 assert_eq!(&bytes[PAGE as usize..PAGE as usize + 7], b"weights");
             }
             assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o100, 0o100);
@@ -181,12 +184,13 @@ mod tests {
         for cut in [&whole[..whole.len() - 1], &whole[1..], &whole[..20], b"", b"precious"] {
             fs::write(&place, cut).unwrap();
             assert!(!Program::is_program(&place));
-            assert!(matches!(assemble(&elf, None, &manifest("x"), &place), Err(BundleError::Occupied(_))));
+            link();
+            assert!(matches!(complete(&elf, None, &manifest("x"), &place), Err(BundleError::Occupied(_))));
             assert_eq!(fs::read(&place).unwrap(), cut);
         }
-        assert!(matches!(assemble(&elf, None, &manifest("x"), dir.path()), Err(BundleError::Occupied(_))));
+        assert!(matches!(complete(&elf, None, &manifest("x"), dir.path()), Err(BundleError::Occupied(_))));
         fs::remove_file(&place).unwrap();
-        assert!(matches!(assemble(&dir.path().join("none"), None, &manifest("x"), &place), Err(BundleError::Io(..))));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(matches!(complete(&dir.path().join("none"), None, &manifest("x"), &place), Err(BundleError::Io(..))));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -146,6 +146,8 @@ pub struct StoreWriter<'a> {
     file: File,
     path: PathBuf,
     layout: &'a Layout,
+    /// Where the store begins in the file.
+    begin: u64,
 }
 
 impl<'a> StoreWriter<'a> {
@@ -157,7 +159,18 @@ impl<'a> StoreWriter<'a> {
         let io = |e| StoreError::Io(path.to_path_buf(), e);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(io)?;
         file.set_len(DATA + layout.data_bytes()).map_err(io)?;
-        Ok(StoreWriter { file, path: path.to_path_buf(), layout })
+        Ok(StoreWriter { file, path: path.to_path_buf(), layout, begin: 0 })
+    }
+
+    /// Begins a store in a file that is there, at byte `begin`, which is its end or behind it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn append(path: &Path, begin: u64, layout: &'a Layout) -> Result<Self, StoreError> {
+        let io = |e| StoreError::Io(path.to_path_buf(), e);
+        let file = File::options().read(true).write(true).open(path).map_err(io)?;
+        file.set_len(begin + DATA + layout.data_bytes()).map_err(io)?;
+        Ok(StoreWriter { file, path: path.to_path_buf(), layout, begin })
     }
 
     /// Writes bytes of tensor number `index`, beginning at byte `at` of it.
@@ -171,7 +184,7 @@ impl<'a> StoreWriter<'a> {
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > e.bytes) {
             return Err(StoreError::Range(format!("{:?} has {} bytes, got {} for byte {at}", e.name, e.bytes, bytes.len())));
         }
-        self.file.write_all_at(bytes, DATA + e.offset + at).map_err(|e| StoreError::Io(self.path.clone(), e))
+        self.file.write_all_at(bytes, self.begin + DATA + e.offset + at).map_err(|e| StoreError::Io(self.path.clone(), e))
     }
 
     /// Writes the header and returns the hash of the data.
@@ -180,7 +193,7 @@ impl<'a> StoreWriter<'a> {
     /// [`StoreError::Io`].
     pub fn finish(self) -> Result<[u8; 32], StoreError> {
         let content = self.hash_data().map_err(|e| StoreError::Io(self.path.clone(), e))?;
-        self.file.write_all_at(&header(self.layout, content), 0).map_err(|e| StoreError::Io(self.path.clone(), e))?;
+        self.file.write_all_at(&header(self.layout, content), self.begin).map_err(|e| StoreError::Io(self.path.clone(), e))?;
         self.file.sync_data().map_err(|e| StoreError::Io(self.path.clone(), e))?;
         Ok(content)
     }
@@ -188,7 +201,7 @@ impl<'a> StoreWriter<'a> {
     fn hash_data(&self) -> io::Result<[u8; 32]> {
         let mut h = Sha256::new();
         let mut buffer = vec![0u8; 1 << 20];
-        let (mut at, end) = (DATA, DATA + self.layout.data_bytes());
+        let (mut at, end) = (self.begin + DATA, self.begin + DATA + self.layout.data_bytes());
         while at < end {
             let n = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             let part = &mut buffer[..n];
@@ -277,6 +290,13 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(&bytes[DATA as usize..DATA as usize + 5], &[0, 0, 0, 0, 9]);
         assert_eq!(&bytes[DATA as usize + 64..DATA as usize + 69], b"hello");
+        let other = dir.path().join("program");
+        std::fs::write(&other, b"code").unwrap();
+        let w = StoreWriter::append(&other, 8192, &l).unwrap();
+        w.put(1, 0, b"hello").and_then(|()| w.put(0, 4, &[9; 8])).unwrap();
+        assert_eq!(w.finish().unwrap(), content);
+        let appended = std::fs::read(&other).unwrap();
+        assert!(appended[..4] == *b"code" && appended[8192..] == bytes[..], "a store elsewhere has other bytes");
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(matches!(read_info(&path), Err(StoreError::Format(..))));
         assert!(matches!(read_info(&dir.path().join("none")), Err(StoreError::Io(..))));
