@@ -24,6 +24,9 @@ const LONG_EPILOGUE: usize = 8;
 /// Products that one task should form: a few microseconds of a core, so that a small product has tasks for several.
 const TASK_PRODUCTS: i64 = 1 << 18;
 
+/// Tasks that keep many threads busy, with one more or less of them.
+const MANY_TASKS: i64 = 32;
+
 /// Products of one result that are written out rather than looped over, where few rows share them.
 const UNROLLED_PRODUCTS: i64 = 64;
 
@@ -171,9 +174,18 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let batch = product(p.batch.iter().map(|x| &x.1));
     let outer_total = product(n_outer.iter().map(|x| &x.1));
 
-    // Rows that are widened stay in half of the second-level cache.
+    // Rows that are widened stay in half of the second-level cache, and so do rows that would crowd a panel out of it.
     let widens = dot.is_none() && left::fits(eval, &p);
-    let held = if widens { i64::from(cx.spec.l2_bytes) / 2 / left::row_bytes(p.acc, k_total.as_const().unwrap_or(512)) } else { i64::MAX };
+    let l2 = i64::from(cx.spec.l2_bytes);
+    let panel_bytes = k_total.as_const().unwrap_or(0).saturating_mul(nr * i64::from(eval.dtype(p.rhs).bits()) / 8);
+    let far = dot.is_none()
+        && m_total.as_const().is_some_and(|m| m.saturating_mul(pitch) > l2)
+        && (8 * mr).saturating_mul(pitch).saturating_add(panel_bytes) > l2 / 4 * 3;
+    let held = match (widens, far) {
+        (true, _) => l2 / 2 / left::row_bytes(p.acc, k_total.as_const().unwrap_or(512)),
+        (_, true) => l2 / 2 / pitch.max(1),
+        _ => i64::MAX,
+    };
     let together = (held / mr).clamp(1, 8) * mr;
 
     // Blocks of a task: up to 8 blocks of rows, evenly cut, and as many columns as make a task worth its start. A right operand is read
@@ -187,9 +199,12 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     };
     let rows_of_task = m_total.as_const().map_or(4 * mr, |m| m.min(mc)).max(8);
     let depth = k_total.as_const().unwrap_or(512).max(1);
-    // What each task does once for its rows is worth the more the more columns meet them.
+    // What each task does once for its rows, to widen them or to bring them near, is worth the more the more columns meet them, as long as
+    // there are tasks for many threads.
     let task_products = if widens { 4 * TASK_PRODUCTS } else { TASK_PRODUCTS };
-    let nc = nr * (task_products / rows_of_task.saturating_mul(nr).saturating_mul(depth)).clamp(1, 8);
+    let blocks = m_total.ceil_div(&mc.into()).as_const().unwrap_or(1).saturating_mul(n_last.ceil_div(&nr.into()).as_const().unwrap_or(1));
+    let least = if widens || far { (blocks / MANY_TASKS).clamp(1, 8) } else { 1 };
+    let nc = nr * (task_products / rows_of_task.saturating_mul(nr).saturating_mul(depth)).clamp(least, 8);
     let outer_run = match n_last.as_const() {
         Some(n) => (task_products / rows_of_task.saturating_mul(n.max(1)).saturating_mul(depth)).clamp(1, 256),
         None => 1,
