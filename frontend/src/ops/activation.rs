@@ -21,6 +21,7 @@ pub const TABLE: &[Entry] = &[
     op("Selu", 1, 1, 1, selu),
     op("Shrink", 9, 1, 1, shrink),
     op("Softsign", 1, 1, 1, softsign),
+    op("SwiGLU", 28, 2, 2, swiglu),
     op("Swish", 24, 1, 1, swish),
     op("ThresholdedRelu", 1, 1, 1, thresholded_relu),
 ];
@@ -143,6 +144,14 @@ fn swish(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let alpha = cx.float("alpha", 1.0)?;
     let x = cx.input(0)?;
     one(swish_of(cx, x, alpha)?)
+}
+
+/// `swish(a) * b`
+fn swiglu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let alpha = cx.float("alpha", 1.0)?;
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let gate = swish_of(cx, a, alpha)?;
+    one(cx.bin(BinaryOp::Mul, gate, b)?)
 }
 
 /// `x * sigmoid(alpha * x)`

@@ -281,7 +281,7 @@ fn unrolled<'m>(cx: &mut Cx<'_, 'm>, body: &'m GraphDef, n: i64, carried: &[Slot
 /// A scan is a loop over slices of its inputs.
 fn scan<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
     if cx.version < 9 {
-        return Err(Fault::form("the batched form of opset 8 is not taken").help("convert the model to opset 9 or later"));
+        return scan_batched(cx);
     }
     let body = cx.subgraph("body")?;
     let inputs = cx.all_inputs()?;
@@ -380,4 +380,64 @@ pub fn loop_of<'m>(
         *v = cx.reshape(*v, dims)?;
     }
     Ok(results)
+}
+
+/// A scan as opset 8 has it: states and scanned inputs have a first dim for the batch, scanned ones a second one for the steps. Input 0 may
+/// say how many steps each of the batch has; after them states stay as they are, and scanned outputs are zeros.
+fn scan_batched<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
+    let body = cx.subgraph("body")?;
+    let lengths = cx.opt(0)?;
+    let inputs = (1..cx.slots.len()).map(|i| cx.input(i)).collect::<Res<Vec<_>>>()?;
+    let scans = usize::try_from(cx.need_int("num_scan_inputs")?).ok().filter(|n| (1..=inputs.len()).contains(n));
+    let scans = scans.ok_or_else(|| Fault::attr(format!("`num_scan_inputs` does not fit {} inputs", inputs.len())))?;
+    let n_states = inputs.len() - scans;
+    if body.outputs.len() < n_states {
+        return Err(Fault::attr("the body has fewer outputs than states"));
+    }
+    let back = match cx.ints("directions")? {
+        None => vec![0; scans],
+        Some(d) if d.len() == scans => d,
+        Some(d) => return Err(Fault::attr(format!("`directions` has {} entries, expected {scans}", d.len()))),
+    };
+    if lengths.is_some() && back.iter().any(|b| *b != 0) {
+        return Err(Fault::form("`directions` is not taken together with lengths of the sequences"));
+    }
+    for (i, &v) in inputs.iter().enumerate() {
+        cx.want_rank(v, if i < n_states { 1 } else { 2 }..=usize::MAX)?;
+    }
+    let (batch, steps) = (cx.dim(inputs[n_states], 0)?, cx.dim(inputs[n_states], 1)?);
+    let mut outside = inputs;
+    outside.extend(lengths);
+    let prefix = format!("{}.body", cx.path);
+    let all = loop_of(cx, &batch, &[], &outside, |cx, b, _, xs| {
+        let own = xs.iter().map(|&x| cx.gather(x, b, 0)).collect::<Res<Vec<_>>>()?;
+        let out = loop_of(cx, &steps, &own[..n_states], &own[n_states..], |cx, t, states, xs| {
+            let mut slots: Vec<Slot> = states.iter().map(|v| Slot::Value(*v)).collect();
+            for (&x, &back) in xs.iter().zip(&back) {
+                let at = if back != 0 {
+                    let last = cx.dim_value(steps.clone() - 1)?;
+                    cx.bin(BinaryOp::Sub, last, t)?
+                } else {
+                    t
+                };
+                slots.push(Slot::Value(cx.gather(x, at, 0)?));
+            }
+            let mut out = tensors(cx.imp.subgraph(body, slots, &prefix)?, "the body")?;
+            if let Some(&length) = xs.get(scans) {
+                let length = cx.cast(length, DType::I64)?;
+                let goes_on = cx.bin(BinaryOp::Lt, t, length)?;
+                for (i, v) in out.iter_mut().enumerate() {
+                    let other = match states.get(i) {
+                        Some(&s) => s,
+                        None => cx.scalar(cx.dtype(*v), 0.0)?,
+                    };
+                    *v = cx.select(goes_on, *v, other)?;
+                }
+            }
+            let scanned = out.split_off(n_states);
+            Ok((out, scanned))
+        })?;
+        Ok((Vec::new(), out))
+    })?;
+    Ok(all.into_iter().map(Slot::Value).collect())
 }

@@ -5,6 +5,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Op, ReduceOp, ScatterOp, SymSource, ValueId};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::control::loop_of;
 use super::{Entry, op};
 use crate::cx::{Cx, Res, many, one};
 use crate::fault::Fault;
@@ -178,27 +179,44 @@ fn tensor_scatter(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(cx.add(Op::ScatterElements { axis: axis as u32, op: ScatterOp::Set }, &[past, at, update])?)
 }
 
-/// Elements that differ, sorted or in order of appearance, with where each comes first, where each input went, and how often it comes.
+/// Elements (or slices along an axis) that differ, sorted or in order of appearance, with where each comes first, where each input went, and how often it comes.
 fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    if cx.attr("axis").is_some() && cx.rank(cx.input(0)?) != 1 {
-        return Err(Fault::form("slices along an `axis` are not compared; whole tensors are"));
-    }
     let x = cx.input(0)?;
-    let n = cx.ty(x).elems();
-    let flat = cx.reshape(x, vec![n.clone()])?;
-    // Equal elements keep their order, so that the first of each run is the one that comes first.
-    let sorted = cx.add_all(Op::TopK { axis: 0, k: n.clone(), largest: false }, &[flat])?;
-    let (values, order) = (sorted[0], sorted[1]);
+    let axis = match cx.int_opt("axis")? {
+        Some(a) => Some(cx.axis_of(a, cx.rank(x))?),
+        None => None,
+    };
+    // What is compared: elements, or slices along an axis as rows of a matrix.
+    let (items, order) = match axis {
+        Some(a) if cx.rank(x) > 1 => {
+            let front: Vec<usize> = [a].into_iter().chain((0..cx.rank(x)).filter(|i| *i != a)).collect();
+            let moved = cx.transpose(x, &front)?;
+            let rest = product(&cx.dims(moved)[1..]);
+            let rows = cx.reshape(moved, vec![cx.dim(x, a)?, rest])?;
+            (rows, row_order(cx, rows)?)
+        }
+        _ => {
+            let flat = cx.reshape(x, vec![cx.ty(x).elems()])?;
+            // Equal elements keep their order, so that the first of each run is the one that comes first.
+            let k = cx.dim(flat, 0)?;
+            (flat, cx.add_all(Op::TopK { axis: 0, k, largest: false }, &[flat])?[1])
+        }
+    };
+    let n = cx.dim(items, 0)?;
+    let values = cx.gather(items, order, 0)?;
     let before = cx.slice_axis(values, 0, 0.into(), n.clone() - 1, 1)?;
     let after = cx.slice_axis(values, 0, 1.into(), n.clone() - 1, 1)?;
-    let changes = cx.bin(BinaryOp::Ne, before, after)?;
+    let mut changes = cx.bin(BinaryOp::Ne, before, after)?;
+    if cx.rank(items) == 2 {
+        changes = cx.reduce(ReduceOp::Any, changes, &[1], false)?;
+    }
     let yes = cx.fill(DType::Bool, 1.0, vec![1.into()])?;
     let first = cx.concat(&[yes, changes], 0)?;
     let starts = non_zero_of(cx, first)?;
     let count = cx.dim(starts, 1)?;
     let starts = cx.reshape(starts, vec![count.clone()])?;
-    let (mut y, mut at) = (cx.gather(values, starts, 0)?, cx.gather(order, starts, 0)?);
-    // Number of the run that each sorted element lies in, brought back to the places of the input.
+    let mut at = cx.gather(order, starts, 0)?;
+    // Number of the run that each sorted item lies in, brought back to the places of the input.
     let runs = cx.cast(first, DType::I64)?;
     let runs = cx.add(Op::Scan { op: ReduceOp::Sum, axis: 0, exclusive: false, reverse: false }, &[runs])?;
     let mut runs = cx.bin_c(BinaryOp::Sub, runs, 1.0)?;
@@ -207,15 +225,35 @@ fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let by = cx.add_all(Op::TopK { axis: 0, k: count.clone(), largest: false }, &[at])?;
         let (placed, rank) = (by[0], by[1]);
         at = placed;
-        y = cx.gather(y, rank, 0)?;
         let ids = cx.iota(DType::I64, 0, vec![count.clone()])?;
         let none = cx.fill(DType::I64, 0.0, vec![count.clone()])?;
         let renamed = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Set }, &[none, rank, ids])?;
         runs = cx.gather(renamed, runs, 0)?;
     }
+    let y = match axis {
+        Some(a) => cx.gather(x, at, a)?,
+        None => cx.gather(items, at, 0)?,
+    };
     let zeros = cx.fill(DType::I64, 0.0, vec![n.clone()])?;
     let inverse = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Set }, &[zeros, order, runs])?;
     let (none, ones) = (cx.fill(DType::I64, 0.0, vec![count])?, cx.fill(DType::I64, 1.0, vec![n])?);
     let counts = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Add }, &[none, runs, ones])?;
     many([y, at, inverse, counts])
+}
+
+/// Order of the rows of a matrix by their first element that differs; equal rows keep their order. Columns are sorted from the last to the
+/// first, each without disturbing what those after it made of the rows that it does not tell apart.
+fn row_order(cx: &mut Cx<'_, '_>, rows: ValueId) -> Res<ValueId> {
+    let (n, m) = (cx.dim(rows, 0)?, cx.dim(rows, 1)?);
+    let start = cx.iota(DType::I64, 0, vec![n.clone()])?;
+    let last = m.clone() - 1;
+    let out = loop_of(cx, &m, &[start], &[rows], |cx, i, states, xs| {
+        let last = cx.dim_value(last)?;
+        let column = cx.bin(BinaryOp::Sub, last, i)?;
+        let column = cx.gather(xs[0], column, 1)?;
+        let column = cx.gather(column, states[0], 0)?;
+        let by = cx.add_all(Op::TopK { axis: 0, k: n, largest: false }, &[column])?;
+        Ok((vec![cx.gather(states[0], by[1], 0)?], Vec::new()))
+    })?;
+    Ok(out[0])
 }

@@ -13,6 +13,7 @@ use crate::scope::Slot;
 
 mod activation;
 mod attention;
+mod bilinear;
 mod cell;
 mod contrib;
 mod control;
@@ -21,6 +22,7 @@ mod detect;
 mod elementwise;
 mod encoder;
 mod gather;
+mod linalg;
 mod loss;
 mod matmul;
 mod ml;
@@ -38,6 +40,7 @@ mod sequence;
 mod shape;
 mod signal;
 mod state;
+mod taps;
 
 /// Imports one node.
 pub type Import = for<'a, 'b, 'm> fn(&'a mut Cx<'b, 'm>) -> Res<Vec<Slot>>;
@@ -67,11 +70,13 @@ const fn op(op: &'static str, since: i64, least: usize, most: usize, import: Imp
 const FAMILIES: &[&[Entry]] = &[
     activation::TABLE,
     attention::TABLE,
+    bilinear::TABLE,
     control::TABLE,
     conv::TABLE,
     elementwise::TABLE,
     detect::TABLE,
     gather::TABLE,
+    linalg::TABLE,
     loss::TABLE,
     matmul::TABLE,
     movement::TABLE,

@@ -5,6 +5,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Dims, Op, Scalar, ValueId};
 use portwright_ir::sym::SymExpr;
 
+use super::taps::{self, Window};
 use super::{Entry, op};
 use crate::cx::{Cx, Res, one};
 use crate::fault::Fault;
@@ -29,9 +30,6 @@ fn resize(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         return by_scales(cx, x, scales, &s, None);
     }
     let coords = cx.text("coordinate_transformation_mode", "half_pixel")?;
-    if coords == "tf_crop_and_resize" {
-        return Err(Fault::form("`tf_crop_and_resize` reads outside of the tensor; other coordinate modes are computed"));
-    }
     let nearest = cx.text("nearest_mode", "round_prefer_floor")?;
     let s = Sampling { mode, coords, nearest };
     let axes = match cx.ints("axes")? {
@@ -146,15 +144,81 @@ fn emit(cx: &mut Cx<'_, '_>, x: ValueId, dims: Dims, scales: &[f64], s: &Samplin
         "linear" | "bilinear" => "linear",
         m => m,
     };
+    let cubic_a = cx.float("cubic_coeff_a", -0.75)?;
+    let exclude_outside = cx.flag("exclude_outside", false)?;
+    let antialias = cx.flag("antialias", false)?;
+    let window = Window { mode, nearest: s.nearest, cubic_a, exclude_outside };
+    if s.coords == "tf_crop_and_resize" {
+        if antialias {
+            return Err(Fault::form("`antialias` is not computed for `tf_crop_and_resize`"));
+        }
+        known("mode", mode, &["nearest", "linear", "cubic"])?;
+        known("nearest_mode", s.nearest, &["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])?;
+        let region = region(cx, x)?;
+        let outside = cx.float("extrapolation_value", 0.0)?;
+        return one(taps::crop(cx, x, &dims, &region, window, outside)?);
+    }
+    if antialias && mode != "nearest" {
+        known("mode", mode, &["linear", "cubic"])?;
+        let coords = known(
+            "coordinate_transformation_mode",
+            s.coords,
+            &["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"],
+        )?;
+        let place = |o: f64, n: f64, to: f64, scale: f64| {
+            let width = scale * n;
+            match coords {
+                "align_corners" if width == 1.0 => 0.0,
+                "align_corners" => o * (n - 1.0) / (width - 1.0),
+                "asymmetric" => o / scale,
+                "pytorch_half_pixel" if width == 1.0 => -0.5,
+                "half_pixel_symmetric" => n / 2.0 * (1.0 - to / width) + (o + 0.5) / scale - 0.5,
+                _ => (o + 0.5) / scale - 0.5,
+            }
+        };
+        return one(taps::antialiased(cx, x, &dims, scales, window, &place)?);
+    }
     let op = Op::Resize {
         dims,
         mode: mode.into(),
         coords: s.coords.into(),
         nearest: s.nearest.into(),
         scales: scales.iter().map(|v| Scalar::from_f64(DType::F32, *v)).collect(),
-        cubic_a: Scalar::from_f64(DType::F32, cx.float("cubic_coeff_a", -0.75)?),
-        exclude_outside: cx.flag("exclude_outside", false)?,
-        antialias: cx.flag("antialias", false)?,
+        cubic_a: Scalar::from_f64(DType::F32, cubic_a),
+        exclude_outside,
+        antialias: false,
     };
     one(cx.add(op, &[x])?)
+}
+
+/// An attribute of one of some values.
+fn known<'a>(name: &str, value: &'a str, all: &[&str]) -> Res<&'a str> {
+    if all.contains(&value) {
+        return Ok(value);
+    }
+    Err(Fault::attr(format!("`{name}` is {value:?}, expected {}", all.join(", "))))
+}
+
+/// Start and end of the region that is resized in every dim, from input 1: all starts, then all ends, of `axes` in their order.
+fn region(cx: &mut Cx<'_, '_>, x: ValueId) -> Res<Vec<Option<(ValueId, ValueId)>>> {
+    let roi = cx.input(1)?;
+    let rank = cx.rank(x);
+    let axes: Vec<usize> = match cx.ints("axes")?.filter(|_| cx.version >= 18) {
+        Some(a) => a.iter().map(|&a| cx.axis_of(a, rank)).collect::<Res<_>>()?,
+        None => (0..rank).collect(),
+    };
+    let n = axes.len() as i64;
+    if cx.rank(roi) != 1 || !cx.ty(roi).elems().is(2 * n) {
+        return Err(Fault::shape(format!("the region is {}, expected {} numbers", cx.ty(roi), 2 * n)));
+    }
+    let roi = cx.cast(roi, DType::F64)?;
+    let mut out = vec![None; rank];
+    for (i, &axis) in axes.iter().enumerate() {
+        let at = |cx: &mut Cx<'_, '_>, i: i64| {
+            let v = cx.slice_axis(roi, 0, i.into(), 1.into(), 1)?;
+            cx.as_scalar(v)
+        };
+        out[axis] = Some((at(cx, i as i64)?, at(cx, i as i64 + n)?));
+    }
+    Ok(out)
 }

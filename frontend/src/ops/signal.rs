@@ -15,6 +15,7 @@ pub const TABLE: &[Entry] = &[
     op("DFT", 17, 1, 3, dft),
     op("HammingWindow", 17, 1, 1, hamming),
     op("HannWindow", 17, 1, 1, hann),
+    op("MelWeightMatrix", 17, 5, 5, mel_weight_matrix),
     op("STFT", 17, 2, 4, stft),
 ];
 
@@ -242,4 +243,70 @@ fn stft(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let bins = if onesided { n.div(&2.into()) + 1 } else { n.clone() };
     let (re, im) = transform(cx, re, im, &n, bins, false)?;
     one(join_parts(cx, re, im, 2)?)
+}
+
+/// Triangles that sum the bins of a spectrum by the mel scale: `[dft_length / 2 + 1, num_mel_bins]`.
+fn mel_weight_matrix(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    use BinaryOp::*;
+    let dtype = cx.dtype_attr("output_datatype")?.unwrap_or(DType::F32);
+    let mut scalars = Vec::new();
+    for i in 0..5 {
+        let v = cx.input(i)?;
+        scalars.push(cx.as_scalar(v)?);
+    }
+    let (bins, length) = (cx.expr(scalars[0], "bins")?, cx.expr(scalars[1], "length")?);
+    let mut numbers = Vec::new();
+    for v in &scalars[2..] {
+        numbers.push(cx.cast(*v, DType::F64)?);
+    }
+    let rate = numbers[0];
+    let mel = |cx: &mut Cx<'_, '_>, hertz: ValueId| -> Res<ValueId> {
+        let x = cx.bin_c(Div, hertz, 700.0)?;
+        let x = cx.bin_c(Add, x, 1.0)?;
+        let x = cx.un(UnaryOp::Log, x)?;
+        cx.bin_c(Mul, x, 2595.0 / std::f64::consts::LN_10)
+    };
+    let (low, high) = (mel(cx, numbers[1])?, mel(cx, numbers[2])?);
+    let points = bins.clone() + 2;
+    let steps = cx.number_of(points.clone(), DType::F64)?;
+    let step = cx.bin(Sub, high, low)?;
+    let step = cx.bin(Div, step, steps)?;
+    // Corners of the triangles, as bins of the spectrum.
+    let at = cx.iota(DType::F64, 0, vec![points])?;
+    let at = cx.bin(Mul, at, step)?;
+    let at = cx.bin(Add, at, low)?;
+    let at = cx.bin_c(Mul, at, std::f64::consts::LN_10 / 2595.0)?;
+    let at = cx.un(UnaryOp::Exp, at)?;
+    let at = cx.bin_c(Sub, at, 1.0)?;
+    let at = cx.bin_c(Mul, at, 700.0)?;
+    let whole = cx.number_of(length.clone() + 1, DType::F64)?;
+    let at = cx.bin(Mul, at, whole)?;
+    let part = cx.bin(Mod, at, rate)?;
+    let at = cx.bin(Sub, at, part)?;
+    let at = cx.bin(Div, at, rate)?;
+    let at = cx.un(UnaryOp::Round, at)?;
+    let mut corners = Vec::new();
+    for i in 0..3 {
+        corners.push(cx.slice_axis(at, 0, i.into(), bins.clone(), 1)?);
+    }
+    let (left, center, right) = (corners[0], corners[1], corners[2]);
+    let j = cx.iota(DType::F64, 0, vec![length.div(&2.into()) + 1, 1.into()])?;
+    let (zero, unit) = (cx.scalar(DType::F64, 0.0)?, cx.scalar(DType::F64, 1.0)?);
+    let slope = |cx: &mut Cx<'_, '_>, from: ValueId, to: ValueId, j: ValueId| -> Res<ValueId> {
+        let (above, run) = (cx.bin(Sub, j, from)?, cx.bin(Sub, to, from)?);
+        cx.bin(Div, above, run)
+    };
+    let between = |cx: &mut Cx<'_, '_>, from: ValueId, to: ValueId| -> Res<ValueId> {
+        let (above, below) = (cx.bin(Ge, j, from)?, cx.bin(Lt, j, to)?);
+        cx.bin(And, above, below)
+    };
+    let rise = slope(cx, left, center, j)?;
+    let rising = between(cx, left, center)?;
+    let y = cx.select(rising, rise, zero)?;
+    let top = cx.bin(Eq, j, center)?;
+    let y = cx.select(top, unit, y)?;
+    let fall = slope(cx, right, center, j)?;
+    let falling = between(cx, center, right)?;
+    let y = cx.select(falling, fall, y)?;
+    one(cx.cast(y, dtype)?)
 }
