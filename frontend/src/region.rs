@@ -323,6 +323,8 @@ fn subgraphs(n: &NodeDef) -> Vec<(&str, &GraphDef)> {
         match name {
             "then_branch" => "then",
             "else_branch" => "else",
+            "score_mod" => "score_mod",
+            "prob_mod" => "prob_mod",
             _ => "body",
         }
     };

@@ -295,7 +295,7 @@ fn attend_in_parts(
 }
 
 /// Repeats each key head for the query heads that share it.
-fn repeat_heads(cx: &mut Cx<'_, '_>, k: ValueId, q: ValueId) -> Res<ValueId> {
+pub fn repeat_heads(cx: &mut Cx<'_, '_>, k: ValueId, q: ValueId) -> Res<ValueId> {
     let (d, hq) = (cx.dims(k), cx.dim(q, 1)?);
     if d[1] == hq {
         return Ok(k);

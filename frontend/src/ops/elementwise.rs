@@ -6,6 +6,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Op, Scalar, UnaryOp, ValueId};
 use portwright_ir::numerics;
 
+use super::random::{draw, seed};
 use super::{Entry, MANY, op};
 use crate::cx::{Cx, Res, many, one};
 use crate::fault::Fault;
@@ -269,7 +270,8 @@ fn clip(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(x)
 }
 
-/// Inference drops nothing: the result is the input, the mask is all true.
+/// Inference drops nothing: the result is the input, the mask is all true. Training keeps an element where a uniform number reaches the
+/// ratio, and scales what is kept.
 fn dropout(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     if cx.version >= 12
@@ -280,8 +282,11 @@ fn dropout(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
             Some(r) => cx.const_number(r, "`ratio`")?,
             None => 0.5,
         };
+        if !(0.0..1.0).contains(&ratio) {
+            return Err(Fault::attr(format!("`ratio` is {ratio}, expected 0 or more and less than 1")));
+        }
         if ratio != 0.0 {
-            return Err(Fault::form("it drops at random, which only training does").help("export the model in evaluation mode"));
+            return drop_some(cx, x, ratio);
         }
     }
     if !cx.wants(1) {
@@ -320,4 +325,14 @@ fn is_inf(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 fn where_(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (c, a, b) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     one(cx.select(c, a, b)?)
+}
+
+/// `x / (1 - ratio)` where it is kept and 0 elsewhere, with the mask of what is kept.
+fn drop_some(cx: &mut Cx<'_, '_>, x: ValueId, ratio: f64) -> Res<Vec<Slot>> {
+    let (seed, dims) = (seed(cx)?, cx.dims(x));
+    let u = draw(cx, DType::F32, 0.0, 1.0, seed, dims)?;
+    let kept = cx.bin_c(BinaryOp::Ge, u, ratio)?;
+    let zero = cx.scalar(cx.dtype(x), 0.0)?;
+    let y = cx.bin_c(BinaryOp::Mul, x, 1.0 / (1.0 - ratio))?;
+    many([cx.select(kept, y, zero)?, kept])
 }

@@ -21,7 +21,9 @@ mod conv;
 mod detect;
 mod elementwise;
 mod encoder;
+mod flex;
 mod gather;
+mod grams;
 mod linalg;
 mod loss;
 mod matmul;
@@ -76,6 +78,7 @@ const FAMILIES: &[&[Entry]] = &[
     elementwise::TABLE,
     detect::TABLE,
     gather::TABLE,
+    grams::TABLE,
     linalg::TABLE,
     loss::TABLE,
     matmul::TABLE,
@@ -116,7 +119,11 @@ fn table() -> &'static Table {
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
         let vendor = [contrib::TABLE, encoder::TABLE, qlinear::TABLE].map(|t| ("com.microsoft", t));
-        let domains = vendor.into_iter().chain([("ai.onnx.ml", ml::TABLE), ("ai.onnx.preview.training", loss::TRAINING)]);
+        let domains = vendor.into_iter().chain([
+            ("ai.onnx.ml", ml::TABLE),
+            ("ai.onnx.preview", flex::TABLE),
+            ("ai.onnx.preview.training", loss::TRAINING),
+        ]);
         let named = domains.flat_map(|(d, t)| t.iter().map(move |e| ((d, e.op), e)));
         default.chain(named).chain(stray).collect()
     })

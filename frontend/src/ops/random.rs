@@ -19,7 +19,8 @@ pub const TABLE: &[Entry] = &[
     op("RandomUniformLike", 1, 1, 1, uniform),
 ];
 
-fn seed(cx: &Cx<'_, '_>) -> Res<u64> {
+/// Seed of a node: that of its attribute, or its path's.
+pub fn seed(cx: &Cx<'_, '_>) -> Res<u64> {
     Ok(match cx.float_opt("seed")? {
         Some(s) => s.to_bits(),
         // FNV-1a of the path.
@@ -45,7 +46,8 @@ fn form(cx: &mut Cx<'_, '_>) -> Res<(DType, Dims)> {
     Ok((dtype, dims))
 }
 
-fn draw(cx: &mut Cx<'_, '_>, dtype: DType, low: f64, high: f64, seed: u64, dims: Dims) -> Res<ValueId> {
+/// Uniform numbers in `low..high`.
+pub fn draw(cx: &mut Cx<'_, '_>, dtype: DType, low: f64, high: f64, seed: u64, dims: Dims) -> Res<ValueId> {
     let f = |v| Scalar::from_f64(dtype, v);
     cx.add(Op::RandomUniform { dtype, low: f(low), high: f(high), seed, dims }, &[])
 }
