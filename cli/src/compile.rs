@@ -221,7 +221,8 @@ fn write(
     let writer = BundleWriter::create(out).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     let work = writer.folder().join("work");
     std::fs::create_dir_all(&work).map_err(|e| cx.diags.report(file_error(&work, e)))?;
-    progress.stage(format!("code ({} kernels)", compiled.main.module.kernels.len()));
+    let first = if matches!(libc, Some(Libc::Zig(_))) { "; musl takes a minute once a target" } else { "" };
+    progress.stage(format!("code ({} kernels{first})", compiled.main.module.kernels.len()));
     let code = writer.folder().join(if libc.is_some() { EXECUTABLE } else { LIBRARY });
     let blob = linked(&compiled.main, &o.machine, &o.workers, (&name, &work, &code), libc, &mut cx.diags)?;
     let absent: Vec<&Weight> = weights(&compiled).filter(|w| matches!(w.source, WeightSource::Absent { .. })).collect();
