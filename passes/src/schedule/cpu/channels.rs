@@ -6,7 +6,8 @@
 //! constant distances. Where the tensor is padded, planar, or so wide that rows of a tile would meet in one cache set, the task first
 //! copies its box of the input into scratch, with zeros around it; else the input is read as it lies. Tiles divide the positions of a
 //! row as evenly as they can; where a row is short, a tile takes several rows. Taps are summed before channels, each in order, so a
-//! result has one order of additions.
+//! result has one order of additions. Where neighbors lie side by side in the filters, a dot product takes them at once: channels, or
+//! columns of the kernel where the input is planar.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Graph, Node, Op, ValueId};

@@ -3,7 +3,7 @@
 //!
 //! A block of weights holds, for each element of the state, the weights of all gates for as many hidden units as two vectors have lanes, so
 //! that a step reads them from end to end and nothing is summed across lanes. The states are what the results hold: a step reads the rows
-//! of `y` that the step before wrote.
+//! of `y` that the step before wrote. Where weights are of bf16, pairs of states are rounded to it and multiplied at once.
 //!
 //! Where a step is work for more than one thread, the launch goes in steps and a group is a block of hidden units; else a group walks all
 //! steps of some rows of the batch. Both add in one order.
