@@ -132,11 +132,10 @@ impl Cx<'_> {
 
     pub(super) fn conv_last(
         &mut self,
-        channels: i64,
+        (channels, groups): (i64, i64),
         strides: &[i64],
         dilations: &[i64],
         pads: &[SymExpr],
-        groups: i64,
         (planar, depth): (bool, i64),
         out: DType,
     ) -> Types {

@@ -237,7 +237,7 @@ impl<'a> Cx<'a> {
             Op::ContractPanels { columns, bits, block, .. } => self.contract_panels(*columns, *bits, *block),
             Op::Conv { strides, dilations, pads, groups } => self.conv(strides, dilations, pads, *groups),
             Op::ConvLast { channels, strides, dilations, pads, groups, planar, depth, out } => {
-                self.conv_last(*channels, strides, dilations, pads, *groups, (*planar, *depth), *out)
+                self.conv_last((*channels, *groups), strides, dilations, pads, (*planar, *depth), *out)
             }
             Op::WinogradInput { pads } => self.winograd_input(pads),
             Op::WinogradOutput { dims } => self.winograd_output(dims),

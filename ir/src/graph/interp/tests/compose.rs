@@ -51,7 +51,7 @@ fn channels_last_as_channels_first() {
             false => (3, [3, 3, 2, 1, 3, 4], [0, 1, 2, 3, 5, 4], [3, 3, 2, 1, 12]),
             true => (2, [3, 3, 1, 2, 3, 4], [0, 1, 2, 4, 5, 3], [3, 3, 1, 3, 8]),
         };
-        let apart = eval(Op::Reshape { dims: dims(&split) }, &[panels.clone()]);
+        let apart = eval(Op::Reshape { dims: dims(&split) }, std::slice::from_ref(&panels));
         let paired = eval(Op::Reshape { dims: dims(&dims3) }, &[turned(&apart, &perm)]);
         assert_eq!(turned(&eval(op(depth), &[x, paired]), &[0, 3, 1, 2]), want);
     }
