@@ -181,6 +181,14 @@ impl<'m> Cx<'_, 'm> {
             Some(other) => self.wrong(name, "a tensor", other),
         }
     }
+    /// Elements of a tensor attribute as numbers.
+    pub fn tensor_numbers(&mut self, name: &str) -> Res<Option<Vec<f64>>> {
+        let Some(t) = self.tensor(name)? else { return Ok(None) };
+        let t = crate::tensor::check(t, &mut self.imp.external)?;
+        let bytes = t.bytes().ok_or_else(|| Fault::form(format!("attribute `{name}` has its data in another file")))?;
+        let elems = t.dims.iter().product::<i64>();
+        Ok(Some((0..elems as usize).map(|i| numerics::decode_f64(t.dtype, numerics::get(bytes, t.dtype, i))).collect()))
+    }
     /// A subgraph that must be given.
     pub fn subgraph(&self, name: &str) -> Res<&'m GraphDef> {
         match self.attr(name) {
@@ -447,6 +455,11 @@ impl<'m> Cx<'_, 'm> {
     pub fn table_f32(&mut self, dims: &[i64], values: &[f32]) -> Res<ValueId> {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.table(1, dims, bytes)
+    }
+    /// f64 numbers as a constant tensor.
+    pub fn table_f64(&mut self, dims: &[i64], values: &[f64]) -> Res<ValueId> {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.table(11, dims, bytes)
     }
     /// i64 numbers as a constant tensor.
     pub fn table_i64(&mut self, dims: &[i64], values: &[i64]) -> Res<ValueId> {

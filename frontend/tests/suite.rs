@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs test cases through import and the graph interpreter: the oracle of every importer.
 //!
-//! The cases of `tests/vendor` (operators of `com.microsoft` with the results of ONNX Runtime, written by `gen.py` there) always run, the
-//! ONNX backend suite when it is at hand:
+//! The cases of `tests/vendor` (operators of `com.microsoft`) and `tests/ort` (forms of others that the ONNX suite has no case of), with the
+//! results of ONNX Runtime, written by `gen.py` there, always run, the ONNX backend suite when it is at hand:
 //! `PORTWRIGHT_SUITE` names a folder of suites (`node/`, `simple/`, ...), each a folder of cases with `model.onnx` and `test_data_set_N`.
 //! Arguments filter cases by name; `--mutate=N` instead imports N damaged copies of each model, none of which may panic. The closing lines count passed, failed and unsupported cases and group what is missing by reason.
 

@@ -357,22 +357,10 @@ pub fn loop_of<'m>(
     xs: &[ValueId],
     f: impl FnOnce(&mut Cx<'_, 'm>, ValueId, &[ValueId], &[ValueId]) -> Res<(Vec<ValueId>, Vec<ValueId>)>,
 ) -> Res<Vec<ValueId>> {
-    let mut own =
-        vec![("iteration".to_string(), TensorType::fixed(DType::I64, &[])), ("condition".to_string(), TensorType::fixed(DType::Bool, &[]))];
-    own.extend(states.iter().enumerate().map(|(i, &v)| (format!("state_{i}"), cx.ty(v).clone())));
-    let prefix = format!("{}.body", cx.path);
-    let (from, to) = (cx.imp.frames.len() - 1, cx.imp.frames.len());
-    let r = region(cx, &own, &[], &prefix, |cx, values| {
-        let inside: Vec<ValueId> = xs.iter().map(|&x| lift(&mut cx.imp.frames, from, to, x)).collect();
-        let (states, scanned) = f(cx, values[0], &values[2..], &inside)?;
-        let go = truth(cx, true)?;
-        Ok([go].into_iter().chain(states).chain(scanned).collect())
+    let mut results = made_loop(cx, n, states, xs, |cx, i, states, xs| {
+        let (states, scanned) = f(cx, i, states, xs)?;
+        Ok((truth(cx, true)?, states, scanned))
     })?;
-    let (trip, go) = (cx.dim_value(n.clone())?, truth(cx, true)?);
-    let trips = cx.fresh("trips", SymSource::Result);
-    let trips = trips.as_sym().cloned().ok_or_else(|| Fault::form("the number of trips cannot be given"))?;
-    let operands: Vec<ValueId> = [trip, go].into_iter().chain(states.iter().copied()).chain(r.captures).collect();
-    let mut results = cx.add_regions(Op::Loop { carried: states.len() as u32, trips }, &operands, vec![r.graph])?;
     for v in results.iter_mut().skip(states.len()) {
         // The number of trips is known here.
         let mut dims = cx.dims(*v);
@@ -380,6 +368,45 @@ pub fn loop_of<'m>(
         *v = cx.reshape(*v, dims)?;
     }
     Ok(results)
+}
+
+/// As [`loop_of`], without scanned results; `f` says first whether there is another trip, of at most `n`.
+pub fn loop_while<'m>(
+    cx: &mut Cx<'_, 'm>,
+    n: &SymExpr,
+    states: &[ValueId],
+    xs: &[ValueId],
+    f: impl FnOnce(&mut Cx<'_, 'm>, ValueId, &[ValueId], &[ValueId]) -> Res<(ValueId, Vec<ValueId>)>,
+) -> Res<Vec<ValueId>> {
+    made_loop(cx, n, states, xs, |cx, i, states, xs| {
+        let (goes_on, states) = f(cx, i, states, xs)?;
+        Ok((goes_on, states, Vec::new()))
+    })
+}
+
+/// A loop whose body `f` returns the condition, the new states and the scanned values.
+fn made_loop<'m>(
+    cx: &mut Cx<'_, 'm>,
+    n: &SymExpr,
+    states: &[ValueId],
+    xs: &[ValueId],
+    f: impl FnOnce(&mut Cx<'_, 'm>, ValueId, &[ValueId], &[ValueId]) -> Res<(ValueId, Vec<ValueId>, Vec<ValueId>)>,
+) -> Res<Vec<ValueId>> {
+    let mut own =
+        vec![("iteration".to_string(), TensorType::fixed(DType::I64, &[])), ("condition".to_string(), TensorType::fixed(DType::Bool, &[]))];
+    own.extend(states.iter().enumerate().map(|(i, &v)| (format!("state_{i}"), cx.ty(v).clone())));
+    let prefix = format!("{}.body", cx.path);
+    let (from, to) = (cx.imp.frames.len() - 1, cx.imp.frames.len());
+    let r = region(cx, &own, &[], &prefix, |cx, values| {
+        let inside: Vec<ValueId> = xs.iter().map(|&x| lift(&mut cx.imp.frames, from, to, x)).collect();
+        let (goes_on, states, scanned) = f(cx, values[0], &values[2..], &inside)?;
+        Ok([goes_on].into_iter().chain(states).chain(scanned).collect())
+    })?;
+    let (trip, go) = (cx.dim_value(n.clone())?, truth(cx, true)?);
+    let trips = cx.fresh("trips", SymSource::Result);
+    let trips = trips.as_sym().cloned().ok_or_else(|| Fault::form("the number of trips cannot be given"))?;
+    let operands: Vec<ValueId> = [trip, go].into_iter().chain(states.iter().copied()).chain(r.captures).collect();
+    cx.add_regions(Op::Loop { carried: states.len() as u32, trips }, &operands, vec![r.graph])
 }
 
 /// A scan as opset 8 has it: states and scanned inputs have a first dim for the batch, scanned ones a second one for the steps. Input 0 may

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Op, ScatterOp, ValueId};
 
+use super::ml::floats;
 use super::{Entry, op};
 use crate::cx::{Cx, Res, one};
 use crate::fault::Fault;
@@ -24,6 +25,8 @@ struct Tree {
     edges: BTreeMap<i64, i64>,
     /// Column of the result that counts the n-gram of a node.
     columns: Vec<Option<i64>>,
+    /// Weights of the columns, where there are any.
+    weights: Option<Vec<f32>>,
 }
 
 impl Tree {
@@ -34,13 +37,17 @@ impl Tree {
         let need = |name: &str| cx.ints(name)?.ok_or_else(|| Fault::attr(format!("attribute `{name}` is missing")));
         let (pool, starts, indexes) = (need("pool_int64s")?, need("ngram_counts")?, need("ngram_indexes")?);
         let width = indexes.iter().copied().max().unwrap_or(-1);
-        if indexes.iter().any(|i| *i < 0) || width >= 1 << 31 || indexes.is_empty() {
+        if indexes.iter().any(|i| *i < 0) || width >= 1 << 24 || indexes.is_empty() {
             return Err(Fault::attr("`ngram_indexes` names no columns of a result"));
         }
+        let weights = match floats(cx, "weights")? {
+            w if w.is_empty() => None,
+            w => Some(by_column(&w, &indexes, width + 1)?),
+        };
         let mut tokens = pool.clone();
         tokens.sort_unstable();
         tokens.dedup();
-        let mut tree = Tree { tokens, edges: BTreeMap::new(), columns: vec![None] };
+        let mut tree = Tree { tokens, edges: BTreeMap::new(), columns: vec![None], weights };
         let mut id = 0usize;
         for (i, &from) in starts.iter().enumerate() {
             let to = starts.get(i + 1).copied().unwrap_or(pool.len() as i64);
@@ -76,6 +83,21 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Weights of n-grams as those of the columns that count them.
+fn by_column(weights: &[f32], indexes: &[i64], columns: i64) -> Res<Vec<f32>> {
+    if weights.len() != indexes.len() {
+        return Err(Fault::attr(format!("{} weights for {} n-grams", weights.len(), indexes.len())));
+    }
+    let mut out = vec![None; columns as usize];
+    for (&w, &i) in weights.iter().zip(indexes) {
+        let Some(cell) = out.get_mut(i as usize) else { continue };
+        if cell.replace(w).is_some_and(|before| before != w) {
+            return Err(Fault::form(format!("n-grams of different weights are counted in column {i}")));
+        }
+    }
+    Ok(out.into_iter().map(|w| w.unwrap_or(0.0)).collect())
 }
 
 /// A sorted list as a table that is searched by halves.
@@ -127,15 +149,11 @@ fn tf_idf(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     if least < 1 || most < least || most > MAX_STEPS || !(0..=MAX_STEPS).contains(&skips) {
         return Err(Fault::attr(format!("n-grams of {least} to {most} items with up to {skips} skipped are not counted")));
     }
-    let weights = cx.floats("weights")?.unwrap_or_default();
     let mode = match cx.text("mode", "")? {
         m @ ("TF" | "IDF" | "TFIDF") => m,
         other => return Err(Fault::attr(format!("`mode` is {other:?}, expected TF, IDF or TFIDF"))),
     };
     let (tree, columns) = Tree::read(cx, least, most)?;
-    if mode != "TF" && !weights.is_empty() && weights.len() as i64 != columns {
-        return Err(Fault::attr(format!("{} weights for {columns} columns", weights.len())));
-    }
     let x = cx.cast(x, DType::I64)?;
     let x = if flat { cx.unsqueeze(x, &[0])? } else { x };
     let (rows, length) = (cx.dim(x, 0)?, cx.dim(x, 1)?);
@@ -191,9 +209,8 @@ fn tf_idf(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         let some = cx.bin_c(Gt, y, 0.0)?;
         y = cx.cast(some, DType::F32)?;
     }
-    if mode != "TF" && !weights.is_empty() {
-        let w: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
-        let w = cx.table_f32(&[columns], &w)?;
+    if let Some(w) = tree.weights.as_ref().filter(|_| mode != "TF") {
+        let w = cx.table_f32(&[columns], w)?;
         y = cx.bin(Mul, y, w)?;
     }
     one(if flat { cx.reshape(y, vec![columns.into()])? } else { y })

@@ -42,7 +42,9 @@ mod sequence;
 mod shape;
 mod signal;
 mod state;
+mod svm;
 mod taps;
+mod trees;
 
 /// Imports one node.
 pub type Import = for<'a, 'b, 'm> fn(&'a mut Cx<'b, 'm>) -> Res<Vec<Slot>>;
@@ -121,6 +123,8 @@ fn table() -> &'static Table {
         let vendor = [contrib::TABLE, encoder::TABLE, qlinear::TABLE].map(|t| ("com.microsoft", t));
         let domains = vendor.into_iter().chain([
             ("ai.onnx.ml", ml::TABLE),
+            ("ai.onnx.ml", svm::TABLE),
+            ("ai.onnx.ml", trees::TABLE),
             ("ai.onnx.preview", flex::TABLE),
             ("ai.onnx.preview.training", loss::TRAINING),
         ]);
