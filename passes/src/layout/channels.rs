@@ -36,6 +36,9 @@ const MOVED: u64 = 150_000;
 const DEPTHWISE: u64 = 4_000;
 const DEPTHWISE_STRIDED: u64 = 30_000;
 
+/// Products of an image from which a convolution may round its operands: some two microseconds of f32.
+const ROUNDED_PRODUCTS: i64 = 1 << 17;
+
 /// How a node can take part.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -491,10 +494,13 @@ fn beside(node: &Node, filters: &[i64], planar: bool, spec: &CpuSpec) -> i64 {
 }
 
 /// Whether the operands of a convolution may be rounded to bf16, where results may. What is made of a whole picture often gates all of
-/// another: all of that would share its rounding.
+/// another: all of that would share its rounding. Few products gain next to nothing for what they lose.
 fn may_round(g: &Graph, node: &Node) -> bool {
-    let (&[x, _], &[y]) = (node.operands.as_slice(), node.results.as_slice()) else { return false };
-    g.ty(x).dtype == DType::F32 && !g.ty(y).dims.iter().skip(2).all(|d| d.is(1))
+    let (&[x, w], &[y]) = (node.operands.as_slice(), node.results.as_slice()) else { return false };
+    let Some(filters) = g.ty(w).static_dims() else { return false };
+    let positions = g.ty(y).dims.iter().skip(2).map(|d| d.as_const().unwrap_or(i64::MAX));
+    let products = filters.into_iter().chain(positions.clone()).fold(1, i64::saturating_mul);
+    g.ty(x).dtype == DType::F32 && positions.max() > Some(1) && products >= ROUNDED_PRODUCTS
 }
 
 /// Whether a convolution is a product of matrices that the machine forms faster in bf16.
