@@ -124,7 +124,8 @@ fn same_outputs(a: &Graph, b: &Graph) -> Res<()> {
         let (x, y) = (a.ty(x.value), b.ty(y.value));
         let clash = x.dims.iter().zip(&y.dims).any(|(x, y)| !portwright_ir::graph::infer::may_be_equal(a, x, y));
         if x.rank() != y.rank() || clash {
-            let f = Fault::form(format!("output {i} is {x} in one branch and {y} in the other"));
+            let m = format!("output {i} is {x} in one branch and {y} in the other; the condition must be known when the model is compiled");
+            let f = Fault::form(m);
             return Err(f.help("fix the dims that decide the branch: --dim NAME=VALUE"));
         }
     }

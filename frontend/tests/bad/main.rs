@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files that are wrong, files that are strange but right, and bytes that are neither.
 
+mod attributes;
 mod build;
 mod damaged;
 mod external;
