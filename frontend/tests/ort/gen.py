@@ -103,3 +103,11 @@ for mode in ("TF", "IDF", "TFIDF"):
          ngram_counts=[0, 3, 7], ngram_indexes=[0, 3, 1, 2, 4, 5], pool_int64s=[1, 2, 9, 1, 2, 2, 3, 1, 2, 3], weights=[0.5, 1.0, 2.0, 3.0, 4.0, 5.0])
 case("resize_crop", "Resize", [f(1, 2, 5, 6), np.array([0, 0, 0.1, 0.2, 1, 1, 0.9, 1.3], np.float32), None, np.array([1, 2, 4, 5], np.int64)],
      [1], opset=19, fixed=(3,), mode="linear", coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=-1.0)
+
+info = lambda n: h.make_tensor_value_info(n, 1, [2])
+body = h.make_graph([h.make_node("Add", ["s", "n"], ["t"]), h.make_node("Mul", ["t", "n"], ["u"])], "body", [info("s"), info("n")], [info("t"), info("u")])
+steps = [f(2, 2), f(2, 3, 2)]
+case("scan_8_lengths", "Scan", [np.array([3, 1], np.int64)] + steps, [1, 1], opset=8, num_scan_inputs=1, body=body)
+case("scan_8_reverse", "Scan", [None] + steps, [1, 1], opset=8, num_scan_inputs=1, body=body, directions=[1])
+case("deform_conv", "DeformConv", [f(2, 4, 7, 6), f(6, 2, 3, 2), f(2, 24, 3, 5), f(6), f(2, 12, 3, 5)], [1], group=2, offset_group=2,
+     kernel_shape=[3, 2], strides=[2, 1], dilations=[1, 2], pads=[1, 0, 0, 1])
