@@ -325,7 +325,7 @@ impl<'a> Eval<'a> {
         }))
     }
 
-    /// An element of a dtype that shares bytes, as an 8-bit integer; the buffer holds bytes.
+    /// An element of a dtype that shares bytes, as an 8-bit integer or f32; the buffer holds bytes.
     fn load_packed(
         &mut self,
         k: &mut Kb<'_>,
@@ -338,7 +338,7 @@ impl<'a> Eval<'a> {
         if self.width > 1 {
             return Err(Stop::NeedScalar);
         }
-        if !dtype.is_int() {
+        if !dtype.is_int() && dtype != DType::F4E2M1 {
             return Stop::no(format!("elements of {dtype} inside a kernel"));
         }
         let bits = i64::from(dtype.bits());
@@ -348,6 +348,14 @@ impl<'a> Eval<'a> {
         let x = self.load(k, "byte", buf, &[byte], guard)?.cast(DType::I32);
         let shift = (self.ix.emit(k, &place) * bits).cast(DType::I32);
         let low = (x >> shift) & ((1i64 << bits) - 1);
+        if dtype == DType::F4E2M1 {
+            // Magnitudes by code: 0, 0.5, 1, 1.5, 2, 3, 4, 6. It is computed on as f32, to which every cast of it goes first.
+            let code = k.let_("code", low);
+            let size = k.let_("size", (code.clone() & 7).cast(DType::F32));
+            let upper = size.lt(7.0).select(&size - 2.0, Ex::float(6.0));
+            let size = k.let_("size", size.lt(5.0).select(&size * 0.5, upper));
+            return Ok(k.let_("q", code.lt(8).select(&size, -&size)));
+        }
         if dtype.is_signed_int() {
             let sign = 1i64 << (bits - 1);
             return Ok(k.let_("q", ((low ^ sign) - sign).cast(DType::I8)));
@@ -609,7 +617,9 @@ impl<'a> Eval<'a> {
         }
         let mut position = SymExpr::from(0);
         for (c, d) in at.iter().zip(&self.dims(indices)) {
-            position = &(&position * d) + c;
+            // Where one index is for all lanes it is reported at the first of them.
+            let (c, _) = Indices::linear(c).ok_or(Stop::NeedScalar)?;
+            position = &(&position * d) + &c;
         }
         let position = self.ix.emit(k, &position);
         let n = k.dim(end);
