@@ -35,6 +35,9 @@ const MEMBER: usize = MODES.len();
 /// Most targets or classes.
 const MAX_TARGETS: i64 = 1 << 16;
 
+/// Where the node of a tree and a number lies.
+type Places = HashMap<(i64, i64), usize>;
+
 /// Nodes of all trees as tables; leaves lead to themselves.
 #[derive(Default)]
 struct Forest {
@@ -67,7 +70,7 @@ impl Forest {
         self.yes[i] == i as i64 && self.no[i] == i as i64
     }
     /// Nodes of the older operators, and where each (tree, node) lies.
-    fn read(cx: &mut Cx<'_, '_>) -> Res<(Forest, HashMap<(i64, i64), usize>)> {
+    fn read(cx: &mut Cx<'_, '_>) -> Res<(Forest, Places)> {
         let need = |name: &str| -> Res<Vec<i64>> { cx.ints(name)?.ok_or_else(|| Fault::attr(format!("attribute `{name}` is missing"))) };
         let (trees, ids) = (need("nodes_treeids")?, need("nodes_nodeids")?);
         let (yes, no, features) = (need("nodes_truenodeids")?, need("nodes_falsenodeids")?, need("nodes_featureids")?);
@@ -77,7 +80,7 @@ impl Forest {
         if [trees.len(), yes.len(), no.len(), features.len(), values.len(), modes.len(), missing.len()].iter().any(|l| *l != n) || n == 0 {
             return Err(Fault::attr("the lists of its nodes have different lengths"));
         }
-        let index: HashMap<(i64, i64), usize> = (0..n).map(|i| ((trees[i], ids[i]), i)).collect();
+        let index: Places = (0..n).map(|i| ((trees[i], ids[i]), i)).collect();
         let mut f = Forest::default();
         (0..n).for_each(|_| _ = f.leaf());
         let mut child = vec![false; n];

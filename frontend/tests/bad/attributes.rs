@@ -21,7 +21,10 @@ fn regions() {
         &roi(text("coordinate_transformation_mode", "corner")),
         "E0107 main/RoiAlign_0 RoiAlign (ai.onnx 20): `coordinate_transformation_mode` is \"corner\", expected half_pixel or output_half_pixel",
     );
-    expect(&roi(int("sampling_ratio", -1)), "E0107 main/RoiAlign_0 RoiAlign (ai.onnx 20): a result of 1 x 1 with -1 samples cannot be made");
+    expect(
+        &roi(int("sampling_ratio", -1)),
+        "E0107 main/RoiAlign_0 RoiAlign (ai.onnx 20): a result of 1 x 1 with -1 samples cannot be made",
+    );
 }
 
 #[test]
@@ -48,10 +51,7 @@ fn resized_regions() {
         &resize(text("mode", "lanczos")),
         "E0107 main/Resize_0 Resize (ai.onnx 20): `mode` is \"lanczos\", expected nearest, linear, cubic",
     );
-    expect(
-        &resize(int("antialias", 1)),
-        "E0113 main/Resize_0 Resize (ai.onnx 20): `antialias` is not computed for `tf_crop_and_resize`",
-    );
+    expect(&resize(int("antialias", 1)), "E0113 main/Resize_0 Resize (ai.onnx 20): `antialias` is not computed for `tf_crop_and_resize`");
 }
 
 #[test]
