@@ -336,16 +336,25 @@ static void write_all(sink *s, const pw_named *arrays, uint64_t count, uint64_t 
   flush(s);
 }
 
-enum { WRITE = 01, CREATE = 0100, MUST_BE_NEW = 0200, NO_WAIT = 04000, CLOSE_ON_EXEC = 02000000, INVALID = 22 };
+enum { WRITE = 01, CREATE = 0100, MUST_BE_NEW = 0200, NO_WAIT = 04000, CLOSE_ON_EXEC = 02000000, SET_FLAGS = 4 };
+enum { NO_READER = 6, INVALID = 22 };
 
-/* Whether something is there that must not be replaced: only files can be given a size. */
-static int is_pipe_or_device(const char *path) {
-  int fd = open(path, WRITE | NO_WAIT | CLOSE_ON_EXEC);
-  if (fd < 0) return 0;
-  int64_t size = pw_os_size(fd);
-  int special = ftruncate(fd, size < 0 ? 0 : size) && *__errno_location() == INVALID;
-  close(fd);
-  return special;
+/* Opens what is there and must not be replaced: a pipe or a device, for only files can be given a size. It is opened once, since the reader
+ * of a pipe takes it for ended when its writer closes. 0 where nothing such is there; else what to write to, negative on error, is in *fd. */
+static int open_pipe_or_device(const char *path, int *fd) {
+  *fd = open(path, WRITE | NO_WAIT | CLOSE_ON_EXEC);
+  if (*fd < 0 && *__errno_location() == NO_READER) {
+    *fd = open(path, WRITE | CLOSE_ON_EXEC); /* waits for one */
+    return 1;
+  }
+  if (*fd < 0) return 0;
+  int64_t size = pw_os_size(*fd);
+  if (ftruncate(*fd, size < 0 ? 0 : size) && *__errno_location() == INVALID) {
+    fcntl(*fd, SET_FLAGS, WRITE);
+    return 1;
+  }
+  close(*fd);
+  return 0;
 }
 
 int pw_archive_write(const char *path, const pw_named *arrays, uint64_t count, pw_text *t) {
@@ -364,8 +373,8 @@ int pw_archive_write(const char *path, const pw_named *arrays, uint64_t count, p
   } else {
     pw_text name = pw_text_in(beside, n + 40);
     pw_put(&name, target), pw_put(&name, ".new-"), pw_put_int(&name, getpid());
-    int direct = is_pipe_or_device(target);
-    s->fd = direct ? open(target, WRITE | CLOSE_ON_EXEC) : open(beside, WRITE | CREATE | MUST_BE_NEW | CLOSE_ON_EXEC, 0666);
+    int direct = open_pipe_or_device(target, &s->fd);
+    if (!direct) s->fd = open(beside, WRITE | CREATE | MUST_BE_NEW | CLOSE_ON_EXEC, 0666);
     s->error = s->fd < 0 ? *__errno_location() : 0, s->at = s->held = 0;
     int opened = s->fd >= 0, made = opened && !direct;
     if (!s->error) write_all(s, arrays, count, at, crc);

@@ -22,6 +22,7 @@ int close(int fd);
 int rename(const char *from, const char *to);
 int unlink(const char *path);
 int ftruncate(int fd, int64_t bytes);
+int fcntl(int, int, ...);
 char *realpath(const char *path, char *to);
 int getpid(void);
 unsigned long getauxval(unsigned long type);
