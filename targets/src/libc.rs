@@ -168,7 +168,7 @@ impl Sysroot {
         let mut foreign = None;
         for at in named.chain(PLAIN.map(|f| folder.join(f))) {
             match (at.join("libc.a").is_file(), machine(&at.join("crt1.o"))) {
-                (true, Some(m)) if m == number(arch) => {
+                (true, Some(a)) if a == arch => {
                     let compiler = compiler_folder(folder, &at, &names);
                     return Ok(Sysroot { folder: at, compiler });
                 }
@@ -222,23 +222,12 @@ fn compiler_folder(folder: &Path, library: &Path, triples: &[String]) -> Option<
     found.pop().map(|f| f.1).or_else(|| library.join("libgcc.a").is_file().then(|| library.to_path_buf()))
 }
 
-/// The machine that a 64-bit little-endian ELF file is for.
-fn machine(file: &Path) -> Option<u16> {
+/// The architecture of an object file.
+fn machine(file: &Path) -> Option<Arch> {
     use std::io::Read as _;
     let mut head = [0u8; 20];
     std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut head)).ok()?;
-    let [.., low, high] = head;
-    head.starts_with(b"\x7fELF\x02\x01").then(|| u16::from_le_bytes([low, high]))
-}
-
-/// ELF's number of an architecture.
-fn number(arch: Arch) -> u16 {
-    match arch {
-        Arch::X86_64 => 62,
-        Arch::Aarch64 => 183,
-        Arch::Riscv64 => 243,
-        Arch::Loongarch64 => 258,
-    }
+    Arch::of_elf(&head)
 }
 
 #[cfg(test)]
