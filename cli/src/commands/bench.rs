@@ -193,11 +193,12 @@ impl Counts {
             let name = function.strip_prefix(KERNEL)?;
             kernels.iter().find(|k: &&Kernel| k.name == name).map(|k| k.nodes.clone())
         };
-        let total = counts.iter().map(|c| c.1).sum();
-        Ok(Counts {
-            total,
-            functions: counts.into_iter().map(|(f, n)| (nodes(&f).unwrap_or_default(), f, n)).map(|(l, f, n)| (f, n, l)).collect(),
-        })
+        let functions = counts.into_iter().map(|(function, n)| {
+            let nodes = nodes(&function).unwrap_or_default();
+            (function, n, nodes)
+        });
+        let functions: Vec<_> = functions.collect();
+        Ok(Counts { total: functions.iter().map(|f| f.1).sum(), functions })
     }
     /// By the nodes that kernels compute, most first; the plan and the runtime are no node.
     fn by_nodes(&self) -> Vec<(String, u64)> {
