@@ -4,11 +4,10 @@
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::op::Direction;
 use portwright_ir::graph::{BinaryOp, Literal, Op, ReduceOp, UnaryOp, ValueId};
-use portwright_ir::sym::SymExpr;
 use portwright_ir::weight::Weight;
 
 use super::activation::swish_of;
-use super::attention::{Heads, attend, both, join_heads, rotary_of, split_heads};
+use super::attention::rotary_of;
 use super::matmul::matmul_spec;
 use super::norm::{layer_norm_of, rms_norm_of};
 use super::quant::{dynamic_quantize_of, integer_product};
@@ -26,7 +25,6 @@ pub const TABLE: &[Entry] = &[
     op("FusedGemm", 1, 2, 3, fused_gemm),
     op("FusedMatMul", 1, 2, 2, fused_matmul),
     op("Gelu", 1, 1, 1, gelu),
-    op("GroupQueryAttention", 1, 5, 12, group_query_attention),
     op("MatMulIntegerToFloat", 1, 4, 7, matmul_integer_to_float),
     op("MatMulNBits", 1, 3, 6, matmul_nbits),
     op("QuantizeLinear", 1, 2, 3, super::quant::quantize),
@@ -154,98 +152,6 @@ fn rotary(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(rotary_of(cx, x, tables, Some(ids), interleaved, dims, heads)?)
 }
 
-/// Attention over a cache whose heads are shared; `seqlens_k` is the last valid key of each batch.
-///
-/// # Source
-/// ONNX Runtime contrib op `com.microsoft.GroupQueryAttention`, version 1. New keys follow the whole past, as with a cache that is not
-/// padded.
-fn group_query_attention(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    let q = cx.input(0)?;
-    let (hq, hk) = (cx.need_int("num_heads")?, cx.need_int("kv_num_heads")?);
-    if hq < 1 || hk < 1 {
-        return Err(Fault::attr(format!("{hq} query heads and {hk} key heads")));
-    }
-    if cx.opt(11)?.is_some() || cx.int("smooth_softmax", 0)? > 0 {
-        return Err(Fault::form("a sink in the softmax is not taken"));
-    }
-    let (q, k, v) = match (cx.opt(1)?, cx.opt(2)?) {
-        (Some(k), Some(v)) => (split_heads(cx, q, hq)?, split_heads(cx, k, hk)?, split_heads(cx, v, hk)?),
-        _ => {
-            // Queries, keys and values of a token lie one after the other.
-            let all = split_heads(cx, q, hq + 2 * hk)?;
-            let parts = cx.split(all, 1, &[hq.into(), hk.into(), hk.into()])?;
-            (parts[0], parts[1], parts[2])
-        }
-    };
-    let steps = cx.dim(q, 2)?;
-    let lens = match cx.opt(5)? {
-        Some(l) => Some(cx.cast(l, DType::I64)?),
-        None => None,
-    };
-    let (mut q, mut k) = (q, k);
-    if cx.flag("do_rotary", false)? {
-        let tables = [cx.input(7)?, cx.input(8)?];
-        let interleaved = cx.flag("rotary_interleaved", false)?;
-        let ids = match (cx.opt(9)?, lens) {
-            (Some(ids), _) => ids,
-            (None, Some(lens)) => {
-                // The first new token stands at the number of valid keys less the new ones; a padded prompt begins at 0.
-                let start = cx.number_of(steps.clone() - 1, DType::I64)?;
-                let start = cx.bin(BinaryOp::Sub, lens, start)?;
-                let start = cx.bin_c(BinaryOp::Max, start, 0.0)?;
-                let b = cx.ty(start).elems();
-                let start = cx.reshape(start, vec![b, 1.into()])?;
-                let at = cx.iota(DType::I64, 1, vec![1.into(), steps.clone()])?;
-                cx.bin(BinaryOp::Add, start, at)?
-            }
-            _ => return Err(Fault::shape("neither `seqlens_k` nor `position_ids` is given")),
-        };
-        let dims = cx.dim(tables[0], 1)?.as_const().ok_or_else(|| Fault::form("the table of angles has no fixed width"))? * 2;
-        q = rotary_of(cx, q, tables, Some(ids), interleaved, dims, 0)?;
-        k = rotary_of(cx, k, tables, Some(ids), interleaved, dims, 0)?;
-    }
-    for v in cx.opt(3)?.into_iter().chain(cx.opt(4)?) {
-        cx.want_rank(v, 4..=4)?;
-    }
-    let past = match cx.opt(3)? {
-        Some(p) => Some(cx.dim(p, 2)?),
-        None => None,
-    };
-    let present_k = match cx.opt(3)? {
-        Some(p) => cx.concat(&[p, k], 2)?,
-        None => k,
-    };
-    let present_v = match cx.opt(4)? {
-        Some(p) => cx.concat(&[p, v], 2)?,
-        None => v,
-    };
-    let keys = cx.dim(present_k, 2)?;
-    let mut mask = cx.opt(10)?;
-    if let Some(l) = lens {
-        let b = cx.ty(l).elems();
-        let last = cx.reshape(l, vec![b, 1.into(), 1.into(), 1.into()])?;
-        let j = cx.iota(DType::I64, 3, vec![1.into(), 1.into(), 1.into(), keys.clone()])?;
-        let keep = cx.bin(BinaryOp::Le, j, last)?;
-        mask = Some(both(cx, mask, keep)?);
-    }
-    let window = cx.int("local_window_size", -1)?;
-    let before = past.clone().unwrap_or_else(|| 0.into());
-    if window > 0 {
-        let plane: Vec<SymExpr> = vec![steps, keys];
-        let (i, j) = (cx.iota(DType::I64, 0, plane.clone())?, cx.iota(DType::I64, 1, plane)?);
-        let first = cx.number_of(before.clone() - window, DType::I64)?;
-        let first = cx.bin(BinaryOp::Add, i, first)?;
-        let keep = cx.bin(BinaryOp::Gt, j, first)?;
-        mask = Some(both(cx, mask, keep)?);
-    }
-    let scale = cx.float_opt("scale")?.filter(|s| *s != 0.0);
-    let heads = Heads { scale, causal: true, softcap: cx.float("softcap", 0.0)?, precision: None };
-    let offset = if past.is_some() { Some(cx.dim_value(before)?) } else { None };
-    let (y, _) = attend(cx, [q, present_k, present_v], mask, offset, &heads, None)?;
-    let y = join_heads(cx, y)?;
-    many([y, present_k, present_v])
-}
-
 // ---- quantized products ----
 
 /// Integers under a byte that lie packed in bytes along the last dim, low bits first, as `[.., bytes * 8 / bits]`.
@@ -334,7 +240,7 @@ fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 }
 
 /// Scales an exact integer product back to real numbers and adds a bias.
-fn to_real(cx: &mut Cx<'_, '_>, sum: ValueId, sa: ValueId, sb: ValueId, bias: Option<ValueId>) -> Res<ValueId> {
+pub fn to_real(cx: &mut Cx<'_, '_>, sum: ValueId, sa: ValueId, sb: ValueId, bias: Option<ValueId>) -> Res<ValueId> {
     let real = cx.cast(sum, cx.dtype(sa))?;
     let s = cx.bin(BinaryOp::Mul, sa, sb)?;
     let mut y = cx.bin(BinaryOp::Mul, real, s)?;
