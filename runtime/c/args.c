@@ -97,7 +97,44 @@ static pw_status dims(pw_session *s, size_t i, const pw_value *v, const pw_port 
   return PW_OK;
 }
 
-pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, int infer) {
+/* Elements behind the first of an input, lowest and highest, by its strides; 0 when they reach beyond 63 bits. */
+static int reach(const pw_value *v, const int64_t *dims, int32_t rank, int64_t *low, int64_t *high) {
+  int64_t span;
+  *low = *high = 0;
+  for (int32_t a = 0; a < rank; a++) {
+    int64_t *end = v->strides[a] < 0 ? low : high;
+    if (__builtin_mul_overflow(v->strides[a], dims[a] - 1, &span) || __builtin_add_overflow(*end, span, end)) return 0;
+  }
+  return *low >= -(INT64_MAX >> 8) && *high <= INT64_MAX >> 8;
+}
+
+/* Rows in the memory that an input shares with the output that appends to it: dense below the axis, and above it as if the axis had
+ * that many rows. INT64_MAX where nothing lies above the axis, 0 where they do not share memory so. */
+static int64_t shared_room(const pw_port *p, const pw_port *q, const pw_value *in, const pw_value *out, const int64_t *dims) {
+  int32_t axis = q->append_axis;
+  int64_t dense = 1, room = INT64_MAX;
+  if (!in->data || in->data != out->data || out->place != in->place || out->kind != in->kind) return 0;
+  for (int32_t a = p->rank - 1; a > axis; a--) {
+    if (dims[a] != 1 && ((in->strides && in->strides[a] != dense) || (out->strides && out->strides[a] != dense))) return 0;
+    if (__builtin_mul_overflow(dense, dims[a], &dense)) return 0;
+  }
+  if ((in->strides && in->strides[axis] != dense) || (out->strides && out->strides[axis] != dense)) return 0;
+  for (int32_t a = axis - 1; a >= 0; a--) {
+    if (dims[a] == 1) continue;
+    if (!in->strides || !out->strides || in->strides[a] != out->strides[a] || dense <= 0) return 0;
+    if (room == INT64_MAX) {
+      if (in->strides[a] <= 0 || in->strides[a] % dense) return 0;
+      room = in->strides[a] / dense;
+      dense = in->strides[a];
+    } else if (in->strides[a] != dense) {
+      return 0;
+    }
+    if (__builtin_mul_overflow(dense, dims[a], &dense)) return 0;
+  }
+  return room;
+}
+
+pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, const pw_value *out, int infer) {
   const pw_model *m = s->model;
   if (n != m->inputs) return count(s, 0, n);
   if (n && !in) return count(s, 0, 0);
@@ -113,6 +150,12 @@ pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, int infer
     if (bytes < 0) return simple(s, PW_E_SHAPE, 0, i, "its size does not fit 63 bits");
     own->value = v;
     own->data = own->lo = own->hi = v->data;
+    own->room = 0;
+    if (out && p->appended_by >= 0) {
+      const pw_value *o = pw_value_at(out, (size_t)p->appended_by);
+      if (out->size >= sizeof(pw_value) && o->size == out->size)
+        own->room = shared_room(p, &m->out[p->appended_by], v, o, own->dims);
+    }
     if (bytes == 0) continue;
     if (!v->data) {
       if (infer && !(p->flags & PW_PORT_READ_BY_PLAN) && !(m->flags & PW_BLOB_DATA_SHAPES)) continue;
@@ -129,19 +172,13 @@ pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, int infer
       }
       continue;
     }
-    /* Elsewhere in memory than row-major: a dense copy is what the plan reads. */
-    int64_t low = 0, high = 0, span;
-    for (int32_t a = 0; a < p->rank; a++) {
-      int64_t *end = v->strides[a] < 0 ? &low : &high;
-      if (__builtin_mul_overflow(v->strides[a], own->dims[a] - 1, &span) || __builtin_add_overflow(*end, span, end)) {
-        low = INT64_MIN;
-        break;
-      }
-    }
-    if (low < -(INT64_MAX >> 8) || high > INT64_MAX >> 8)
+    /* Elsewhere in memory than row-major: a dense copy is what the plan reads, unless it has its rows where the output wants them. */
+    int64_t low, high;
+    if (!reach(v, own->dims, p->rank, &low, &high))
       return simple(s, PW_E_ARGUMENT, 0, i, "its strides reach beyond 63 bits");
     own->lo += (low * (int64_t)p->bits - 7) / 8;
     own->hi += (high * (int64_t)p->bits + p->bits + 7) / 8;
+    if (own->room) continue;
     if (pw_grow(s, &own->staged, bytes, -1, "a dense copy of a strided input")) return (pw_status)s->status;
     pw_copy(own->staged.data, 0, v->data, v->strides, own->dims, p->rank, p->bits);
     own->data = own->staged.data;

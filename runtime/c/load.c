@@ -214,10 +214,20 @@ static pw_status read_blob(pw_model *seed, pw_model **out, pw_text *t) {
   from.symbols = (const char **)(void *)(from.numbers + 4 * all_dims);
   from.symbol = (int32_t *)(void *)(from.symbols + all_dims);
   const char *fault = 0;
-  for (uint32_t i = 0; i < m->inputs && !fault; i++)
+  for (uint32_t i = 0; i < m->inputs && !fault; i++) {
     fault = read_port(&b, m, inputs + (uint64_t)i * sizeof(pw_blob_port), dims, count, symbols, 0, &m->in[i], &from);
+    m->in[i].appended_by = -1;
+  }
   for (uint32_t i = 0; i < m->outputs && !fault; i++)
     fault = read_port(&b, m, outputs + (uint64_t)i * sizeof(pw_blob_port), dims, count, symbols, 1, &m->out[i], &from);
+  for (uint32_t i = 0; i < m->outputs && !fault; i++) {
+    const pw_port *p = &m->out[i];
+    if (!(p->flags & PW_PORT_IN_PLACE)) continue;
+    pw_port *q = p->alias_of >= 0 && p->append_axis >= 0 ? &m->in[p->alias_of] : 0;
+    if (!q || q->rank != p->rank || q->dtype != p->dtype || p->bits < 8 || q->appended_by >= 0)
+      fault = "an output in place appends to no input";
+    else q->appended_by = (int32_t)i;
+  }
   if (!fault && b.bad) fault = "a text lies outside it";
   if (fault) {
     damaged(t, fault);

@@ -28,7 +28,8 @@ enum {
 
 /* pw_blob_port.flags */
 enum {
-  PW_PORT_READ_BY_PLAN = 1 /* inputs: the plan itself reads the data (shape arithmetic), so infer needs it */
+  PW_PORT_READ_BY_PLAN = 1, /* inputs: the plan itself reads the data (shape arithmetic), so infer needs it */
+  PW_PORT_IN_PLACE = 2      /* outputs with append_axis: the plan asks pw_rt_room, and writes only what is new where the input lies */
 };
 
 /* A table: `count` entries of its struct at `offset`. */

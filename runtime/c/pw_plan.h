@@ -96,6 +96,14 @@ void *pw_rt_arena(pw_ctx *ctx, int32_t epoch, int64_t bytes);
  * Null = failed (capacity, memory, shape), the error is recorded. */
 void *pw_rt_output(pw_ctx *ctx, int32_t output, const int64_t *dims, int32_t rank);
 
+/* Before an output with PW_PORT_IN_PLACE is declared: rows from one index of the dims before its append_axis to the next, given
+ * the rows that it has. That is `needed` and the output dense, or, where the caller put input and output into one memory with room
+ * for more rows, the rows of that memory: then the output lies there, and the input's rows are not to be copied. */
+int64_t pw_rt_room(pw_ctx *ctx, int32_t output, int64_t needed);
+
+/* After pw_rt_room: how many of the input's `past` rows are to be copied, all or none. */
+int64_t pw_rt_front(pw_ctx *ctx, int32_t output, int64_t past);
+
 /* Runs a kernel over grid[0] * grid[1] * grid[2] groups and waits for it. A grid with a 0 runs nothing.
  *   scratch_bytes  bytes of `scratch` that the kernel needs
  *   origin         entry of the blob's origins that names the nodes behind it; -1 = none

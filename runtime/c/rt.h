@@ -64,6 +64,7 @@ typedef struct {
   const int64_t *dims, *lo, *hi, *div; /* dims: -1 = symbolic */
   const char **symbols;                /* null = fixed */
   const int32_t *symbol;               /* -1 = fixed */
+  int32_t appended_by;                 /* inputs: the output that may be written behind it in its memory, or -1 */
 } pw_port;
 
 struct pw_model {
@@ -107,6 +108,7 @@ typedef struct {
   int64_t *dims;
   const pw_value *value;
   pw_memory staged;
+  int64_t room;         /* rows in the memory that it shares with the output that appends to it; 0 = it shares none */
 } pw_in;
 
 typedef struct {
@@ -119,6 +121,7 @@ typedef struct {
   int32_t given;      /* own[] given by the last run, or -1 */
   int32_t taken;      /* own[] that this run writes, or -1 */
   int32_t copied;     /* target is staged */
+  int32_t in_place;   /* it lies behind the input to which it appends, with the caller's strides */
 } pw_out;
 
 struct pw_session {
@@ -145,7 +148,7 @@ void pw_drop(pw_session *s, pw_memory *m);
 int pw_begin(pw_session *s, int32_t status, int32_t origin, pw_text *t);
 
 /* ---- args.c ---- */
-pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, int infer);
+pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, const pw_value *out, int infer);
 pw_status pw_check_outputs(pw_session *s, pw_value *out, size_t m);
 const pw_value *pw_value_at(const pw_value *first, size_t i);
 

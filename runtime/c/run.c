@@ -240,6 +240,31 @@ static void *output_error(pw_session *s, int32_t i, int32_t status, uint64_t nee
   return 0;
 }
 
+int64_t pw_rt_room(pw_ctx *s, int32_t i, int64_t needed) {
+  if (s->status) return needed;
+  if (i < 0 || (uint32_t)i >= s->model->outputs || !(s->model->out[i].flags & PW_PORT_IN_PLACE)) {
+    internal(s, "the plan asks for the room of an output that is not in place");
+    return needed;
+  }
+  const pw_port *p = &s->model->out[i];
+  int64_t room = s->in[p->alias_of].room;
+  s->out[i].in_place = room > 0;
+  if (room == 0 || room == INT64_MAX) return needed;
+  if (room < needed) {
+    pw_text t;
+    if (pw_begin(s, PW_E_CAPACITY, p->origin, &t)) {
+      pw_put(&t, "output "), pw_put_int(&t, i), pw_put(&t, " '"), pw_put(&t, p->name), pw_put(&t, "' takes "), pw_put_int(&t, needed);
+      pw_put(&t, " rows on axis "), pw_put_int(&t, p->append_axis), pw_put(&t, ", the memory that it shares with input '");
+      pw_put(&t, s->model->in[p->alias_of].name), pw_put(&t, "' has room for "), pw_put_int(&t, room);
+    }
+  }
+  return room;
+}
+
+int64_t pw_rt_front(pw_ctx *s, int32_t i, int64_t past) {
+  return i >= 0 && (uint32_t)i < s->model->outputs && s->out[i].in_place ? 0 : past;
+}
+
 void *pw_rt_output(pw_ctx *s, int32_t i, const int64_t *dims, int32_t rank) {
   if (s->status) return 0;
   if (i < 0 || (uint32_t)i >= s->model->outputs || rank != s->model->out[i].rank) {
@@ -267,6 +292,10 @@ void *pw_rt_output(pw_ctx *s, int32_t i, const int64_t *dims, int32_t rank) {
   int returned = v->data && o->given >= 0 && v->data == o->own[o->given].data && !v->capacity_bytes;
   if (s->shapes_only) {
     o->copied = 1;
+  } else if (o->in_place) {
+    uint64_t taken = v->strides ? strided_bytes(o, p) : o->bytes;
+    if (v->capacity_bytes < taken) return output_error(s, i, PW_E_CAPACITY, taken, v->strides ? " takes, by its strides, " : " takes ");
+    o->target = v->data;
   } else if (!v->data || returned) {
     v->data = 0; /* from here on the last run's memory may be another output of this one */
     o->target = own_memory(s, o, p->origin);
@@ -376,8 +405,9 @@ pw_status pw_run(pw_session *s, const pw_value *in, size_t n, pw_value *out, siz
   s->message[0] = 0;
   s->shapes_only = infer;
   s->inferring = infer && !(model->flags & PW_BLOB_DATA_SHAPES);
-  for (uint32_t i = 0; i < model->outputs; i++) s->out[i].target = 0;
-  pw_check_inputs(s, in, n, infer);
+  for (uint32_t i = 0; i < model->outputs; i++) s->out[i].target = 0, s->out[i].in_place = 0;
+  /* Outputs that continue inputs tell how these are read, if they are as many as there should be. */
+  pw_check_inputs(s, in, n, !infer && m == model->outputs ? out : 0, infer);
   if (!s->status) pw_check_outputs(s, out, m);
   if (s->status) return (pw_status)s->status;
 

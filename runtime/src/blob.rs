@@ -119,6 +119,8 @@ pub struct Port {
     pub origin: Option<u32>,
     /// Inputs: the plan itself reads the data, so `infer` needs it.
     pub read_by_plan: bool,
+    /// Outputs that append: whether the plan writes only what is new where the caller put input and output into one memory.
+    pub in_place: bool,
     /// Largest size of its data; 0 = no bound known.
     pub max_bytes: u64,
 }
@@ -297,7 +299,16 @@ impl Blob {
             }
             out.extend_from_slice(&w.text(&p.name)?);
             let origin = index(p.origin, self.origins.len(), "origin")?;
-            for n in [p.kind as i32, p.dtype, p.dims.len() as i32, first_dim as i32, alias, axis, origin, i32::from(p.read_by_plan)] {
+            for n in [
+                p.kind as i32,
+                p.dtype,
+                p.dims.len() as i32,
+                first_dim as i32,
+                alias,
+                axis,
+                origin,
+                i32::from(p.read_by_plan) | i32::from(p.in_place) << 1,
+            ] {
                 out.extend_from_slice(&n.to_le_bytes());
             }
             out.extend_from_slice(&p.max_bytes.to_le_bytes());
@@ -382,6 +393,7 @@ impl Blob {
                 append_axis: opt(5)?,
                 origin: opt(6)?,
                 read_by_plan: n(7)? & 1 != 0,
+                in_place: n(7)? & 2 != 0,
                 max_bytes: r.u64(at + 40)?,
             })
         };

@@ -261,6 +261,13 @@ pub fn describe(plan: &HostPlan, machine: &Machine) -> Blob {
             o.append_axis = i.dims.iter().zip(&p.dims).position(|(a, b)| a != b).map(|a| a as u32);
         }
     }
+    for s in &plan.body {
+        if let Stmt::Room { output, .. } = s
+            && let Some(o) = outputs.get_mut(*output as usize)
+        {
+            o.in_place = true;
+        }
+    }
     let mut epochs = 0;
     count_epochs(&plan.body, &mut epochs);
     let mut origins: Vec<String> = plan.origins.values().map(|o| o.paths.join(" + ")).collect();

@@ -103,6 +103,9 @@ int main(int argc, char **argv) {
   }
   for (size_t i = 0; i < m.outputs; i++)
     if (bytes[i] && memcmp(plain[steps % 2][i], place[i], bytes[i])) return printf("cache %d differs\n", (int)i), 1;
+  /* Where the memory is full, the model says so before it writes anything. */
+  if (!step(&m, steps, steps, place, NULL, two, FIRST) || !strstr(m.api->error(m.session, NULL), "room for"))
+    return printf("a step behind the end of the memory: %s\n", m.api->error(m.session, NULL)), 1;
   printf("%d steps, %d caches in place, the same bytes\n", (int)steps, (int)caches);
   m.api->close(m.session), m.api->unload(loaded);
   return caches ? 0 : 1;

@@ -285,6 +285,12 @@ impl Machine<'_> {
                 let v = self.eval(expr)?;
                 self.bind(symbol, v);
             }
+            // Outputs are dense here, and no input's memory is written.
+            Stmt::Room { past, needed, room, front, .. } => {
+                let (past, needed) = (self.eval(past)?, self.eval(needed)?);
+                self.bind(room, needed);
+                self.bind(front, past);
+            }
             Stmt::Read { symbol, buffer, index } => {
                 let index = self.eval(index)?;
                 let v = self.element(*buffer, index)?;

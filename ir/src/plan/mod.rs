@@ -238,6 +238,20 @@ pub enum Stmt {
         /// Which element, row-major.
         index: SymExpr,
     },
+    /// Asks how an output that appends to an input along one axis lies in the caller's memory.
+    Room {
+        /// Which output; [`Port::alias_of`] is the input.
+        output: u32,
+        /// Rows of the input along the axis.
+        past: SymExpr,
+        /// Rows of the output along the axis.
+        needed: SymExpr,
+        /// Bound to the rows from one index of the dims before the axis to the next: `needed` where the output is dense, no less where it
+        /// lies in one memory with the input.
+        room: SymName,
+        /// Bound to the number of the input's rows that are to be copied: `past`, or 0 where the output has them already.
+        front: SymName,
+    },
     /// Ends the run with `fault` unless `pred` holds.
     Check {
         /// What must hold.

@@ -280,7 +280,9 @@ impl Parser<'_> {
     fn stmt(&mut self) -> Read<Stmt> {
         let t = self.c.peek();
         let word = if t.kind == Kind::Ident { self.c.text(t) } else { "" };
-        if matches!(word, "bind" | "let" | "read" | "check" | "epoch" | "output" | "launch" | "choose" | "dims" | "copy" | "if" | "loop") {
+        const WORDS: &[&str] =
+            &["bind", "let", "read", "room", "check", "epoch", "output", "launch", "choose", "dims", "copy", "if", "loop"];
+        if WORDS.contains(&word) {
             self.c.bump();
         }
         Ok(match word {
@@ -306,6 +308,18 @@ impl Parser<'_> {
                 let index = self.expr()?;
                 self.c.expect("]")?;
                 Stmt::Read { symbol, buffer, index }
+            }
+            "room" => {
+                let room = self.c.name("the name of a symbol")?.into();
+                self.c.expect(",")?;
+                let front = self.c.name("the name of a symbol")?.into();
+                self.c.expect("=")?;
+                self.c.expect("output")?;
+                let output = self.c.int("the position of an output")?;
+                self.c.expect("past")?;
+                let past = self.expr()?;
+                self.c.expect("needed")?;
+                Stmt::Room { output, past, needed: self.expr()?, room, front }
             }
             "check" => {
                 let pred = self.pred()?;

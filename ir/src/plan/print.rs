@@ -108,6 +108,9 @@ impl Printer<'_> {
         let text = match s {
             Stmt::Bind { symbol, input, axis } => format!("bind {} = dim {axis} of input {input}", print_name(symbol)),
             Stmt::Let { symbol, expr } => format!("let {} = {expr}", print_name(symbol)),
+            Stmt::Room { output, past, needed, room, front } => {
+                format!("room {}, {} = output {output} past {past} needed {needed}", print_name(room), print_name(front))
+            }
             Stmt::Read { symbol, buffer: b, index } => format!("read {} = {}[{index}]", print_name(symbol), buffer(*b)),
             Stmt::Check { pred, fault, origin } => format!("check {pred} else {}{}", fault.name(), self.at(*origin)),
             Stmt::Epoch { epoch, bytes } => format!("epoch {epoch} bytes {bytes}"),

@@ -49,6 +49,7 @@ loop i < T while %5 trips L {  // main/Loop_2
   let j = i + 1
 }
 output 0 [N, 4]
+room C, F = output 1 past N needed N + 1
 copy %4 = %2
 "#;
 
@@ -64,7 +65,7 @@ fn names(i: usize) -> String {
 fn what_is_printed_reads_back() {
     let plan = parse(ALL, &kernels).unwrap_or_else(|d| panic!("{d:#?}"));
     assert_eq!(print(&plan, &names), ALL);
-    assert_eq!((plan.symbols.len(), plan.buffers.len(), plan.body.len()), (2, 6, 16));
+    assert_eq!((plan.symbols.len(), plan.buffers.len(), plan.body.len()), (2, 6, 17));
     let again = parse(&print(&plan, &names), &kernels).expect("it reads back");
     assert_eq!(again, plan);
 }

@@ -223,6 +223,15 @@ impl Verify<'_> {
                 self.expr(expr);
                 self.bind(symbol);
             }
+            Stmt::Room { output, past, needed, room, front } => {
+                self.expr(past);
+                self.expr(needed);
+                if self.plan.outputs.get(*output as usize).is_none_or(|p| p.alias_of.is_none()) {
+                    self.fault(format!("output {output} is not there or continues no input"));
+                }
+                self.bind(room);
+                self.bind(front);
+            }
             Stmt::Read { symbol, buffer, index } => {
                 self.buffer(*buffer, false);
                 self.integer(*buffer);

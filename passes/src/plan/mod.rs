@@ -18,7 +18,7 @@ use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 use portwright_ir::weight::Weight;
 
 use crate::ranges::{self, Range};
-use crate::schedule::{KernelPool, Known, schedule};
+use crate::schedule::{KernelPool, Known, Room, schedule};
 use crate::spec::MachineClass;
 
 mod alias;
@@ -56,6 +56,21 @@ pub struct Program {
 /// # Errors
 /// Every node that has no schedule is reported, not the first only.
 pub fn build(graph: &Graph, machine: &MachineClass, diags: &mut Diags) -> Lowered<Program> {
+    let appended = alias::in_place(graph, machine);
+    match build_with(graph, machine, appended, diags)? {
+        Some(program) => Ok(program),
+        None => build_with(graph, machine, HashMap::new(), diags)?
+            .ok_or_else(|| diags.report(Diagnostic::error(Code::INTERNAL, "a plan without outputs in place asks for them to be dense"))),
+    }
+}
+
+/// As [`build`]; `None` if a kernel that reads a result in place has no form that does.
+fn build_with(
+    graph: &Graph,
+    machine: &MachineClass,
+    appended: HashMap<ValueId, alias::Appended>,
+    diags: &mut Diags,
+) -> Lowered<Option<Program>> {
     let mut b = Builder {
         graph,
         machine,
@@ -72,6 +87,8 @@ pub fn build(graph: &Graph, machine: &MachineClass, diags: &mut Diags) -> Lowere
         epochs: Vec::new(),
         open: None,
         view_of: HashMap::new(),
+        appended,
+        refused: false,
         position: 0,
         next_name: 0,
     };
@@ -81,10 +98,13 @@ pub fn build(graph: &Graph, machine: &MachineClass, diags: &mut Diags) -> Lowere
     b.bind_inputs(&mut body);
     let outputs: Vec<Option<u32>> = graph.outputs().iter().enumerate().map(|(i, _)| Some(i as u32)).collect();
     b.block(graph, &inputs, &outputs, &mut body);
+    if b.refused {
+        return Ok(None);
+    }
     b.diags.check()?;
     b.place(&mut body);
     b.plan.body = body;
-    Ok(Program { module: b.pool.into_module(), plan: b.plan, weights: b.weights })
+    Ok(Some(Program { module: b.pool.into_module(), plan: b.plan, weights: b.weights }))
 }
 
 /// One arena.
@@ -116,6 +136,10 @@ struct Builder<'a> {
     open: Option<usize>,
     /// Views of arena buffers: whose bytes, from which byte on.
     view_of: HashMap<BufferId, (BufferId, SymExpr)>,
+    /// Results that may be written where the input lies to which they append.
+    appended: HashMap<ValueId, alias::Appended>,
+    /// Whether a kernel has no form with such operands.
+    refused: bool,
     /// Statements so far, over all blocks.
     position: usize,
     next_name: u32,
@@ -342,12 +366,7 @@ impl Builder<'_> {
         let name: Arc<str> = g.value(v).name.clone().unwrap_or_else(|| origin.first().into());
         // The port's own dims: the result may be a view of the output. Where those are told only by data that is still to come, the
         // result is copied to the output at the end.
-        let told = |b: &Self, dims: &[SymExpr]| {
-            let mut needs = BTreeSet::new();
-            dims.iter().for_each(|d| d.collect_symbols(&mut needs));
-            needs.is_subset(&b.bound)
-        };
-        match direct.get(&v).filter(|p| told(self, &self.plan.outputs[**p as usize].dims)) {
+        match direct.get(&v).filter(|p| self.told(**p)) {
             Some(&port) => {
                 let dims = self.plan.outputs[port as usize].dims.clone();
                 self.push(body, Stmt::Output { output: port, dims });
@@ -355,6 +374,30 @@ impl Builder<'_> {
             }
             None => self.arena(body, name, &ty),
         }
+    }
+
+    /// The dims of an output are known where it is made, so that it can be written at once.
+    fn told(&self, port: u32) -> bool {
+        let mut needs = BTreeSet::new();
+        self.plan.outputs[port as usize].dims.iter().for_each(|d| d.collect_symbols(&mut needs));
+        needs.is_subset(&self.bound)
+    }
+
+    /// Asks how a result that appends to an input lies in the caller's memory, or forgets that it may.
+    fn ask_room(&mut self, v: ValueId, direct: &HashMap<ValueId, u32>, body: &mut Vec<Stmt>) {
+        let Some(a) = self.appended.get(&v).cloned() else { return };
+        if direct.get(&v) != Some(&a.output) || !self.told(a.output) {
+            self.appended.remove(&v);
+            return;
+        }
+        for s in [&a.room.room, &a.room.front] {
+            self.bound.insert(s.clone());
+        }
+        let Room { room, front, .. } = a.room;
+        self.push(body, Stmt::Room { output: a.output, past: a.past, needed: a.needed, room, front });
+    }
+    fn room(&self, g: &Graph, v: ValueId) -> Option<Room> {
+        self.appended.get(&v).filter(|_| std::ptr::eq(g, self.graph)).map(|a| a.room.clone())
     }
 
     fn node(&mut self, g: &Graph, node: &Node, env: &mut Env, direct: &HashMap<ValueId, u32>, body: &mut Vec<Stmt>) {
@@ -452,13 +495,22 @@ impl Builder<'_> {
         // What flows through the regions of control is not followed.
         let inputs: Vec<Option<Range>> =
             node.operands.iter().map(|&v| if std::ptr::eq(g, graph) { self.ranges[v] } else { None }).collect();
-        let known = Known { symbols: &ranges, inputs: &inputs };
+        let results = node.results.first().filter(|_| std::ptr::eq(g, graph));
+        if let Some(&v) = results {
+            self.ask_room(v, direct, body);
+        }
+        let rooms: Vec<Option<Room>> = node.operands.iter().chain(&node.results).map(|v| self.room(g, *v)).collect();
+        let known = Known { symbols: &ranges, inputs: &inputs, rooms: &rooms };
         let scheduled = match schedule(self.machine, kind, region, &known, &node.origin, &mut self.pool) {
             Ok(s) => s,
-            Err(_) if self.apart(g, node, region, env, direct, body) => return,
+            Err(_) if rooms.iter().all(Option::is_none) && self.apart(g, node, region, env, direct, body) => return,
             Err(why) => {
-                let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("no kernel: {}", why.reason));
-                self.diags.report(d.at(node.origin.first()));
+                if rooms.iter().any(Option::is_some) {
+                    self.refused = true;
+                } else {
+                    let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("no kernel: {}", why.reason));
+                    self.diags.report(d.at(node.origin.first()));
+                }
                 for &r in &node.results {
                     let b = self.buffer("".into(), &g.ty(r).clone(), Storage::Arena { epoch: 0, offset: 0.into() });
                     env.insert(r, b);
@@ -575,7 +627,7 @@ impl Builder<'_> {
             let Some((counter, inputs)) = count_region(region, region.node(n)) else { continue };
             let graph = self.graph;
             let ranges = |s: &str| graph.symbol(s).map_or((0, i64::MAX, 1), |s| (s.lo, s.hi, s.div));
-            let known = Known { symbols: &ranges, inputs: &[] };
+            let known = Known { symbols: &ranges, inputs: &[], rooms: &[] };
             let scheduled = match schedule(self.machine, FusionKind::Reduce, &counter, &known, origin, &mut self.pool) {
                 Ok(s) => s,
                 Err(why) => {

@@ -89,12 +89,47 @@ impl Unschedulable {
     }
 }
 
+/// How a value that appends to an input of the model lies in memory: dense below the axis, and above it as if the axis had `room` rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The axis.
+    pub axis: usize,
+    /// Symbol of the rows that there is room for.
+    pub room: SymName,
+    /// Symbol of the rows of the input that are to be copied, all or none.
+    pub front: SymName,
+}
+
+impl Room {
+    /// Strides in elements of a value of these dims; `room` as the kernel calls it.
+    pub(crate) fn strides(&self, dims: &[SymExpr], room: &SymExpr) -> Vec<SymExpr> {
+        let extent = |(i, d): (usize, &SymExpr)| if i == self.axis { room.clone() } else { d.clone() };
+        let extents: Vec<SymExpr> = dims.iter().enumerate().map(extent).collect();
+        (0..dims.len()).map(|i| portwright_ir::sym::product(&extents[i + 1..])).collect()
+    }
+}
+
 /// What is known of the numbers that a region meets.
 pub struct Known<'a> {
     /// Smallest value, largest value and a divisor of each symbol.
     pub symbols: &'a dyn Fn(&str) -> (i64, i64, i64),
     /// Between which numbers the elements of each input lie.
     pub inputs: &'a [Option<Range>],
+    /// For each input, then each output, how it lies if it is not dense; what is missing is dense.
+    pub rooms: &'a [Option<Room>],
+}
+
+/// The axis along which a region joins its first input and more, if the machine class writes that with [`Room`].
+pub fn appends(machine: &MachineClass, kind: FusionKind, region: &Graph) -> Option<usize> {
+    match machine {
+        MachineClass::Cpu(_) if kind == FusionKind::Map => cpu::appends(region),
+        _ => None,
+    }
+}
+
+/// Whether kernels of that kind read operands that lie with [`Room`].
+pub fn reads_rooms(machine: &MachineClass, kind: FusionKind) -> bool {
+    matches!(machine, MachineClass::Cpu(_)) && kind == FusionKind::Attention
 }
 
 /// Schedules one region into `pool`.
@@ -147,6 +182,14 @@ impl SymMap {
             }
         }
         map
+    }
+    /// One more symbol, behind those of the region.
+    pub(crate) fn with(mut self, s: &SymName) -> Self {
+        if !self.names.iter().any(|(g, _)| g == s) {
+            let k: SymName = format!("s{}", self.names.len()).into();
+            self.names.push((s.clone(), k));
+        }
+        self
     }
     /// An expression of the region in the kernel's names.
     pub(crate) fn to_kernel(&self, e: &SymExpr) -> SymExpr {

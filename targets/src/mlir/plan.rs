@@ -92,6 +92,8 @@ fn declarations(module: &Module, plan: &HostPlan, out: &mut String) {
         ("pw_rt_input", "!llvm.ptr, i32", "!llvm.ptr"),
         ("pw_rt_weight", "!llvm.ptr, i64", "!llvm.ptr"),
         ("pw_rt_arena", "!llvm.ptr, i32, i64", "!llvm.ptr"),
+        ("pw_rt_room", "!llvm.ptr, i32, i64", "i64"),
+        ("pw_rt_front", "!llvm.ptr, i32, i64", "i64"),
         ("pw_rt_output", "!llvm.ptr, i32, !llvm.ptr, i32", "!llvm.ptr"),
         ("pw_rt_launch", "!llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, i64, i32, i32", "i32"),
         ("pw_rt_fail", "!llvm.ptr, i32, i32, i64, i64", "i32"),
@@ -409,6 +411,13 @@ impl Emit<'_> {
                     self.c.def(format_args!("arith.{} {v} : {t} to i64", if t == "i8" { "extui" } else { "extsi" }))
                 };
                 self.bind(symbol, v);
+            }
+            Stmt::Room { output, past, needed, room, front } => {
+                let (o, past, needed) = (self.c.i32(*output as i32), self.value(past)?, self.value(needed)?);
+                let v = self.c.def(format_args!("llvm.call @pw_rt_room(%ctx, {o}, {needed}) : (!llvm.ptr, i32, i64) -> i64"));
+                self.bind(room, v);
+                let v = self.c.def(format_args!("llvm.call @pw_rt_front(%ctx, {o}, {past}) : (!llvm.ptr, i32, i64) -> i64"));
+                self.bind(front, v);
             }
             Stmt::Check { pred, fault, origin } => {
                 self.origin = origin_number(*origin);

@@ -173,6 +173,11 @@ impl Follow<'_> {
                 let v = self.eval(expr)?;
                 self.symbols.insert(symbol.clone(), v);
             }
+            Stmt::Room { past, needed, room, front, .. } => {
+                let (past, needed) = (self.eval(past)?, self.eval(needed)?);
+                self.symbols.insert(room.clone(), needed);
+                self.symbols.insert(front.clone(), past);
+            }
             Stmt::Read { symbol, buffer, .. } => {
                 self.read(*buffer, "")?;
                 let v = self.given(symbol);

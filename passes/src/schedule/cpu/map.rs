@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Elementwise ops, movement and gathers: every output element once, the innermost dim in vectors.
 
-use portwright_ir::graph::{Op, ValueId};
+use portwright_ir::graph::{Graph, Op, ValueId};
 use portwright_ir::kernel::{Ex, Kb, Module};
 use portwright_ir::sym::{SymExpr, product};
 
@@ -19,12 +19,21 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     let results: Vec<_> = cx.region.outputs().iter().map(|o| o.value).collect();
     let Some(&first) = results.first() else { return Stop::no("a region without outputs") };
     let dims = eval.dims(first);
-    let (outer, inner) = match dims.split_last() {
+    // Rows of an input that the output has already are left out.
+    let mut skip = None;
+    let (mut outer, inner) = match dims.split_last() {
         Some((last, rest)) => (rest.to_vec(), last.clone()),
         None => (Vec::new(), SymExpr::from(1)),
     };
     if inner.is(1) && width > 1 {
         return Err(Stop::NeedScalar);
+    }
+    if let Some(r) = cx.room(cx.region.inputs().len()) {
+        let Some((axis, parts)) = joined(cx.region, &results) else { return Stop::no("room in what joins no rows") };
+        let front = eval.syms.to_kernel(&SymExpr::sym(r.front.clone()));
+        let skipped = &eval.dims(parts[0])[axis] - &front;
+        outer[axis] = &outer[axis] - &skipped;
+        skip = Some((front, skipped));
     }
     let rows = product(&outer);
     let at_least_one = |e: &SymExpr| e.maximum(&1.into());
@@ -76,8 +85,8 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
             eval.open();
             let row = eval.ix.bind("r", r, rows.clone());
             let lead = super::name_coords(k, eval, &row, &outer);
-            stop = match joined(cx, &results) {
-                Some((axis, parts)) => by_part(k, eval, axis, &parts, &lead, &row_body),
+            stop = match joined(cx.region, &results) {
+                Some((axis, parts)) => by_part(k, eval, axis, &parts, &lead, skip.as_ref(), &row_body),
                 None => row_body(k, eval, &results, &lead, &lead),
             };
             eval.close();
@@ -97,41 +106,49 @@ fn in_flight(cx: &Cx<'_>) -> u32 {
 }
 
 /// The axis and the parts of a region that joins whole rows: which part a row comes from is asked once a row, not once a vector.
-fn joined(cx: &Cx<'_>, results: &[ValueId]) -> Option<(usize, Vec<ValueId>)> {
+pub(super) fn joined(region: &Graph, results: &[ValueId]) -> Option<(usize, Vec<ValueId>)> {
     let [only] = results else { return None };
-    let node = cx.region.producer(*only)?;
+    let node = region.producer(*only)?;
     let Op::Concat { axis } = node.op else { return None };
     let axis = axis as usize;
-    let whole = axis + 1 < cx.region.ty(*only).rank() && (2..=FEW_PARTS).contains(&node.operands.len());
+    let whole = axis + 1 < region.ty(*only).rank() && (2..=FEW_PARTS).contains(&node.operands.len());
     whole.then(|| (axis, node.operands.clone()))
 }
 
-/// Writes the row body out for each part.
+/// Writes the row body out for each part. With `skip`, `lead` counts so many rows of the first part only, and those that are left out of it.
 fn by_part(
     k: &mut Kb<'_>,
     eval: &mut Eval<'_>,
     axis: usize,
     parts: &[ValueId],
     lead: &[SymExpr],
+    skip: Option<&(SymExpr, SymExpr)>,
     row_body: &dyn Fn(&mut Kb<'_>, &mut Eval<'_>, &[ValueId], &[SymExpr], &[SymExpr]) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let at = eval.ix.emit(k, &lead[axis]);
+    let mut to = lead.to_vec();
+    if let Some((_, skipped)) = skip {
+        to[axis] = &to[axis] + skipped;
+    }
     let mut start = SymExpr::from(0);
-    for &part in parts {
-        let len = eval.dims(part)[axis].clone();
-        let (from, to) = (k.dim(&start), k.dim(&(start.clone() + len.clone())));
+    for (i, &part) in parts.iter().enumerate() {
+        let len = match skip {
+            Some((front, _)) if i == 0 => front.clone(),
+            _ => eval.dims(part)[axis].clone(),
+        };
+        let (from, end) = (k.dim(&start), k.dim(&(start.clone() + len.clone())));
         start = start + len.clone();
         if len.is(0) {
             continue;
         }
-        let own: Ex = at.ge(&from) & at.lt(to);
+        let own: Ex = at.ge(&from) & at.lt(end);
         let mut stop = Ok(());
         k.if_(own, |k| {
             eval.open();
             let within = k.let_("p", &at - &from);
             let mut source = lead.to_vec();
             source[axis] = eval.ix.bind("p", within, len.clone());
-            stop = row_body(k, eval, &[part], &source, lead);
+            stop = row_body(k, eval, &[part], &source, &to);
             eval.close();
         });
         stop?;

@@ -10,7 +10,7 @@ use portwright_ir::graph::{FusionKind, Graph, Node, Op, Origin};
 use portwright_ir::kernel::{Buf, BufDecl, Class, Ex, Kb, Kernel, Module};
 use portwright_ir::sym::{SymExpr, product};
 
-use super::{KernelPool, Known, Scheduled, SymMap, Unschedulable};
+use super::{KernelPool, Known, Room, Scheduled, SymMap, Unschedulable};
 use crate::ranges;
 use crate::spec::CpuSpec;
 
@@ -85,7 +85,13 @@ impl<'a> Cx<'a> {
         for p in &self.origin.paths {
             k.origin(&**p);
         }
-        let syms = SymMap::of(self.region);
+        let mut syms = SymMap::of(self.region);
+        for (i, r) in self.known.rooms.iter().enumerate().filter_map(|(i, r)| Some((i, r.as_ref()?))) {
+            syms = syms.with(&r.room);
+            if i >= self.region.inputs().len() {
+                syms = syms.with(&r.front);
+            }
+        }
         let mut eval = Eval::new(self.region, syms.clone(), width);
         eval.ranges = ranges::of(self.region, self.known.inputs);
         for (region_name, kernel_name) in syms.names() {
@@ -97,7 +103,7 @@ impl<'a> Cx<'a> {
             let (d, dims) = (eval.dtype(v), eval.dims(v));
             let decl = match d.is_packed() {
                 true => BufDecl::ro(DType::U8, [(product(&dims) * i64::from(d.bits())).ceil_div(&8.into())]),
-                false => BufDecl::ro(d, dims),
+                false => self.lying(BufDecl::ro(d, dims.clone()), i, &dims, &eval),
             };
             let buf = k.param(&format!("x{i}"), decl);
             eval.bind_buf(v, buf);
@@ -111,7 +117,8 @@ impl<'a> Cx<'a> {
         });
         for (i, o) in self.region.outputs().iter().enumerate() {
             let (d, dims) = (eval.dtype(o.value), eval.dims(o.value));
-            let decl = if reads_back || output == Some(i) { BufDecl::rw(d, dims) } else { BufDecl::wo(d, dims) };
+            let decl = if reads_back || output == Some(i) { BufDecl::rw(d, dims.clone()) } else { BufDecl::wo(d, dims.clone()) };
+            let decl = self.lying(decl, self.region.inputs().len() + i, &dims, &eval);
             outputs.push(k.param(&format!("y{i}"), decl));
         }
         let guards = self.region.node_ids().any(|n| {
@@ -124,6 +131,17 @@ impl<'a> Cx<'a> {
             k.status("status");
         }
         Begun { k, eval, outputs }
+    }
+    /// A buffer as its value lies: dense, or with room.
+    fn lying(&self, decl: BufDecl, i: usize, dims: &[SymExpr], eval: &Eval<'_>) -> BufDecl {
+        match self.room(i) {
+            Some(r) => decl.strides(r.strides(dims, &eval.syms.to_kernel(&SymExpr::sym(r.room.clone())))),
+            None => decl,
+        }
+    }
+    /// Room of an input, or of an output behind all inputs.
+    fn room(&self, i: usize) -> Option<&'a Room> {
+        self.known.rooms.get(i).and_then(Option::as_ref)
     }
     /// Lanes of an f32 vector.
     fn f32_lanes(&self) -> u32 {
@@ -169,7 +187,9 @@ pub fn schedule(
     origin: &Origin,
     pool: &mut KernelPool,
 ) -> Result<Scheduled, Unschedulable> {
-    let collapsed = if matches!(kind, FusionKind::Map | FusionKind::Reduce) { collapse::collapse(region) } else { None };
+    // Dims of what lies with room cannot be joined.
+    let dense = known.rooms.iter().all(Option::is_none);
+    let collapsed = if dense && matches!(kind, FusionKind::Map | FusionKind::Reduce) { collapse::collapse(region) } else { None };
     let region = collapsed.as_ref().unwrap_or(region);
     let cx = Cx { spec, region, known, origin, name: kernel_name(kind, region) };
     let width = cx.f32_lanes();
@@ -189,6 +209,7 @@ pub fn schedule(
 
 fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Result<Built, Stop> {
     match kind {
+        FusionKind::Map if cx.known.rooms.iter().any(Option::is_some) => map::build(cx, module, width),
         FusionKind::Map => match transpose::build(cx, module, width)? {
             Some(built) => Ok(built),
             None => map::build(cx, module, width),
@@ -207,6 +228,15 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         FusionKind::Attention => attention::build(cx, module, width),
         FusionKind::Single => single::build(cx, module, width),
     }
+}
+
+/// The axis along which a region of whole rows joins an input and more.
+pub(super) fn appends(region: &Graph) -> Option<usize> {
+    let [only] = region.outputs() else { return None };
+    let (axis, parts) = map::joined(region, &[only.value])?;
+    let [first, rest @ ..] = parts.as_slice() else { return None };
+    let alone = region.users(*first).len() == 1 && !rest.contains(first);
+    (region.inputs().contains(first) && alone).then_some(axis)
 }
 
 /// A name that tells what the kernel does: its first ops that are more than movement.
