@@ -9,6 +9,8 @@
 //! | executor | runs | needs |
 //! | --- | --- | --- |
 //! | [`qemu`] | bundles of CPUs | qemu-user 8.2 or later, and nothing else: no C library, no dynamic loader of that machine |
+//!
+//! [`ptx`] executes kernels of NVIDIA's GPUs as they lie in a bundle, and checks and counts what they do.
 #![deny(missing_docs)]
 
 use std::fmt;
@@ -19,6 +21,7 @@ use portwright_runtime::manifest::Target;
 use portwright_runtime::tensor::{Tensor, View};
 
 mod count;
+pub mod ptx;
 pub mod qemu;
 mod wire;
 

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The PTX machine on PTX that we did not emit: results against plain computations, and programs with a mistake against their diagnosis.
+#![allow(missing_docs)]
+
+mod basic;
+mod device;
