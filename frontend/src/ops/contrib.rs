@@ -3,8 +3,7 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::op::Direction;
-use portwright_ir::graph::{BinaryOp, Literal, Op, ReduceOp, UnaryOp, ValueId};
-use portwright_ir::weight::Weight;
+use portwright_ir::graph::{BinaryOp, Op, ReduceOp, UnaryOp, ValueId};
 
 use super::activation::swish_of;
 use super::attention::rotary_of;
@@ -26,7 +25,6 @@ pub const TABLE: &[Entry] = &[
     op("FusedMatMul", 1, 2, 2, fused_matmul),
     op("Gelu", 1, 1, 1, gelu),
     op("MatMulIntegerToFloat", 1, 4, 7, matmul_integer_to_float),
-    op("MatMulNBits", 1, 3, 6, matmul_nbits),
     op("QuantizeLinear", 1, 2, 3, super::quant::quantize),
     op("QuickGelu", 1, 1, 1, quick_gelu),
     op("RotaryEmbedding", 1, 4, 4, rotary),
@@ -153,91 +151,6 @@ fn rotary(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 }
 
 // ---- quantized products ----
-
-/// Integers under a byte that lie packed in bytes along the last dim, low bits first, as `[.., bytes * 8 / bits]`.
-///
-/// Constants are read as what they are; other values are unpacked by arithmetic and stay bytes.
-fn unpack(cx: &mut Cx<'_, '_>, x: ValueId, bits: i64) -> Res<ValueId> {
-    if bits == 8 {
-        return Ok(x);
-    }
-    let per = 8 / bits;
-    let packed = if bits == 4 { DType::U4 } else { DType::U2 };
-    let ty = cx.ty(x).clone();
-    if let Some(mut dims) = ty.static_dims().filter(|d| !d.is_empty()) {
-        if let Some(last) = dims.last_mut() {
-            *last = last.saturating_mul(per);
-        }
-        if let Some(l) = cx.g().as_literal(x) {
-            let value = Literal { dtype: packed, dims, bytes: l.bytes.clone() };
-            return cx.add(Op::Const { value }, &[]);
-        }
-        if let Some(w) = cx.g().as_weight(x) {
-            let w = cx.g().weight(w);
-            let name = format!("{}.{packed}", w.name);
-            let unpacked = Weight::new(name, packed, dims, w.source.clone());
-            let weight = cx.g_mut().add_weight(unpacked);
-            return cx.add(Op::Weight { weight }, &[]);
-        }
-    }
-    let rank = ty.rank();
-    let mut parts = Vec::new();
-    let wide = cx.unsqueeze(x, &[rank])?;
-    for i in 0..per {
-        let by = cx.scalar(DType::U8, (i * bits) as f64)?;
-        let v = cx.bin(BinaryOp::Shr, wide, by)?;
-        let low = cx.scalar(DType::U8, ((1 << bits) - 1) as f64)?;
-        parts.push(cx.bin(BinaryOp::And, v, low)?);
-    }
-    let y = cx.concat(&parts, rank)?;
-    let mut dims = ty.dims;
-    if let Some(last) = dims.last_mut() {
-        *last = last.clone() * per;
-    }
-    cx.reshape(y, dims)
-}
-
-/// `x * W'` with `W` `[N, K]` in blocks of `block_size` integers of `bits` bits along `K`, each with a scale and perhaps a zero point.
-///
-/// # Source
-/// ONNX Runtime contrib op `com.microsoft.MatMulNBits`, version 1. Its `accuracy_level` says how far `x` may be rounded: 4 allows 8-bit integers
-/// with a scale a block, 0 and 1 keep its precision; between them lie 16-bit floats, which no kernel rounds to.
-fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    let (x, b, scales) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
-    let (zero, order, bias) = (cx.opt(3)?, cx.opt(4)?, cx.opt(5)?);
-    let (k, n) = (cx.need_int("K")?, cx.need_int("N")?);
-    let (bits, block) = (cx.int("bits", 4)?, cx.need_int("block_size")?);
-    if ![2, 4, 8].contains(&bits) || !(1..=1 << 24).contains(&block) || !(1..=1 << 40).contains(&k) || n < 1 {
-        return Err(Fault::attr(format!("K {k}, N {n}, {bits} bits in blocks of {block}")));
-    }
-    if order.is_some() {
-        return Err(Fault::form("an order of the blocks (`g_idx`) is given, which is not taken"));
-    }
-    let narrow = cx.int("accuracy_level", 0)? >= 4;
-    let blocks = (k + block - 1) / block;
-    let q = unpack(cx, b, bits)?;
-    let q = cx.reshape(q, vec![n.into(), (blocks * block).into()])?;
-    let q = cx.slice_axis(q, 1, 0.into(), k.into(), 1)?;
-    let scales = cx.reshape(scales, vec![n.into(), blocks.into()])?;
-    let mut operands = vec![x, q, scales];
-    match zero {
-        Some(z) if cx.dtype(z) == DType::U8 => {
-            // Each row is padded to whole bytes.
-            let per = 8 / bits;
-            let z = cx.reshape(z, vec![n.into(), ((blocks + per - 1) / per).into()])?;
-            let z = unpack(cx, z, bits)?;
-            operands.push(cx.slice_axis(z, 1, 0.into(), blocks.into(), 1)?);
-        }
-        Some(z) => operands.push(cx.reshape(z, vec![n.into(), blocks.into()])?),
-        None => {}
-    }
-    let zero = if operands.len() == 3 { 1i64 << (bits - 1) } else { 0 };
-    let mut y = cx.add(Op::ContractBlocks { block, narrow, zero }, &operands)?;
-    if let Some(b) = bias {
-        y = cx.bin(BinaryOp::Add, y, b)?;
-    }
-    one(y)
-}
 
 /// Scales an exact integer product back to real numbers and adds a bias.
 pub fn to_real(cx: &mut Cx<'_, '_>, sum: ValueId, sa: ValueId, sb: ValueId, bias: Option<ValueId>) -> Res<ValueId> {

@@ -14,6 +14,7 @@ use crate::scope::Slot;
 mod activation;
 mod attention;
 mod bilinear;
+mod blocks;
 mod cache;
 mod cell;
 mod contrib;
@@ -22,6 +23,7 @@ mod conv;
 mod detect;
 mod elementwise;
 mod encoder;
+mod experts;
 mod flex;
 mod gather;
 mod grams;
@@ -121,7 +123,8 @@ fn table() -> &'static Table {
         let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
-        let vendor = [cache::TABLE, contrib::TABLE, encoder::TABLE, qlinear::TABLE].map(|t| ("com.microsoft", t));
+        let vendor =
+            [blocks::TABLE, cache::TABLE, contrib::TABLE, encoder::TABLE, experts::TABLE, qlinear::TABLE].map(|t| ("com.microsoft", t));
         let domains = vendor.into_iter().chain([
             ("ai.onnx.ml", ml::TABLE),
             ("ai.onnx.ml", svm::TABLE),
