@@ -84,13 +84,6 @@ fn activations(cx: &Cx<'_, '_>, kind: Kind, directions: usize) -> Res<Vec<Activa
     }
     let (mut alphas, mut betas) =
         (cx.floats("activation_alpha")?.unwrap_or_default().into_iter(), cx.floats("activation_beta")?.unwrap_or_default().into_iter());
-    let defaults = |name: &str| match name.to_ascii_lowercase().as_str() {
-        "leakyrelu" => (Some(0.01), None),
-        "thresholdedrelu" | "elu" => (Some(1.0), None),
-        "hardsigmoid" => (Some(0.2), Some(0.5)),
-        "scaledtanh" | "affine" => (Some(1.0), Some(if name.eq_ignore_ascii_case("affine") { 0.0 } else { 1.0 })),
-        _ => (None, None),
-    };
     let each = |name: String| {
         let (a, b) = defaults(&name);
         let alpha = a.map_or(0.0, |d| alphas.next().unwrap_or(d));
@@ -98,6 +91,25 @@ fn activations(cx: &Cx<'_, '_>, kind: Kind, directions: usize) -> Res<Vec<Activa
         Activation { name, alpha, beta }
     };
     Ok(names.into_iter().map(each).collect())
+}
+
+/// Parameters of an activation where none are given, as far as it has them.
+fn defaults(name: &str) -> (Option<f64>, Option<f64>) {
+    match name.to_ascii_lowercase().as_str() {
+        "leakyrelu" => (Some(0.01), None),
+        "thresholdedrelu" | "elu" => (Some(1.0), None),
+        "hardsigmoid" => (Some(0.2), Some(0.5)),
+        "affine" => (Some(1.0), Some(0.0)),
+        "scaledtanh" => (Some(1.0), Some(1.0)),
+        _ => (None, None),
+    }
+}
+
+/// The activation of that name with the parameters that are given.
+pub fn activation_of(cx: &mut Cx<'_, '_>, name: &str, alpha: Option<f64>, beta: Option<f64>, x: ValueId) -> Res<ValueId> {
+    let (a, b) = defaults(name);
+    let known = Activation { name: name.to_string(), alpha: alpha.or(a).unwrap_or(0.0), beta: beta.or(b).unwrap_or(0.0) };
+    activate(cx, &known, x)
 }
 
 fn activate(cx: &mut Cx<'_, '_>, a: &Activation, x: ValueId) -> Res<ValueId> {
@@ -143,7 +155,7 @@ fn activate(cx: &mut Cx<'_, '_>, a: &Activation, x: ValueId) -> Res<ValueId> {
             let d = cx.bin_c(Add, d, 1.0)?;
             cx.bin(Div, x, d)
         }
-        _ => Err(Fault::attr(format!("`{}` is no activation of a recurrence", a.name))),
+        _ => Err(Fault::attr(format!("`{}` is no activation that is known", a.name))),
     }
 }
 

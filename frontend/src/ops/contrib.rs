@@ -3,11 +3,10 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::op::Direction;
-use portwright_ir::graph::{BinaryOp, Op, ReduceOp, UnaryOp, ValueId};
+use portwright_ir::graph::{BinaryOp, Op, ReduceOp, ValueId};
 
 use super::activation::swish_of;
 use super::attention::rotary_of;
-use super::matmul::matmul_spec;
 use super::norm::{layer_norm_of, rms_norm_of};
 use super::quant::{dynamic_quantize_of, integer_product};
 use super::{Entry, op};
@@ -21,10 +20,9 @@ pub const TABLE: &[Entry] = &[
     op("DynamicQuantizeLSTM", 1, 12, 12, dynamic_lstm),
     op("DynamicQuantizeMatMul", 1, 3, 5, dynamic_matmul),
     op("FastGelu", 1, 1, 2, fast_gelu),
-    op("FusedGemm", 1, 2, 3, fused_gemm),
-    op("FusedMatMul", 1, 2, 2, fused_matmul),
     op("Gelu", 1, 1, 1, gelu),
     op("MatMulIntegerToFloat", 1, 4, 7, matmul_integer_to_float),
+    op("MRotaryEmbedding", 1, 4, 4, rotary_of_three),
     op("QuantizeLinear", 1, 2, 3, super::quant::quantize),
     op("QuickGelu", 1, 1, 1, quick_gelu),
     op("RotaryEmbedding", 1, 4, 4, rotary),
@@ -56,30 +54,6 @@ fn quick_gelu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let alpha = cx.float("alpha", 1.702f32.into())?;
     let x = cx.input(0)?;
     one(swish_of(cx, x, alpha)?)
-}
-
-/// `alpha * A' * B'`; `transBatchA` and `transBatchB` are not written by exporters.
-fn fused_matmul(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    let (a, b) = (cx.input(0)?, cx.input(1)?);
-    if cx.flag("transBatchA", false)? || cx.flag("transBatchB", false)? {
-        return Err(Fault::form("transposed batches are not taken"));
-    }
-    let spec = matmul_spec(cx.rank(a), cx.rank(b), cx.flag("transA", false)?, cx.flag("transB", false)?)?;
-    let y = cx.contract(&spec, a, b)?;
-    let alpha = cx.float("alpha", 1.0)?;
-    one(if alpha == 1.0 { y } else { cx.bin_c(BinaryOp::Mul, y, alpha)? })
-}
-
-fn fused_gemm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    let y = super::matmul::gemm_of(cx)?;
-    let op = match cx.text("activation", "")? {
-        "" => return one(y),
-        "Relu" => return one(cx.bin_c(BinaryOp::Max, y, 0.0)?),
-        "Tanh" => UnaryOp::Tanh,
-        "Sigmoid" => UnaryOp::Sigmoid,
-        other => return Err(Fault::form(format!("the activation {other:?} is not taken"))),
-    };
-    one(cx.un(op, y)?)
 }
 
 // ---- norms ----
@@ -124,22 +98,31 @@ fn skip_simplified_layer_norm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 
 // ---- attention ----
 
-/// Positions are an offset for all, or one a token.
+/// Heads of `[B,S,H*D]`: those of the attribute, or as many as the tables of angles are wide.
+fn rotary_heads(cx: &Cx<'_, '_>, x: ValueId, table: ValueId) -> Res<i64> {
+    // No kernel of ONNX Runtime looks at its value, so that it says nothing certain.
+    let scale = cx.float("scale", 1.0)?;
+    if scale != 1.0 {
+        return Err(Fault::form(format!("`scale` is {scale}; 1 is taken")));
+    }
+    cx.want_rank(table, 2..=2)?;
+    let heads = cx.int("num_heads", 0)?;
+    if heads != 0 || cx.rank(x) != 3 {
+        return Ok(heads);
+    }
+    match (cx.dim(table, 1)?.as_const(), cx.dim(x, 2)?.as_const()) {
+        (Some(h), Some(w)) if h > 0 => Ok(w / (2 * h)),
+        _ => Err(Fault::attr("attribute `num_heads` is missing")),
+    }
+}
+
+/// Positions are an offset for all, or one a token. Batches that are packed differ in their positions alone.
 fn rotary(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, ids) = (cx.input(0)?, cx.input(1)?);
     let tables = [cx.input(2)?, cx.input(3)?];
     let (interleaved, dims) = (cx.flag("interleaved", false)?, cx.int("rotary_embedding_dim", 0)?);
-    let mut heads = cx.int("num_heads", 0)?;
-    if heads == 0 && cx.rank(x) == 3 {
-        // Without a number of heads the tables tell the head size.
-        let half = cx.dim(tables[0], 1)?.as_const();
-        let width = cx.dim(x, 2)?.as_const();
-        heads = match (half, width) {
-            (Some(h), Some(w)) if h > 0 => w / (2 * h),
-            _ => return Err(Fault::attr("attribute `num_heads` is missing")),
-        };
-    }
-    let ids = if cx.ty(ids).elems().is(1) {
+    let heads = rotary_heads(cx, x, tables[0])?;
+    let ids = if cx.rank(ids) == 1 {
         let steps = if cx.rank(x) == 3 { cx.dim(x, 1)? } else { cx.dim(x, 2)? };
         let start = cx.as_scalar(ids)?;
         let at = cx.iota(cx.dtype(start), 1, vec![1.into(), steps])?;
@@ -148,6 +131,51 @@ fn rotary(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         ids
     };
     one(rotary_of(cx, x, tables, Some(ids), interleaved, dims, heads)?)
+}
+
+/// Angles of a token from three positions, `[3,B,S]`: `mrope_section` says how many columns of the tables follow each of them, one section
+/// behind the other or in turn.
+///
+/// # Source
+/// ONNX Runtime contrib op `com.microsoft.MRotaryEmbedding`, version 1.
+fn rotary_of_three(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, ids) = (cx.input(0)?, cx.input(1)?);
+    let tables = [cx.input(2)?, cx.input(3)?];
+    cx.want_rank(ids, 3..=3)?;
+    let heads = rotary_heads(cx, x, tables[0])?;
+    let Some(half) = cx.dim(tables[0], 1)?.as_const() else { return Err(Fault::form("the table of angles has no fixed width")) };
+    let sections = cx.ints("mrope_section")?.unwrap_or_default();
+    let &[_, h, w] = sections.as_slice() else {
+        return Err(Fault::attr(format!("`mrope_section` is {sections:?}, expected three numbers")));
+    };
+    if sections.iter().any(|s| *s < 0) || sections.iter().sum::<i64>() != half {
+        return Err(Fault::attr(format!("`mrope_section` is {sections:?}, expected three numbers from 0 on with the sum {half}")));
+    }
+    let stream: Box<dyn Fn(i64) -> usize> = match cx.int("mrope_layout", 0)? {
+        0 => Box::new(move |c| usize::from(c >= half - w - h) + usize::from(c >= half - w)),
+        1 => Box::new(move |c| match c % 3 {
+            1 if c < 3 * h => 1,
+            2 if c < 3 * w => 2,
+            _ => 0,
+        }),
+        other => return Err(Fault::attr(format!("`mrope_layout` is {other}, expected 0 or 1"))),
+    };
+    let mut angles = Vec::new();
+    for table in tables {
+        let all = cx.gather(table, ids, 0)?;
+        let parts = cx.split(all, 0, &[1.into(), 1.into(), 1.into()])?;
+        let dims = cx.dims(parts[0])[1..].to_vec();
+        let parts = parts.into_iter().map(|p| cx.reshape(p, dims.clone())).collect::<Res<Vec<_>>>()?;
+        let mut y = parts[0];
+        for (i, &part) in parts.iter().enumerate().skip(1) {
+            let own: Vec<f64> = (0..half).map(|c| f64::from(u8::from(stream(c) == i))).collect();
+            let own = cx.numbers(DType::Bool, &[half], &own)?;
+            y = cx.select(own, part, y)?;
+        }
+        angles.push(y);
+    }
+    let (interleaved, dims) = (cx.flag("interleaved", false)?, cx.int("rotary_embedding_dim", 0)?);
+    one(rotary_of(cx, x, [angles[0], angles[1]], None, interleaved, dims, heads)?)
 }
 
 // ---- quantized products ----

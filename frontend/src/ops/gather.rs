@@ -38,7 +38,7 @@ fn gather_elements(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(cx.add(Op::GatherElements { axis }, &[x, i])?)
 }
 
-fn gather_nd(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn gather_nd(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, i) = (cx.input(0)?, cx.input(1)?);
     let batch = cx.int("batch_dims", 0)?;
     let batch = u32::try_from(batch).map_err(|_| Fault::attr(format!("`batch_dims` is {batch}, expected 0 or more")))?;
@@ -186,6 +186,11 @@ fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         Some(a) => Some(cx.axis_of(a, cx.rank(x))?),
         None => None,
     };
+    many(unique_of(cx, x, axis, cx.flag("sorted", true)?)?)
+}
+
+/// What differs, where it comes first, where each input went and how often each comes.
+pub fn unique_of(cx: &mut Cx<'_, '_>, x: ValueId, axis: Option<usize>, sorted: bool) -> Res<[ValueId; 4]> {
     // What is compared: elements, or slices along an axis as rows of a matrix.
     let (items, order) = match axis {
         Some(a) if cx.rank(x) > 1 => {
@@ -220,7 +225,7 @@ fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let runs = cx.cast(first, DType::I64)?;
     let runs = cx.add(Op::Scan { op: ReduceOp::Sum, axis: 0, exclusive: false, reverse: false }, &[runs])?;
     let mut runs = cx.bin_c(BinaryOp::Sub, runs, 1.0)?;
-    if !cx.flag("sorted", true)? {
+    if !sorted {
         // By first appearance: runs are renumbered by where they begin.
         let by = cx.add_all(Op::TopK { axis: 0, k: count.clone(), largest: false }, &[at])?;
         let (placed, rank) = (by[0], by[1]);
@@ -238,7 +243,7 @@ fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let inverse = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Set }, &[zeros, order, runs])?;
     let (none, ones) = (cx.fill(DType::I64, 0.0, vec![count])?, cx.fill(DType::I64, 1.0, vec![n])?);
     let counts = cx.add(Op::ScatterElements { axis: 0, op: ScatterOp::Add }, &[none, runs, ones])?;
-    many([y, at, inverse, counts])
+    Ok([y, at, inverse, counts])
 }
 
 /// Order of the rows of a matrix by their first element that differs; equal rows keep their order. Columns are sorted from the last to the

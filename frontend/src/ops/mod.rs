@@ -24,7 +24,9 @@ mod detect;
 mod elementwise;
 mod encoder;
 mod experts;
+mod extra;
 mod flex;
+mod fused;
 mod gather;
 mod grams;
 mod linalg;
@@ -124,7 +126,8 @@ fn table() -> &'static Table {
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
         let vendor =
-            [blocks::TABLE, cache::TABLE, contrib::TABLE, encoder::TABLE, experts::TABLE, qlinear::TABLE].map(|t| ("com.microsoft", t));
+            [blocks::TABLE, cache::TABLE, contrib::TABLE, encoder::TABLE, experts::TABLE, extra::TABLE, fused::TABLE, qlinear::TABLE]
+                .map(|t| ("com.microsoft", t));
         let domains = vendor.into_iter().chain([
             ("ai.onnx.ml", ml::TABLE),
             ("ai.onnx.ml", svm::TABLE),

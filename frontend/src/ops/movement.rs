@@ -322,7 +322,7 @@ fn range(cx: &Cx<'_, '_>, start: &SymExpr, end: &SymExpr, step: i64, d: &SymExpr
 }
 
 /// Amounts are an attribute before opset 11, then an input; `axes` came with opset 18.
-fn pad(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn pad(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     let rank = cx.rank(x);
     let amounts = match cx.opt(1)? {

@@ -77,7 +77,7 @@ fn batch_norm_training(cx: &mut Cx<'_, '_>, x: ValueId, [scale, bias, mean, var]
 }
 
 /// Makes `[C]` meet the channels of `[N,C,spatial..]`.
-fn per_channel(cx: &mut Cx<'_, '_>, v: ValueId, rank: usize) -> Res<ValueId> {
+pub fn per_channel(cx: &mut Cx<'_, '_>, v: ValueId, rank: usize) -> Res<ValueId> {
     let mut dims = vec![cx.ty(v).elems()];
     dims.extend((2..rank).map(|_| SymExpr::from(1)));
     cx.reshape(v, dims)
@@ -100,7 +100,7 @@ fn scaled(cx: &mut Cx<'_, '_>, x: ValueId, mean: ValueId, var: ValueId, eps: f64
 }
 
 /// Splits channels into groups and normalizes each; scale and bias are applied by the caller.
-fn grouped(
+pub fn grouped(
     cx: &mut Cx<'_, '_>,
     x: ValueId,
     groups: SymExpr,

@@ -3,8 +3,9 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Op, ReduceOp, UnaryOp, ValueId};
+use portwright_ir::sym::product;
 
-use super::conv::{add_bias, conv_of};
+use super::fused::channels_last;
 use super::quant::{dequantize_of, quantize_of};
 use super::{Entry, MANY, op};
 use crate::cx::{Cx, Res, one};
@@ -12,16 +13,18 @@ use crate::fault::Fault;
 use crate::scope::Slot;
 
 pub const TABLE: &[Entry] = &[
-    op("FusedConv", 1, 2, 4, fused_conv),
     op("QGemm", 1, 6, 9, gemm),
     op("QLinearAdd", 1, 7, 8, add),
     op("QLinearAveragePool", 1, 4, 5, average_pool),
     op("QLinearConcat", 1, 5, MANY, concat),
+    op("QLinearConv", 1, 8, 9, conv),
     op("QLinearGlobalAveragePool", 1, 4, 5, global_average_pool),
     op("QLinearLeakyRelu", 1, 4, 5, leaky_relu),
     op("QLinearMul", 1, 7, 8, mul),
+    op("QLinearReduceMean", 1, 4, 5, reduce_mean),
     op("QLinearSigmoid", 1, 4, 5, sigmoid),
     op("QLinearSoftmax", 1, 5, 5, softmax),
+    op("QLinearWhere", 1, 9, 9, choose),
 ];
 
 /// Real numbers of the quantized input `i`, whose scale and zero point follow it.
@@ -64,31 +67,55 @@ fn leaky_relu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let y = cx.select(below, scaled, x)?;
     quantized(cx, y, 3, 0)
 }
+/// Before opset 13 all dims from the axis on are one.
 fn softmax(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = real(cx, 0)?;
     let axis = cx.axis(x, -1)?;
-    if cx.int("opset", 13)? < 13 && axis + 1 != cx.rank(x) {
-        return Err(Fault::form("the form of opset 12 over several dims is not taken"));
-    }
-    let y = cx.add(Op::Softmax { axis: axis as u32 }, &[x])?;
+    let y = if cx.need_int("opset")? < 13 {
+        let d = cx.dims(x);
+        let rows = cx.reshape(x, vec![product(&d[..axis]), product(&d[axis..])])?;
+        let y = cx.add(Op::Softmax { axis: 1 }, &[rows])?;
+        cx.reshape(y, d)?
+    } else {
+        cx.add(Op::Softmax { axis: axis as u32 }, &[x])?
+    };
     quantized(cx, y, 3, 0)
 }
-fn planes_first(cx: &Cx<'_, '_>) -> Res<()> {
-    if cx.flag("channels_last", false)? { Err(Fault::form("`channels_last` is set; channels before planes are taken")) } else { Ok(()) }
-}
 fn global_average_pool(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    planes_first(cx)?;
     let x = real(cx, 0)?;
-    let axes: Vec<u32> = (2..cx.want_rank(x, 2..=usize::MAX)? as u32).collect();
+    let rank = cx.want_rank(x, 3..=usize::MAX)? as u32;
+    let first = if cx.flag("channels_last", false)? { 1 } else { 2 };
+    let axes: Vec<u32> = (first..first + rank - 2).collect();
     let y = cx.reduce(ReduceOp::Mean, x, &axes, true)?;
     quantized(cx, y, 3, 0)
 }
 fn average_pool(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    planes_first(cx)?;
     let x = real(cx, 0)?;
     let count_pad = cx.flag("count_include_pad", false)?;
-    let y = super::pool::pool(cx, ReduceOp::Mean, x, count_pad)?;
+    let y = channels_last(cx, x, cx.flag("channels_last", false)?, |cx, x| super::pool::pool(cx, ReduceOp::Mean, x, count_pad))?;
     quantized(cx, y, 3, 0)
+}
+fn reduce_mean(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let x = real(cx, 0)?;
+    let rank = cx.rank(x);
+    let axes = match cx.ints("axes")?.filter(|a| !a.is_empty()) {
+        Some(a) => cx.axes_of(&a, rank)?,
+        None => (0..rank as u32).collect(),
+    };
+    let y = cx.reduce(ReduceOp::Mean, x, &axes, cx.flag("keepdims", true)?)?;
+    quantized(cx, y, 3, 0)
+}
+/// `X` where the condition holds, else `Y`, each with a scale of its own.
+fn choose(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (cond, x, y) = (cx.input(0)?, real(cx, 1)?, real(cx, 4)?);
+    let z = cx.select(cond, x, y)?;
+    quantized(cx, z, 7, 1)
+}
+/// As ONNX has it, and with channels last.
+fn conv(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let x = cx.input(0)?;
+    let last = cx.flag("channels_last", false)?;
+    one(channels_last(cx, x, last, super::quant::qlinear_conv_of)?)
 }
 
 /// Scale and zero point of the result come first, then three inputs a part.
@@ -123,40 +150,4 @@ fn gemm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let s = if alpha == 1.0 { s } else { cx.bin_c(BinaryOp::Mul, s, alpha)? };
     let y = cx.bin(BinaryOp::Mul, y, s)?;
     if cx.opt(7)?.is_some() { quantized(cx, y, 7, 0) } else { one(y) }
-}
-
-/// A convolution, perhaps a tensor added to it, and an activation.
-fn fused_conv(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    let (x, w) = (cx.input(0)?, cx.input(1)?);
-    let (bias, more) = (cx.opt(2)?, cx.opt(3)?);
-    let mut y = conv_of(cx, x, w)?;
-    if let Some(b) = bias {
-        y = add_bias(cx, y, b)?;
-    }
-    if let Some(z) = more {
-        y = cx.bin(BinaryOp::Add, y, z)?;
-    }
-    let p = cx.floats("activation_params")?.unwrap_or_default();
-    let param = |i: usize| p.get(i).copied().ok_or_else(|| Fault::attr("`activation_params` are missing"));
-    one(match cx.text("activation", "")? {
-        "" => y,
-        "Relu" => cx.bin_c(BinaryOp::Max, y, 0.0)?,
-        "Tanh" => cx.un(UnaryOp::Tanh, y)?,
-        "Sigmoid" => cx.un(UnaryOp::Sigmoid, y)?,
-        "LeakyRelu" => {
-            let (scaled, below) = (cx.bin_c(BinaryOp::Mul, y, param(0)?)?, cx.bin_c(BinaryOp::Lt, y, 0.0)?);
-            cx.select(below, scaled, y)?
-        }
-        "Clip" => {
-            let y = cx.bin_c(BinaryOp::Max, y, param(0)?)?;
-            cx.bin_c(BinaryOp::Min, y, param(1)?)?
-        }
-        "HardSigmoid" => {
-            let y = cx.bin_c(BinaryOp::Mul, y, param(0)?)?;
-            let y = cx.bin_c(BinaryOp::Add, y, param(1)?)?;
-            let y = cx.bin_c(BinaryOp::Max, y, 0.0)?;
-            cx.bin_c(BinaryOp::Min, y, 1.0)?
-        }
-        other => return Err(Fault::form(format!("the activation {other:?} is not taken"))),
-    })
 }

@@ -230,7 +230,13 @@ fn qlinear_matmul(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 }
 
 fn qlinear_conv(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
-    let (x, sx, zx) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let x = cx.input(0)?;
+    one(qlinear_conv_of(cx, x)?)
+}
+
+/// The convolution of `x` that the node's other inputs and its attributes say.
+pub fn qlinear_conv_of(cx: &mut Cx<'_, '_>, x: ValueId) -> Res<ValueId> {
+    let (sx, zx) = (cx.input(1)?, cx.input(2)?);
     let (w, sw, zw) = (cx.input(3)?, cx.input(4)?, cx.input(5)?);
     let (sy, zy, bias) = (cx.input(6)?, cx.input(7)?, cx.opt(8)?);
     let mut sum = conv_centered(cx, x, w, Some(zx), Some(zw))?;
@@ -245,5 +251,5 @@ fn qlinear_conv(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         dims.extend((2..cx.rank(x)).map(|_| SymExpr::from(1)));
         cx.reshape(sw, dims)?
     };
-    one(requantize(cx, sum, sx, sw, sy, zy)?)
+    requantize(cx, sum, sx, sw, sy, zy)
 }

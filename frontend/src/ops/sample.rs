@@ -182,7 +182,7 @@ fn neighbours(cx: &mut Cx<'_, '_>, mode: &str, x: ValueId) -> Res<Vec<(ValueId, 
 }
 
 /// Samples `[N,C,spatial..]` at `grid: [N,out..,D]`, whose last dim names the last axis first.
-fn grid_sample(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn grid_sample(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (x, grid) = (cx.input(0)?, cx.input(1)?);
     let rank = cx.want_rank(x, 3..=7)?;
     cx.want_rank(grid, rank..=rank)?;

@@ -97,7 +97,7 @@ fn eye_like(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(cx.cast(on, dtype)?)
 }
 
-fn trilu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn trilu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
     let rank = cx.want_rank(x, 2..=usize::MAX)?;
     let upper = cx.flag("upper", true)?;
@@ -113,7 +113,7 @@ fn trilu(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 }
 
 /// `start + i * delta` for as many `i` as stay before the limit. The number is an expression where the bounds are, else it is bound.
-fn range(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+pub fn range(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let scalar = |cx: &mut Cx<'_, '_>, i: usize| {
         let v = cx.input(i)?;
         cx.as_scalar(v)

@@ -62,7 +62,7 @@ def packed(kind, dims):
 
 
 def rows(name, data, ids, scales, zero=None, results=None, **attrs):
-    return case(name, "GatherBlockQuantized", [data, ids, scales, zero], [1], (0, 2, 3), opset=23, results=results, **attrs)
+    return case(name, "GatherBlockQuantized", [data, ids, scales, zero], [1], (0, 2, 3), version=23, results=results, **attrs)
 
 
 ids = np.array([[3, -1, 0], [1, 1, -4]], np.int64)

@@ -33,7 +33,7 @@ def run(model, feeds, shared=()):
     return [v.copy() for v in binding.copy_outputs_to_cpu()]
 
 
-def case(name, op, inputs, outputs, constants=(), domain="com.microsoft", opset=21, results=None, folder=OUT, imports=None, shared=(), **attrs):
+def case(name, op, inputs, outputs, constants=(), domain="com.microsoft", version=21, results=None, folder=OUT, imports=None, shared=(), **attrs):
     """One node. `inputs` are arrays or `None`; those of the numbers in `constants` are initializers. `outputs` has an ONNX dtype or `None`
     for each output. `results` are the expected ones; without them ONNX Runtime computes them. Returns them."""
     names, feeds, graph_inputs, initializers = [], {}, [], []
@@ -52,7 +52,7 @@ def case(name, op, inputs, outputs, constants=(), domain="com.microsoft", opset=
     node = h.make_node(op, names, outs, domain=domain, **attrs)
     infos = [h.make_tensor_value_info(o, t, None) for o, t in zip(outs, outputs) if o]
     g = h.make_graph([node], "g", graph_inputs, infos, initializers)
-    opsets = imports or [h.make_opsetid("", opset)] + ([h.make_opsetid(domain, 1)] if domain else [])
+    opsets = imports or [h.make_opsetid("", version)] + ([h.make_opsetid(domain, 1)] if domain else [])
     m = h.make_model(g, opset_imports=opsets, ir_version=10)
     if results is None:
         try:
@@ -66,7 +66,7 @@ def case(name, op, inputs, outputs, constants=(), domain="com.microsoft", opset=
         with open(f"{data}/input_{i}.pb", "wb") as to:
             to.write(v.SerializeToString())
     for i, (v, o) in enumerate(zip(results, [o for o in outs if o])):
-        t = v if isinstance(v, onnx.TensorProto) else nh.from_array(np.ascontiguousarray(v), o)
+        t = v if isinstance(v, onnx.TensorProto) else nh.from_array(np.array(v, order="C"), o)
         t.name = o
         with open(f"{data}/output_{i}.pb", "wb") as to:
             to.write(t.SerializeToString())
