@@ -163,6 +163,7 @@ impl Reg {
 pub struct Kb<'m> {
     module: &'m mut Module,
     k: Kernel,
+    index: DType,
     blocks: Vec<Block>,
     scopes: Vec<Vec<String>>,
 }
@@ -181,7 +182,7 @@ impl<'m> Kb<'m> {
     /// Begins a kernel of that name and class.
     pub fn new(module: &'m mut Module, name: &str, class: Class) -> Self {
         let k = Kernel::new(print::legal_name(name), class);
-        Kb { module, k, blocks: vec![Vec::new()], scopes: vec![Vec::new()] }
+        Kb { module, k, index: class.index(), blocks: vec![Vec::new()], scopes: vec![Vec::new()] }
     }
     /// The module that the kernel goes into.
     pub fn module(&mut self) -> &mut Module {
@@ -189,7 +190,11 @@ impl<'m> Kb<'m> {
     }
     /// Width of an index that nothing else determines.
     pub fn index(&self) -> DType {
-        self.k.class.index()
+        self.index
+    }
+    /// Gives indices that nothing else determines another width, i32 or i64, from here on; that of the class otherwise.
+    pub fn set_index(&mut self, width: DType) {
+        self.index = width;
     }
     /// Adds the path of a node that the kernel computes.
     pub fn origin(&mut self, path: impl Into<String>) {
@@ -216,7 +221,7 @@ impl<'m> Kb<'m> {
         out
     }
     fn ex(&mut self, e: &Ex) -> ExprId {
-        lower(&mut self.k.exprs, e, self.k.class.index())
+        lower(&mut self.k.exprs, e, self.index)
     }
     fn ex_as(&mut self, e: &Ex, ty: &Ty) -> ExprId {
         self.ex(&e.typed(ty))
@@ -389,7 +394,7 @@ impl<'m> Kb<'m> {
 
     /// Lowers a block of memory.
     pub fn access(&mut self, m: &Mem) -> Access {
-        let idx = m.idx.iter().map(|(i, _)| lower(&mut self.k.exprs, i, self.k.class.index())).collect();
+        let idx = m.idx.iter().map(|(i, _)| lower(&mut self.k.exprs, i, self.index)).collect();
         Access { buf: m.buf.id, idx, len: m.idx.iter().map(|i| i.1).collect() }
     }
     fn cond(&mut self, m: &Mem, n: u32) -> Cond {
@@ -397,11 +402,11 @@ impl<'m> Kb<'m> {
             MemCond::Always => Cond::Always,
             MemCond::When(c) => Cond::When(self.ex(c)),
             MemCond::Mask(c) => Cond::Mask(self.ex_as(c, &Ty::of(DType::Bool, n))),
-            MemCond::Valid(v) => Cond::Valid(v.iter().map(|e| lower(&mut self.k.exprs, e, self.k.class.index())).collect()),
+            MemCond::Valid(v) => Cond::Valid(v.iter().map(|e| lower(&mut self.k.exprs, e, self.index)).collect()),
         }
     }
     fn other(&mut self, m: &Mem) -> Option<ExprId> {
-        m.other.as_ref().map(|o| lower(&mut self.k.exprs, &o.typed(&Ty::Scalar(m.buf.dtype)), self.k.class.index()))
+        m.other.as_ref().map(|o| lower(&mut self.k.exprs, &o.typed(&Ty::Scalar(m.buf.dtype)), self.index))
     }
 
     /// A pure value.

@@ -14,7 +14,17 @@ use portwright_ir::sym::{SymExpr, SymName};
 use crate::ranges::Range;
 use crate::spec::MachineClass;
 
+mod begin;
+mod collapse;
 pub mod cpu;
+mod elementwise;
+mod eval;
+mod index;
+mod lifted;
+mod problem;
+mod random;
+mod rows;
+mod transform;
 
 /// The kernels of a module, each structure once.
 #[derive(Debug, Default)]

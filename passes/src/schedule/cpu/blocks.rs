@@ -11,8 +11,9 @@ use portwright_ir::graph::{Graph, Op, ValueId};
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Mem, Module, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::problem::{At, Feed, Problem};
 use super::eval::{Eval, Guard, Stop};
-use super::gemm::{At, Feed, Gemm, Problem};
+use super::gemm::Gemm;
 use super::index::lane;
 use super::{Begun, Built, Cx, finish, name_coords};
 

@@ -6,7 +6,7 @@ use portwright_ir::kernel::{Buf, Ex, Kb, Ty};
 use portwright_ir::sym::SymExpr;
 
 use super::eval::{Eval, Stop};
-use super::index::TypedIndex;
+use super::index::literal;
 use super::vector_loop;
 
 /// Which box. Lists are over spatial dims.
@@ -110,7 +110,7 @@ impl InputBox {
         let first = k.let_("first", first);
         let last = k.let_("last", last.max(&first));
         let shift = start - self.low[i].clone();
-        let zero = Ex::from(0).typed_index();
+        let zero = literal(k, 0);
         self.fill_run(k, eval, scratch, at, (zero, first.clone()), (to, from), None, extent)?;
         self.fill_run(k, eval, scratch, at, (first, last.clone()), (to, from), Some(&shift), extent)?;
         self.fill_run(k, eval, scratch, at, (last, Ex::from(extent)), (to, from), None, extent)

@@ -3,57 +3,12 @@
 
 use portwright_ir::graph::Op;
 use portwright_ir::kernel::{Ex, Module};
-use portwright_ir::sym::SymExpr;
 
+use super::super::problem::{At, Feed, Problem, Roles};
 use super::eval::{Guard, Stop};
-use super::gemm::{self, At, Feed, Problem};
+use super::gemm;
 use super::index::lane;
 use super::{Begun, Built, Cx};
-
-/// The dims of a contraction by role, as labels with their extents.
-pub(crate) struct Roles {
-    lhs: Vec<char>,
-    rhs: Vec<char>,
-    out: Vec<char>,
-    batch: Vec<(char, SymExpr)>,
-    m: Vec<(char, SymExpr)>,
-    n: Vec<(char, SymExpr)>,
-    k: Vec<(char, SymExpr)>,
-}
-
-impl Roles {
-    fn parse(spec: &str, lhs_dims: &[SymExpr], rhs_dims: &[SymExpr]) -> Result<Self, Stop> {
-        let parts = spec.split_once("->").and_then(|(i, o)| i.split_once(',').map(|(l, r)| (l, r, o)));
-        let Some((l, r, o)) = parts else { return Stop::no("a contraction of other than two operands") };
-        let (lhs, rhs, out): (Vec<char>, Vec<char>, Vec<char>) = (l.chars().collect(), r.chars().collect(), o.chars().collect());
-        let extent = |c: char| {
-            let of = |labels: &[char], dims: &[SymExpr]| labels.iter().position(|&x| x == c).and_then(|i| dims.get(i).cloned());
-            match (of(&lhs, lhs_dims), of(&rhs, rhs_dims)) {
-                (Some(a), Some(b)) if a.is(1) => b,
-                (Some(a), _) => a,
-                (None, b) => b.unwrap_or_else(|| 1.into()),
-            }
-        };
-        let (mut batch, mut m, mut n, mut k) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for &c in &out {
-            match (lhs.contains(&c), rhs.contains(&c)) {
-                (true, true) => batch.push((c, extent(c))),
-                (true, false) => m.push((c, extent(c))),
-                _ => n.push((c, extent(c))),
-            }
-        }
-        for &c in lhs.iter().filter(|c| !out.contains(c)) {
-            if !rhs.contains(&c) {
-                return Stop::no("a contraction that sums a dim of one operand alone");
-            }
-            k.push((c, extent(c)));
-        }
-        if rhs.iter().any(|c| !out.contains(c) && !lhs.contains(c)) {
-            return Stop::no("a contraction that sums a dim of one operand alone");
-        }
-        Ok(Roles { lhs, rhs, out, batch, m, n, k })
-    }
-}
 
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {

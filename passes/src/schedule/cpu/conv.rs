@@ -11,8 +11,9 @@ use portwright_ir::graph::{Graph, Node, Op, TensorType, ValueId};
 use portwright_ir::kernel::Module;
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::problem::{Feed, Problem};
 use super::eval::{Guard, Stop};
-use super::gemm::{self, Feed, Problem};
+use super::gemm;
 use super::{Begun, Built, Cx};
 
 /// Labels of spatial dims and of kernel taps.

@@ -5,8 +5,9 @@
 use portwright_ir::kernel::{Ex, Kb, Reg};
 use portwright_ir::sym::SymExpr;
 
+use super::super::problem::{At, Problem};
 use super::eval::{Eval, Guard, Stop};
-use super::gemm::{At, Column, Gemm, Problem};
+use super::gemm::{Column, Gemm};
 use super::index::lane;
 use crate::spec::DotForm;
 

@@ -7,10 +7,10 @@
 //! epilogue in registers; a long epilogue goes row by row through scratch instead, to keep the code small.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::ValueId;
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::problem::{At, Feed, Problem};
 use super::dots::dots_fit;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
@@ -29,76 +29,6 @@ const MANY_TASKS: i64 = 32;
 
 /// Products of one result that are written out rather than looped over, where few rows share them.
 const UNROLLED_PRODUCTS: i64 = 64;
-
-/// Coordinates by label.
-#[derive(Clone, Default)]
-pub(crate) struct At(Vec<(char, SymExpr)>);
-
-impl At {
-    /// With coordinates of these labels.
-    pub(crate) fn with(&self, labels: &[(char, SymExpr)], coords: &[SymExpr]) -> At {
-        let mut out = self.clone();
-        for ((c, _), x) in labels.iter().zip(coords) {
-            out.0.retain(|(l, _)| l != c);
-            out.0.push((*c, x.clone()));
-        }
-        out
-    }
-    /// Coordinate of a label; 0 if it has none.
-    pub(crate) fn get(&self, label: char) -> SymExpr {
-        self.0.iter().find(|(l, _)| *l == label).map_or(0.into(), |(_, x)| x.clone())
-    }
-    /// Coordinates of an operand; dims of 1 that broadcast are at 0.
-    pub(crate) fn of(&self, labels: &[char], dims: &[SymExpr]) -> Vec<SymExpr> {
-        labels.iter().zip(dims).map(|(c, d)| if d.is(1) { 0.into() } else { self.get(*c) }).collect()
-    }
-}
-
-/// Coordinates of an operand's element with the conditions under which it is not zero.
-pub(crate) type OperandAt<'p> = Box<dyn Fn(&Eval<'_>, &At) -> (Vec<SymExpr>, Guard) + 'p>;
-
-/// A sum of products over labeled dims: what contractions and convolutions have in common.
-pub(crate) struct Problem<'p> {
-    /// Dims of both operands and the result.
-    pub(crate) batch: Vec<(char, SymExpr)>,
-    /// Dims of the left operand and the result.
-    pub(crate) m: Vec<(char, SymExpr)>,
-    /// Dims of the right operand and the result; the last is along the lanes.
-    pub(crate) n: Vec<(char, SymExpr)>,
-    /// Summed dims, outermost first.
-    pub(crate) k: Vec<(char, SymExpr)>,
-    /// Left operand.
-    pub(crate) lhs: ValueId,
-    /// Right operand.
-    pub(crate) rhs: ValueId,
-    /// Value that the epilogue follows.
-    pub(crate) root: ValueId,
-    /// Where the left operand is read.
-    pub(crate) lhs_at: OperandAt<'p>,
-    /// Where the right operand is read.
-    pub(crate) rhs_at: OperandAt<'p>,
-    /// Where the result is.
-    pub(crate) root_at: Box<dyn Fn(&Eval<'_>, &At) -> Vec<SymExpr> + 'p>,
-    /// Dtype of sums.
-    pub(crate) acc: DType,
-    /// Dtype of the result.
-    pub(crate) out: DType,
-    /// How the right operand reaches the vectors.
-    pub(crate) feed: Feed,
-    /// First and last coordinate along the lanes at which the right operand exists for all summed coordinates, where that is a part.
-    pub(crate) interior: Option<(i64, i64)>,
-}
-
-/// How the right operand reaches the vectors.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Feed {
-    /// Loaded as it lies.
-    Direct,
-    /// Packed into a panel, a vector at a time.
-    Pack,
-    /// Packed into a panel, an element at a time: neighbors along the lane follow no line in memory.
-    PackScalar,
-}
 
 /// Everything that the loops share.
 pub(super) struct Gemm<'c, 'a, 'p> {

@@ -5,8 +5,8 @@
 use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Mem};
 
+use super::super::problem::{At, Problem};
 use super::eval::{Eval, Guard, Stop};
-use super::gemm::{At, Problem};
 use super::index::lane;
 use super::{name_coords, vector_loop};
 

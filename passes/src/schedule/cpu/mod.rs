@@ -5,33 +5,27 @@
 //! results are the same for any number of threads. Ragged edges are masks; a machine without masked memory has a kernel rule that
 //! rewrites them.
 
-use portwright_ir::dtype::DType;
-use portwright_ir::graph::{FusionKind, Graph, Node, Op, Origin};
-use portwright_ir::kernel::{Buf, BufDecl, Class, Ex, Kb, Kernel, Module};
-use portwright_ir::sym::{SymExpr, product};
+use portwright_ir::graph::{FusionKind, Graph, Origin};
+use portwright_ir::kernel::{Ex, Kb, Module};
+use portwright_ir::sym::SymExpr;
 
-use super::{KernelPool, Known, Room, Scheduled, SymMap, Unschedulable};
-use crate::ranges;
+use super::begin::{Begun, Built, finish, kernel_name, name_coords};
+use super::{KernelPool, Known, Scheduled, Unschedulable};
+use super::{collapse, elementwise, eval, index, lifted};
 use crate::spec::CpuSpec;
 
 pub(crate) mod attention;
 mod blocks;
 mod boxes;
 mod channels;
-mod collapse;
 mod contract;
 mod conv;
 mod dots;
-mod elementwise;
-mod eval;
 mod flatten;
 mod gemm;
-mod index;
 mod left;
-mod lifted;
 mod map;
 mod planes;
-mod random;
 mod recurrent;
 mod reduce;
 mod single;
@@ -59,120 +53,13 @@ fn share(units: &SymExpr, most: i64) -> SymExpr {
 }
 
 /// What all schedules of a region share.
-pub(crate) struct Cx<'a> {
-    spec: &'a CpuSpec,
-    region: &'a Graph,
-    known: &'a Known<'a>,
-    origin: &'a Origin,
-    name: String,
-}
+pub(crate) type Cx<'a> = super::begin::Cx<'a, CpuSpec>;
 
-/// A kernel before it is finished.
-pub(crate) struct Begun<'a, 'm> {
-    k: Kb<'m>,
-    eval: Eval<'a>,
-    outputs: Vec<Buf>,
-}
-
-impl<'a> Cx<'a> {
-    /// Declares symbols, inputs and outputs of the kernel.
-    fn begin<'m>(&self, module: &'m mut Module, width: u32) -> Begun<'a, 'm> {
-        self.begin_reading(module, width, None)
-    }
-    /// As `begin`, for a kernel that also reads what it wrote to that output.
-    fn begin_reading<'m>(&self, module: &'m mut Module, width: u32, output: Option<usize>) -> Begun<'a, 'm> {
-        let mut k = Kb::new(module, &self.name, Class::Cpu);
-        for p in &self.origin.paths {
-            k.origin(&**p);
-        }
-        let mut syms = SymMap::of(self.region);
-        for (i, r) in self.known.rooms.iter().enumerate().filter_map(|(i, r)| Some((i, r.as_ref()?))) {
-            syms = syms.with(&r.room);
-            if i >= self.region.inputs().len() {
-                syms = syms.with(&r.front);
-            }
-        }
-        let mut eval = Eval::new(self.region, syms.clone(), width);
-        eval.ranges = ranges::of(self.region, self.known.inputs);
-        for (region_name, kernel_name) in syms.names() {
-            let (lo, hi, div) = (self.known.symbols)(region_name);
-            k.sym(kernel_name, lo, hi, div);
-            eval.ix.add_symbol(kernel_name, lo, hi);
-        }
-        for (i, &v) in self.region.inputs().iter().enumerate() {
-            let (d, dims) = (eval.dtype(v), eval.dims(v));
-            let decl = match d.is_packed() {
-                true => BufDecl::ro(DType::U8, [(product(&dims) * i64::from(d.bits())).ceil_div(&8.into())]),
-                false => self.lying(BufDecl::ro(d, dims.clone()), i, &dims, &eval),
-            };
-            let buf = k.param(&format!("x{i}"), decl);
-            eval.bind_buf(v, buf);
-        }
-        let mut outputs = Vec::new();
-        let reads_back = self.region.node_ids().any(|n| {
-            matches!(
-                self.region.node(n).op,
-                Op::ScatterElements { .. } | Op::ScatterNd { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. }
-            )
-        });
-        for (i, o) in self.region.outputs().iter().enumerate() {
-            let (d, dims) = (eval.dtype(o.value), eval.dims(o.value));
-            let decl = if reads_back || output == Some(i) { BufDecl::rw(d, dims.clone()) } else { BufDecl::wo(d, dims.clone()) };
-            let decl = self.lying(decl, self.region.inputs().len() + i, &dims, &eval);
-            outputs.push(k.param(&format!("y{i}"), decl));
-        }
-        let guards = self.region.node_ids().any(|n| {
-            matches!(
-                self.region.node(n).op,
-                Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. }
-            )
-        });
-        if guards {
-            k.status("status");
-        }
-        Begun { k, eval, outputs }
-    }
-    /// A buffer as its value lies: dense, or with room.
-    fn lying(&self, decl: BufDecl, i: usize, dims: &[SymExpr], eval: &Eval<'_>) -> BufDecl {
-        match self.room(i) {
-            Some(r) => decl.strides(r.strides(dims, &eval.syms.to_kernel(&SymExpr::sym(r.room.clone())))),
-            None => decl,
-        }
-    }
-    /// Room of an input, or of an output behind all inputs.
-    fn room(&self, i: usize) -> Option<&'a Room> {
-        self.known.rooms.get(i).and_then(Option::as_ref)
-    }
+impl Cx<'_> {
     /// Lanes of an f32 vector.
     fn f32_lanes(&self) -> u32 {
         (self.spec.vec_bytes / 4).max(1)
     }
-    /// The only node that `f` takes.
-    fn root(&self, f: impl Fn(&Op) -> bool) -> Result<&'a Node, Stop> {
-        let mut found = self.region.order().into_iter().map(|n| self.region.node(n)).filter(|n| f(&n.op));
-        match (found.next(), found.next()) {
-            (Some(n), None) => Ok(n),
-            _ => Stop::no("a region without exactly one op of its kind"),
-        }
-    }
-}
-
-/// A kernel that is not in the module yet, with its launch over the region's symbols.
-pub(crate) struct Built {
-    kernel: Kernel,
-    grid: [SymExpr; 3],
-    scalars: Vec<SymExpr>,
-    cost_ns: u32,
-    syms: SymMap,
-}
-
-/// Ends a kernel and says how it is launched. `grid` is over the kernel's symbols; `cost_ns` is that of one group.
-fn finish(b: Begun<'_, '_>, grid: [SymExpr; 3], cost_ns: u32) -> Built {
-    let Begun { mut k, eval, .. } = b;
-    k.launch(grid.clone());
-    let scalars = eval.syms.names().iter().map(|(g, _)| SymExpr::sym(g.clone())).collect();
-    let grid = grid.map(|g| eval.syms.to_region(&g));
-    Built { kernel: k.into_kernel(), grid, scalars, cost_ns: cost_ns.max(1), syms: eval.syms }
 }
 
 /// Schedules one region.
@@ -237,24 +124,6 @@ pub(super) fn appends(region: &Graph) -> Option<usize> {
     let [first, rest @ ..] = parts.as_slice() else { return None };
     let alone = region.users(*first).len() == 1 && !rest.contains(first);
     (region.inputs().contains(first) && alone).then_some(axis)
-}
-
-/// A name that tells what the kernel does: its first ops that are more than movement.
-fn kernel_name(kind: FusionKind, region: &Graph) -> String {
-    let mut name = String::from(kind.name());
-    let mut last = "";
-    let ops = region.order().into_iter().map(|n| &region.node(n).op).filter(|op| !op.is_source() && !op.is_movement());
-    for m in ops.map(Op::mnemonic).filter(|m| *m != kind.name()) {
-        if name.len() > 40 {
-            break;
-        }
-        if m != last {
-            name.push('_');
-            name.push_str(m);
-            last = m;
-        }
-    }
-    name
 }
 
 /// Repeats `body` over `lo..hi` in vectors: whole ones, then one masked. The body gets the coordinate of the vector's elements (with the
@@ -352,21 +221,4 @@ fn flies(end: &SymExpr, flight: u32, width: u32) -> bool {
 /// Whether nothing of a row is left beside those.
 fn flies_whole(end: &SymExpr, flight: u32, width: u32) -> bool {
     flies(end, flight, width) && end.divisible_by(i64::from(flight * width), &|_| 1)
-}
-
-/// Coordinates of a row, named one by one so that each division is done once.
-fn name_coords(k: &mut Kb<'_>, eval: &mut Eval<'_>, row: &SymExpr, dims: &[SymExpr]) -> Vec<SymExpr> {
-    let coords = eval.ix.delinearize(row, dims);
-    coords
-        .into_iter()
-        .zip(dims)
-        .map(|(c, d)| {
-            if c.as_const().is_some() || c.as_sym().is_some() {
-                return c;
-            }
-            let ex = eval.ix.emit(k, &c);
-            let named = k.let_("i", ex);
-            eval.ix.bind("i", named, d.clone())
-        })
-        .collect()
 }

@@ -13,9 +13,10 @@ use portwright_ir::graph::{BinaryOp, Op, ValueId};
 use portwright_ir::kernel::{BlockOrder, Buf, BufDecl, Ex, Kb, Mem, Operand, Reg, Ty, Via};
 use portwright_ir::sym::SymExpr;
 
+use super::super::problem::{At, Problem};
 use super::dots::grouped;
 use super::eval::{Eval, Guard, Stop};
-use super::gemm::{At, Column, Gemm, Problem};
+use super::gemm::{Column, Gemm};
 use super::index::lane;
 use super::tiles::{Cut, atom};
 use super::{Begun, Built, Cx, finish, name_coords};

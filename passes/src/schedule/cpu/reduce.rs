@@ -12,7 +12,8 @@ use portwright_ir::graph::{ArgOp, BinaryOp, Node, Op, ReduceOp, UnaryOp, ValueId
 use portwright_ir::kernel::{BufDecl, Ex, HOp, Kb, Module, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
-use super::elementwise::{combine, identity, is_slow, like};
+use super::super::rows::{acc_dtype, bind_reduced, divide, levels, reduce_op, reduced_coords, rows_shape};
+use super::elementwise::{combine, identity, is_slow};
 use super::eval::{Eval, Guard, Stop};
 use super::{Begun, Built, Cx, TASK_ELEMS, finish, flies, flies_whole, name_coords, share, vector_loop, wide_loop};
 
@@ -20,54 +21,10 @@ use super::{Begun, Built, Cx, TASK_ELEMS, finish, flies, flies_whole, name_coord
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
     let nodes: Vec<&Node> = cx.region.order().into_iter().map(|n| cx.region.node(n)).collect();
     let reductions: Vec<&Node> = nodes.iter().copied().filter(|n| matches!(n.op, Op::Reduce { .. })).collect();
-    match (rows_shape(cx, &reductions), nodes.iter().any(|n| matches!(n.op, Op::ArgReduce { .. }))) {
+    match (rows_shape(cx.region, &reductions), nodes.iter().any(|n| matches!(n.op, Op::ArgReduce { .. }))) {
         (Some(inner), false) => rows(cx, module, width, &reductions, inner),
         _ => columns(cx, module, width),
     }
-}
-
-/// Number of trailing dims that every reduction reduces, if they are alike.
-fn rows_shape(cx: &Cx<'_>, reductions: &[&Node]) -> Option<usize> {
-    let mut shape: Option<(usize, Vec<SymExpr>)> = None;
-    for n in reductions {
-        let Op::Reduce { axes, .. } = &n.op else { return None };
-        let ty = cx.region.ty(n.operands[0]);
-        let inner = axes.len();
-        if !axes.iter().enumerate().all(|(i, &a)| a as usize == ty.rank() - inner + i) {
-            return None;
-        }
-        match &shape {
-            None => shape = Some((inner, ty.dims.clone())),
-            Some((i, d)) if *i == inner && *d == ty.dims => {}
-            Some(_) => return None,
-        }
-    }
-    let (inner, dims) = shape?;
-    // Everything else must be rows of that shape or results of reductions.
-    let outer = &dims[..dims.len() - inner];
-    cx.region
-        .outputs()
-        .iter()
-        .all(|o| {
-            let d = &cx.region.ty(o.value).dims;
-            *d == dims
-                || d[..] == *outer
-                || (d.len() == dims.len() && d[..outer.len()] == *outer && d[outer.len()..].iter().all(|x| x.is(1)))
-        })
-        .then_some(inner)
-}
-
-/// How many reductions a value depends on, one after the other.
-fn levels(nodes: &[&Node]) -> HashMap<ValueId, usize> {
-    let mut level: HashMap<ValueId, usize> = HashMap::new();
-    for n in nodes {
-        let below = n.operands.iter().filter_map(|o| level.get(o)).copied().max().unwrap_or(0);
-        let own = below + usize::from(matches!(n.op, Op::Reduce { .. }));
-        n.results.iter().for_each(|&r| {
-            level.insert(r, own);
-        });
-    }
-    level
 }
 
 /// Vectors of a row that are in flight at once, as one wide vector: the time of one operation is hidden by those beside it.
@@ -176,15 +133,6 @@ fn halves(k: &mut Kb<'_>, x: &Ex, (mut n, to): (u32, u32), fold: &dyn Fn(&Ex, &E
         x = fold(&low, &high);
     }
     x
-}
-
-/// `sum / count` for a mean.
-fn divide(k: &Kb<'_>, op: ReduceOp, d: DType, sum: Ex, count: &SymExpr) -> Ex {
-    if !super::collapse::divides(op) {
-        return sum;
-    }
-    let n = k.dim(count);
-    if d.is_float() { sum / n.cast(d) } else { n.equals(0).select(like(&sum, 0.0), sum.tdiv(n.max(1).cast(d))) }
 }
 
 /// Row-shaped values that a sweep computes at some cost and a later sweep needs again, with the sweep.
@@ -346,37 +294,6 @@ fn rows(cx: &Cx<'_>, module: &mut Module, width: u32, reductions: &[&Node], inne
     stop?;
     let cost = (TASK_ELEMS / 4) as u32 * (1 + cx.region.len() as u32 / 4);
     Ok(finish(b, grid, cost))
-}
-
-/// Dtype in which a reduction is formed: the mean of integers is that of their exact sum.
-fn acc_dtype(op: ReduceOp, d: DType) -> DType {
-    if super::collapse::divides(op) && d.is_int() && d != DType::U64 { DType::I64 } else { d }
-}
-
-fn reduce_op(n: &Node) -> ReduceOp {
-    match n.op {
-        Op::Reduce { op, .. } => op,
-        _ => ReduceOp::Sum,
-    }
-}
-
-/// Coordinates of a reduced value: the row's, then zeros for the dims of 1 that it kept.
-fn reduced_coords(eval: &Eval<'_>, v: ValueId, lead: &[SymExpr]) -> Vec<SymExpr> {
-    let rank = eval.graph.ty(v).rank();
-    let mut coords = lead[..lead.len().min(rank)].to_vec();
-    coords.resize(rank, 0.into());
-    // A leading dim of 1 has one coordinate only, however the row was counted.
-    for (c, d) in coords.iter_mut().zip(&eval.graph.ty(v).dims) {
-        if d.is(1) {
-            *c = 0.into();
-        }
-    }
-    coords
-}
-
-fn bind_reduced(eval: &mut Eval<'_>, v: ValueId, lead: &[SymExpr], s: &Ex) {
-    let coords = reduced_coords(eval, v, lead);
-    eval.bind(v, &coords, &Vec::new(), s.clone());
 }
 
 /// One pass over a row: loops over its leading dims, vectors along its last, `flight` of them as one as far as that goes.

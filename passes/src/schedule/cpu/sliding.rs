@@ -13,7 +13,7 @@ use portwright_ir::sym::{SymExpr, product};
 use super::channels::{store, tile_of};
 use super::elementwise::{combine, identity};
 use super::eval::{Eval, Guard, Stop};
-use super::index::TypedIndex;
+use super::index::literal;
 use super::{Begun, Built, Cx, TASK_ELEMS, finish, name_coords, vector_loop};
 
 /// Most positions of a tile.
@@ -225,7 +225,7 @@ impl<'a> Sliding<'_, 'a> {
             eval.close();
         });
         stop?;
-        for (lo, hi) in [(Ex::from(0).typed_index(), first), (whole, len)] {
+        for (lo, hi) in [(literal(k, 0), first), (whole, len)] {
             let mut stop = Ok(());
             k.for_("x", lo, hi, 1, |k, x| {
                 eval.open();
@@ -291,7 +291,7 @@ impl<'a> Sliding<'_, 'a> {
     /// How many elements a mean divides by.
     fn counted(&self, row: &Row, x: &SymExpr, inside: bool, pad: bool) -> Ex {
         let i = self.last();
-        let mut n = Ex::from(1).typed_index();
+        let mut n = Ex::lit(DType::I64, 1.0);
         for t in &row.taps {
             n = n * match t {
                 Taps::Range { counted, .. } => counted.clone(),

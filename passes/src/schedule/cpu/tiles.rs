@@ -9,9 +9,10 @@ use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{Atom, AtomId, BlockOrder, BufDecl, Ex, Kb, Mem, Operand, Place2, Ty, Via};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::problem::{At, Problem};
 use super::dots::grouped;
 use super::eval::{Eval, Guard, Stop};
-use super::gemm::{At, Gemm, Problem};
+use super::gemm::Gemm;
 use super::index::lane;
 use super::{Begun, Built, Cx, finish, name_coords};
 use crate::spec::TileForm;

@@ -5,14 +5,14 @@
 //! and odd parts. A task has a box of tiles; of the input it first copies what they cover, with zeros around it. A tile of the result lies
 //! in scratch until all of its channels are known, so that what follows the convolution is written in rows.
 
-use portwright_ir::graph::winograd::{POINTS, SPAN, TILE};
+use portwright_ir::graph::winograd::{SPAN, TILE};
 use portwright_ir::graph::{Graph, Node, Op};
 use portwright_ir::kernel::{BufDecl, Ex, Kb, Module};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::transform::{points, results};
 use super::boxes::{Corner, InputBox};
 use super::channels::store;
-use super::elementwise::like;
 use super::eval::{Eval, Stop};
 use super::{Begun, Built, Cx, finish, name_coords, vector_loop};
 
@@ -226,41 +226,4 @@ fn done(b: Begun<'_, '_>, tiles: &Tiles, channels: i64) -> Built {
     // Some sixteen elements of points a nanosecond.
     let cost = (tiles.block[0] * tiles.block[1] * WINDOW * WINDOW * channels / 16).clamp(1, i64::from(u32::MAX)) as u32;
     finish(b, [product(&tiles.boxes()), 1.into(), tiles.images.clone()], cost)
-}
-
-/// `B^T d` for one column.
-fn points(k: &mut Kb<'_>, d: &[Ex]) -> Vec<Ex> {
-    let [p, q] = POINTS;
-    let number = |v: f64| like(&d[0], v);
-    let mut named = |name: &str, x: Ex| k.let_(name, x);
-    let (p2, q2) = (p * p, q * q);
-    let first = d[2].fma(number(-p2 - q2), d[0].fma(number(p2 * q2), &d[4]));
-    let last = d[3].fma(number(-p2 - q2), d[1].fma(number(p2 * q2), &d[5]));
-    let mut out = vec![named("b", first)];
-    // At +-a: an even part and a odd one, with the square of the other point.
-    for (a, other) in [(p, q2), (q, p2)] {
-        let even = named("even", d[2].fma(number(-other), &d[4]));
-        let odd = named("odd", d[1].fma(number(-other), &d[3]));
-        out.push(named("b", odd.fma(number(a), &even)));
-        out.push(named("b", odd.fma(number(-a), &even)));
-    }
-    out.push(named("b", last));
-    out
-}
-
-/// `A^T m` for one column.
-fn results(k: &mut Kb<'_>, m: &[Ex]) -> Vec<Ex> {
-    let [p, q] = POINTS;
-    let number = |v: f64| like(&m[0], v);
-    let mut named = |name: &str, x: Ex| k.let_(name, x);
-    let (e1, o1) = (named("even", &m[1] + &m[2]), named("odd", &m[1] - &m[2]));
-    let (e2, o2) = (named("even", &m[3] + &m[4]), named("odd", &m[3] - &m[4]));
-    let power = |x: f64, n: i32| number(x.powi(n));
-    let sums = [
-        &m[0] + (&e1 + &e2),
-        o2.fma(power(q, 1), &o1 * power(p, 1)),
-        e2.fma(power(q, 2), &e1 * power(p, 2)),
-        o2.fma(power(q, 3), o1.fma(power(p, 3), &m[5])),
-    ];
-    sums.into_iter().map(|s| named("a", s)).collect()
 }

@@ -6,8 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use portwright_ir::dtype::DType;
-use portwright_ir::kernel::{Ex, Kb};
+use portwright_ir::kernel::{Ex, Kb, Ty};
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 
 /// Position in a vector.
@@ -142,18 +141,18 @@ impl Indices {
         }
         if constant > 0 {
             sum = Some(match sum {
-                None => Ex::from(constant).typed_index(),
+                None => literal(k, constant),
                 Some(s) => s + constant,
             });
         }
         for (c, atoms) in neg {
             let t = self.emit_product(k, -c, &atoms);
-            sum = Some(sum.unwrap_or_else(|| Ex::from(0).typed_index()) - t);
+            sum = Some(sum.unwrap_or_else(|| literal(k, 0)) - t);
         }
         match (sum, constant) {
             (Some(s), c) if c < 0 => s - (-c),
             (Some(s), _) => s,
-            (None, c) => Ex::from(c).typed_index(),
+            (None, c) => literal(k, c),
         }
     }
     fn emit_product(&self, k: &Kb<'_>, c: i64, atoms: &[Atom]) -> Ex {
@@ -230,13 +229,7 @@ fn from_atom(a: Atom) -> SymExpr {
     }
 }
 
-/// Literals that are indices.
-pub(crate) trait TypedIndex {
-    /// Gives a literal the index type.
-    fn typed_index(self) -> Ex;
-}
-impl TypedIndex for Ex {
-    fn typed_index(self) -> Ex {
-        self.typed(&portwright_ir::kernel::Ty::Scalar(DType::I64))
-    }
+/// A literal of the kernel's index type.
+pub(crate) fn literal(k: &Kb<'_>, v: i64) -> Ex {
+    Ex::from(v).typed(&Ty::Scalar(k.index()))
 }

@@ -13,10 +13,10 @@ use portwright_ir::kernel::{Buf, Code, Ex, Kb, Mem, Ty};
 use portwright_ir::numerics;
 use portwright_ir::sym::SymExpr;
 
-use super::super::{SymMap, Unschedulable};
 use super::elementwise;
 use super::index::{Indices, LANE};
 use super::lifted;
+use super::{SymMap, Unschedulable};
 use crate::ranges::Range;
 use portwright_ir::entity::SecondaryMap;
 
@@ -119,6 +119,10 @@ impl<'a> Eval<'a> {
     pub(crate) fn bind_buf(&mut self, v: ValueId, buf: Buf) {
         self.bufs.insert(v, buf);
     }
+    /// Whether a value is loaded from memory.
+    pub(crate) fn is_loaded(&self, v: ValueId) -> bool {
+        self.bufs.contains_key(&v) || self.rows.contains_key(&v)
+    }
     /// Says that a value is kept in local memory, indexed by its last `rank` coordinates.
     pub(crate) fn bind_row(&mut self, v: ValueId, buf: Buf, rank: usize) {
         self.rows.insert(v, (buf, rank));
@@ -182,7 +186,7 @@ impl<'a> Eval<'a> {
         match (self.width, step) {
             (1, _) => b,
             (w, 1) => b.iota(w),
-            (w, s) => b.splat(w) + Ex::int(0).typed(&Ty::Scalar(DType::I64)).iota(w) * s,
+            (w, s) => b.splat(w) + Ex::int(0).typed(&Ty::Scalar(k.index())).iota(w) * s,
         }
     }
 
@@ -230,6 +234,13 @@ impl<'a> Eval<'a> {
         let key = (v, coords.to_vec(), guard.clone());
         if let Some(found) = self.scopes.iter().rev().find_map(|s| s.values.get(&key)) {
             return Ok(found.clone());
+        }
+        // What is known without a condition is so under any.
+        if !guard.is_empty() {
+            let free = (v, coords.to_vec(), Guard::new());
+            if let Some(found) = self.scopes.iter().rev().find_map(|s| s.values.get(&free)) {
+                return Ok(found.clone());
+            }
         }
         let (ex, is_load) = if let Some(&(buf, rank)) = self.rows.get(&v) {
             (self.load(k, "row", buf, &coords[coords.len() - rank..], &guard)?, true)
@@ -386,7 +397,7 @@ impl<'a> Eval<'a> {
                 Ok(at.cast(dtype))
             }
             Op::DimTensor { values, .. } => {
-                let list: Vec<Ex> = values.iter().map(|e| k.dim(&self.syms.to_kernel(e)).cast(dtype)).collect();
+                let list: Vec<Ex> = values.iter().map(|e| k.dim_as(&self.syms.to_kernel(e), DType::I64).cast(dtype)).collect();
                 self.pick(k, &list, coords)
             }
             Op::Reshape { .. } => {
@@ -500,7 +511,7 @@ impl<'a> Eval<'a> {
         self.resolve(x, &inner)
     }
     /// What a value that only moves another one's elements takes at coordinates.
-    fn moved(&self, v: ValueId, coords: &[SymExpr]) -> Option<(ValueId, Vec<SymExpr>)> {
+    pub(crate) fn moved(&self, v: ValueId, coords: &[SymExpr]) -> Option<(ValueId, Vec<SymExpr>)> {
         let node = self.graph.producer(v)?;
         let x = *node.operands.first()?;
         let inner = match &node.op {
@@ -622,10 +633,12 @@ impl<'a> Eval<'a> {
             position = &(&position * d) + &c;
         }
         let position = self.ix.emit(k, &position);
-        let n = k.dim(end);
         let row = match (self.ranges[indices], end.as_const()) {
-            (Some((lo, hi)), Some(end)) if lo >= 0 && hi < end => k.let_("ic", index.cast(DType::I64)),
-            _ => row_of(k, &index, n, &position),
+            (Some((lo, hi)), Some(end)) if lo >= 0 && hi < end => k.let_("ic", index.cast(k.index())),
+            _ => {
+                let n = k.dim_as(end, DType::I64);
+                row_of(k, &index, n, &position)
+            }
         };
         let row = self.ix.bind("g", row, end.clone());
         self.top().rows.insert(key, row.clone());
@@ -780,9 +793,10 @@ pub(crate) fn scalar_ex(s: Scalar) -> Ex {
     }
 }
 
-/// An index into a table of `n` rows as a row: checked as it was given, so that a report says what the caller wrote, then wrapped.
-pub(super) fn row_of(k: &mut Kb<'_>, index: &Ex, n: Ex, position: &Ex) -> Ex {
+/// An index into a table of `n` rows (i64) as a row: checked as it was given, so that a report says what the caller wrote, then wrapped.
+pub(crate) fn row_of(k: &mut Kb<'_>, index: &Ex, n: Ex, position: &Ex) -> Ex {
     let i = k.let_("i", index.cast(DType::I64));
     let i = k.guard("ic", &i, -n.clone(), &n, Code::Index, position);
-    k.let_("row", i.lt(0).select(i.clone() + n, &i))
+    let row = i.lt(0).select(i.clone() + n, &i);
+    k.let_("row", if k.index() == DType::I64 { row } else { row.cast(k.index()) })
 }
