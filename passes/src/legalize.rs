@@ -39,6 +39,7 @@ pub enum Support {
 pub fn support(machine: &MachineClass, graph: &Graph, node: &Node) -> Support {
     match machine {
         MachineClass::Cpu(_) => cpu(graph, node),
+        MachineClass::Simt(_) => simt(graph, node),
     }
 }
 
@@ -75,6 +76,13 @@ fn cpu(graph: &Graph, node: &Node) -> Support {
         Op::ContractBlocks { .. } => Support::Decomposed { rule: "decompose-contract-blocks" },
         op if narrow_arithmetic(graph, node, op) => Support::Decomposed { rule: "narrow-floats-in-f32" },
         _ => Support::Native,
+    }
+}
+
+fn simt(graph: &Graph, node: &Node) -> Support {
+    match &node.op {
+        Op::ContractBlocks { .. } => Support::Native,
+        _ => cpu(graph, node),
     }
 }
 

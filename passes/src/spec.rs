@@ -2,6 +2,7 @@
 //! What schedules may know of a machine: numbers, and which forms it has.
 
 use portwright_ir::dtype::DType;
+use portwright_ir::kernel::{Atom, Digit, Place2};
 
 /// Whether results may be rounded below f32 in between.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -135,9 +136,88 @@ impl ProductForm {
     }
 }
 
+/// A matrix instruction whose operands lie in the registers of a warp's lanes: `c[m, n] += a[m, k] * b[k, n]`.
+///
+/// Digits are those of [`Atom`]: a coordinate is the sum over the digits of the lane and of the register, least significant first.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fragment {
+    /// Name in kernels.
+    pub name: &'static str,
+    /// Extents m, n, k.
+    pub shape: [u16; 3],
+    /// Dtypes of a, b and of the accumulator.
+    pub dtypes: [DType; 3],
+    /// Lanes that take part.
+    pub lanes: u16,
+    /// Lane digits and register digits of a, b and the accumulator.
+    pub operands: [[&'static [Digit]; 2]; 3],
+}
+
+impl Fragment {
+    /// As an atom of Kernel IR.
+    pub fn atom(&self) -> Atom {
+        let place =
+            |[lane, reg]: [&[Digit]; 2]| Place2::PerLane { lane: lane.iter().copied().collect(), reg: reg.iter().copied().collect() };
+        Atom { name: self.name.into(), shape: self.shape, dtypes: self.dtypes, lanes: self.lanes, operands: self.operands.map(place) }
+    }
+}
+
+/// Copies from global to shared memory that a lane starts and later waits for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QueueForm {
+    /// Sizes of one copy in bytes, smallest first.
+    pub bytes: &'static [u32],
+    /// Closed groups of copies that may be in flight.
+    pub pending: u32,
+}
+
+/// Lanes in warps with shared memory, as the `simt` schedule sees them. Everything in it is data: no schedule knows a chip.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SimtSpec {
+    /// Lanes of a warp.
+    pub lanes: u32,
+    /// Lanes of a group, at most.
+    pub max_group: u32,
+    /// Groups in x, at most; schedules leave y and z at 1.
+    pub max_grid: i64,
+    /// Bytes of shared memory of a group, at most.
+    pub shared_bytes: u32,
+    /// Banks of shared memory, each of four bytes.
+    pub banks: u32,
+    /// 32-bit registers of a lane, at most.
+    pub registers: u32,
+    /// Bytes of the widest load or store of a lane.
+    pub vec_bytes: u32,
+    /// Groups that make the machine busy: its processors times the groups of 256 lanes that one holds.
+    pub busy: u32,
+    /// Asynchronous copies to shared memory.
+    pub queue: Option<QueueForm>,
+    /// Whether a warp loads fragments of 16-bit elements from shared memory by one instruction, also turned.
+    pub ldmatrix: bool,
+    /// Matrix instructions.
+    pub fragments: &'static [Fragment],
+    /// Floats in which lanes compute; f32 is among them.
+    pub floats: &'static [DType],
+}
+
+impl SimtSpec {
+    /// Neighbors of that dtype that one load takes, at least 1.
+    pub fn vector(&self, dtype: DType) -> u32 {
+        (self.vec_bytes * 8 / dtype.bits().max(8)).max(1)
+    }
+    /// Lanes of a group that has `work` for that many: whole warps, a power of two of them.
+    pub fn group(&self, work: Option<i64>) -> u32 {
+        let most = self.max_group.min(256).max(self.lanes);
+        let wanted = work.map_or(most, |n| u32::try_from(n.max(1)).unwrap_or(most).min(most).next_power_of_two());
+        wanted.clamp(self.lanes, most)
+    }
+}
+
 /// What kind of schedule a machine takes, with its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MachineClass {
     /// Threads, SIMD and matrix tiles with caches.
     Cpu(CpuSpec),
+    /// Lanes in warps with shared memory.
+    Simt(SimtSpec),
 }

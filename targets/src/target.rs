@@ -54,7 +54,7 @@ pub struct Machine {
 impl Machine {
     /// The same machine used one element at a time: no vectors, no dot products, no tiles. What vectors save is measured against it.
     pub fn one_lane(&self) -> Machine {
-        let MachineClass::Cpu(spec) = &self.class;
+        let MachineClass::Cpu(spec) = &self.class else { return self.clone() };
         let class = MachineClass::Cpu(CpuSpec { vec_bytes: 1, masked_mem: false, dots: &[], tiles: &[], ..spec.clone() });
         let caps = KernelCaps { masked_bits: &[], ..self.caps };
         Machine {

@@ -23,7 +23,7 @@ const NAME: &str = "recurrence-steps";
 
 /// Rewrites all recurrences with a known number of hidden units, those of regions included.
 pub fn recurrences(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
-    let MachineClass::Cpu(spec) = machine;
+    let MachineClass::Cpu(spec) = machine else { return };
     sweep(graph, NAME, log, &|g, n| match g.node(n).op {
         Op::Lstm { .. } | Op::Gru { .. } => rewrite(g, n, spec, math),
         Op::LstmByteSteps { group: 1, .. } => in_blocks(g, n, spec),

@@ -26,6 +26,7 @@ const RULES: &[Rule] = &[Rule {
 pub fn channels_last(graph: &mut Graph, machine: &MachineClass, cx: &RuleCx<'_>, log: &mut RuleLog) {
     match machine {
         MachineClass::Cpu(spec) => channels::channels_last(graph, spec, cx, log),
+        MachineClass::Simt(_) => {}
     }
 }
 
@@ -33,6 +34,7 @@ pub fn channels_last(graph: &mut Graph, machine: &MachineClass, cx: &RuleCx<'_>,
 pub fn cut_panels(main: &mut Graph, pack: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     match machine {
         MachineClass::Cpu(spec) => panels::cut_panels(main, pack, spec, math, log),
+        MachineClass::Simt(_) => {}
     }
 }
 

@@ -22,7 +22,7 @@ const NAME: &str = "products-of-bytes";
 
 /// Rewrites all contractions that it can, those of regions included.
 pub fn of_bytes(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
-    let MachineClass::Cpu(spec) = machine;
+    let MachineClass::Cpu(spec) = machine else { return };
     if !spec.dots.iter().any(|d| d.acc == DType::I32) && !spec.tiles.iter().any(|t| t.acc == DType::I32) {
         return;
     }
@@ -41,7 +41,7 @@ struct Centered {
 /// matrix unit or dot products for it: `contract(x: f32, w)` becomes `contract(cast<bf16>(x), cast<bf16>(w))` with sums in f32.
 pub fn in_halves(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     const NAME: &str = "products-in-bf16";
-    let MachineClass::Cpu(spec) = machine;
+    let MachineClass::Cpu(spec) = machine else { return };
     if math != Math::Fast || spec.products(DType::BF16, DType::BF16, DType::F32) == ProductForm::Multiply {
         return;
     }

@@ -24,6 +24,7 @@ mod lifted;
 mod problem;
 mod random;
 mod rows;
+pub mod simt;
 mod transform;
 
 /// The kernels of a module, each structure once.
@@ -156,6 +157,7 @@ pub fn schedule(
 ) -> Result<Scheduled, Unschedulable> {
     match machine {
         MachineClass::Cpu(spec) => cpu::schedule(spec, kind, region, known, origin, pool),
+        MachineClass::Simt(spec) => simt::schedule(spec, kind, region, known, origin, pool),
     }
 }
 

@@ -61,7 +61,7 @@ fn features_are_added_and_taken_away() {
     for &(target, cpu, vec_bytes, dots) in CHANGED {
         let mut sink = Diags::new();
         let m = machine(target, Some(cpu), &mut sink).unwrap_or_else(|_| panic!("{cpu}: {:?}", sink.all()));
-        let MachineClass::Cpu(spec) = &m.class;
+        let MachineClass::Cpu(spec) = &m.class else { panic!("{cpu} is no CPU") };
         assert_eq!((spec.vec_bytes, spec.dots.len()), (vec_bytes, dots), "{target} {cpu}");
         assert!(spec.dots.iter().all(|d| m.spelling.dots.iter().any(|s| (s.a, s.b) == (d.a, d.b))), "{cpu}: a form that is not spelled");
         assert_eq!(m.spelling.one_lane, cpu.ends_with("+one-lane"));

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Attention as one kernel: scores never leave a group.
+//!
+//! A group has a few rows of one key head. Rows are the queries of all query heads that share the key head, one head after the other, so keys and
+//! values are read once for all of them. The group walks blocks of keys, as many as it has lanes: a lane forms the scores of its key with all
+//! rows, the rows' running maxima meet across the group, weights go to shared memory, and then a lane sums weighted values of one column.
+//! Sums are brought to the new maximum block by block and divided at the end. What a causal mask hides from all rows is left out.
+
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{Op, ReduceOp, ValueId};
+use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Level, Mem, Module, Reg, UnOp};
+use portwright_ir::sym::SymExpr;
+
+use super::reduce::{Fold, Team};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, store_outputs};
+
+/// Rows of a group, at most.
+const ROWS: i64 = 16;
+
+/// Lanes of a group.
+const LANES: i64 = 128;
+
+/// Columns of values of a lane, at most.
+const COLUMNS: i64 = 16;
+
+/// What is computed.
+struct Form {
+    q: ValueId,
+    k: ValueId,
+    v: ValueId,
+    mask: Option<ValueId>,
+    root: ValueId,
+    /// Batch elements and key heads.
+    batch: SymExpr,
+    heads: SymExpr,
+    /// Query heads that share a key head.
+    shared: SymExpr,
+    queries: SymExpr,
+    keys: SymExpr,
+    depth: SymExpr,
+    /// Depth of the values.
+    width: SymExpr,
+    scale: f64,
+    softcap: f64,
+    acc: DType,
+}
+
+/// Extents and memory of a group.
+struct Attend<'c, 'a> {
+    cx: &'c Cx<'a>,
+    f: Form,
+    outputs: Vec<Buf>,
+    rows: i64,
+    group: i64,
+    /// Columns of values of a lane, and lanes that share them.
+    columns: i64,
+    slices: i64,
+    /// Queries times the scale, `[rows, depth]`.
+    q: Buf,
+    /// Weights of a block, `[rows, keys of a block]`.
+    p: Buf,
+    batch: SymExpr,
+    head: SymExpr,
+    /// Position of query 0 among the keys, if that matters.
+    offset: Option<Ex>,
+    /// Coordinates of each row: query head and query.
+    at: Vec<Row>,
+}
+
+/// A row of the group.
+struct Row {
+    head: SymExpr,
+    query: SymExpr,
+    /// Its number among all rows of the key head, and how many those are.
+    number: (SymExpr, SymExpr),
+}
+
+/// What a row carries from block to block.
+struct State {
+    /// Largest score.
+    top: Reg,
+    /// Sum of this lane's weights.
+    sum: Reg,
+    /// Sums of weighted values, `[rows, columns]`.
+    out: Reg,
+}
+
+/// Builds the kernel.
+pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
+    let node = cx.root(|op| matches!(op, Op::Attention { .. }))?;
+    let (Op::Attention { scale, causal, has_mask, has_offset, softcap }, &[q, key, value, ref rest @ ..]) =
+        (&node.op, node.operands.as_slice())
+    else {
+        return Stop::no("no attention");
+    };
+    let mut b = cx.begin(module, 1);
+    let outputs = b.outputs.clone();
+    let Begun { k, eval, .. } = &mut b;
+    let (q_dims, k_dims, v_dims) = (eval.dims(q), eval.dims(key), eval.dims(value));
+    let ([batch, hq, queries, depth], [_, hk, keys, _], Some(width)) = (q_dims.as_slice(), k_dims.as_slice(), v_dims.last()) else {
+        return Stop::no("attention of other than four dims");
+    };
+    let mut rest = rest.iter().copied();
+    let mask = if *has_mask { rest.next() } else { None };
+    let offset = if *has_offset { rest.next() } else { None };
+    let f = Form {
+        q,
+        k: key,
+        v: value,
+        mask,
+        root: node.results[0],
+        batch: batch.clone(),
+        heads: hk.clone(),
+        shared: if hq == hk { 1.into() } else { hq.div(hk) },
+        queries: queries.clone(),
+        keys: keys.clone(),
+        depth: depth.clone(),
+        width: width.clone(),
+        scale: scale.to_f64(),
+        softcap: softcap.to_f64(),
+        acc: if eval.dtype(q) == DType::F64 { DType::F64 } else { DType::F32 },
+    };
+    let total = &f.shared * &f.queries;
+    let (depth, width) = (eval.ix.bounds(&f.depth).1, eval.ix.bounds(&f.width).1);
+    let wanted = f.keys.as_const().unwrap_or(LANES).max(width).min(LANES);
+    let group = i64::from(cx.spec.group(Some(wanted)));
+    let (columns, slices) = match width {
+        w if w <= group => (1, group / u64::try_from(w.max(1)).unwrap_or(1).next_power_of_two() as i64),
+        w => ((w.min(1 << 30) + group - 1) / group, 1),
+    };
+    let bytes = i64::from(f.acc.bytes().unwrap_or(4));
+    let room = |rows: i64| {
+        depth.saturating_mul(rows).saturating_add(2 * group * rows).saturating_mul(bytes) <= i64::from(cx.spec.shared_bytes) - 1024
+    };
+    let most = total.as_const().map_or(ROWS / 2, |n| n.clamp(1, ROWS));
+    let Some(rows) = (1..=most).rev().find(|&r| room(r)).filter(|_| columns <= COLUMNS) else {
+        return Stop::no("attention whose heads do not fit shared memory");
+    };
+    k.group(group as u32, cx.spec.lanes);
+    let decl = |dims: [i64; 2]| BufDecl::rw(f.acc, dims.map(SymExpr::from)).align(cx.spec.vec_bytes);
+    let (qs, p) = (k.shared("qs", decl([rows, depth.max(1)])), k.shared("p", decl([rows, group])));
+
+    let blocks = total.ceil_div(&rows.into());
+    let counted = [f.batch.clone(), f.heads.clone(), blocks];
+    let groups = elems(&counted);
+    let g = eval.ix.bind("g", k.gx(), groups.clone());
+    let at = name_coords(k, eval, &g, &counted);
+    let [batch, head, block] = at.as_slice() else { return Stop::no("attention without a batch and heads") };
+    let first = eval.ix.emit(k, &(block.clone() * rows));
+    let first = k.let_("m0", first);
+    let offset = match (*causal, offset) {
+        (false, _) => None,
+        (true, None) => Some(Ex::lit(DType::I64, 0.0)),
+        (true, Some(v)) => {
+            let at = vec![SymExpr::from(0); eval.graph.ty(v).rank()];
+            let x = eval.value(k, v, &at, &Guard::new())?.cast(DType::I64);
+            // No tensor has that many keys, and sums with positions stay far within an index.
+            Some(k.let_("offset", x.clamp(-(1i64 << 40), 1i64 << 40)))
+        }
+    };
+    let rows_at = (0..rows)
+        .map(|r| {
+            let m = k.let_("m", &first + r);
+            // A row beyond the last one is the last one again, and is not stored.
+            let m = eval.ix.bind("m", m, total.clone());
+            let safe = if total.divisible_by(rows, &|_| 1) {
+                m.clone()
+            } else {
+                let m = eval.ix.emit(k, &m);
+                let safe = k.let_("m", m.min(k.dim(&total) - 1));
+                eval.ix.bind("m", safe, total.clone())
+            };
+            let c = name_coords(k, eval, &safe, &[f.shared.clone(), f.queries.clone()]);
+            let head = head.clone() * f.shared.clone() + c[0].clone();
+            Row { head, query: c[1].clone(), number: (m, total.clone()) }
+        })
+        .collect();
+    let a =
+        Attend { cx, f, outputs, rows, group, columns, slices, q: qs, p, batch: batch.clone(), head: head.clone(), offset, at: rows_at };
+    a.run(k, eval)?;
+    Ok(done(b, groups))
+}
+
+impl Attend<'_, '_> {
+    fn zero(&self) -> Ex {
+        Ex::lit(self.f.acc, 0.0)
+    }
+    fn lowest(&self) -> Ex {
+        Ex::lit(self.f.acc, f64::NEG_INFINITY)
+    }
+    fn run(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Result<(), Stop> {
+        let (rows, group, d) = (self.rows, self.group, self.f.acc);
+        self.queries(k, eval)?;
+        let team = Team::whole(group as u32, self.cx.spec.lanes);
+        let max = Fold::Number(ReduceOp::Max, d);
+        let meeting: Vec<Vec<Buf>> = (0..rows).map(|_| team.shared(k, &[d])).collect();
+        let ending: Vec<Vec<Buf>> = (0..rows).map(|_| team.shared(k, &[d])).collect();
+        let parts = (self.slices > 1).then(|| k.shared("parts", BufDecl::rw(d, [rows, group].map(SymExpr::from))));
+        let s = State {
+            top: k.var_array("top", &[rows as u32], self.lowest()),
+            sum: k.var_array("sum", &[rows as u32], self.zero()),
+            out: k.var_array("o", &[rows as u32, self.columns as u32], self.zero()),
+        };
+        let end = self.last_key(k, eval);
+        let width = k.let_("lanes", k.lane() / self.slices);
+        let slice = k.let_("slice", k.lane() % self.slices);
+        // Queries are there before scores are formed.
+        k.barrier(Level::Group);
+        let mut stop = Ok(());
+        k.for_("first", 0, &end, group, |k, first| {
+            eval.open();
+            stop = (|| {
+                let j = k.let_("j", &first + k.lane());
+                let scores = self.scores(k, eval, &j)?;
+                let mut tops = Vec::new();
+                for (r, meet) in meeting.iter().enumerate() {
+                    let x = scores.at([Ex::from(r as i64)]).get();
+                    // All partial maxima are on their way before the one barrier that brings them together.
+                    tops.push(team.send(k, &[x], meet, &max));
+                }
+                team.barrier(k);
+                let mut fades = Vec::new();
+                for (r, (meet, own)) in meeting.iter().zip(tops).enumerate() {
+                    let at = |x: &Reg| x.at([Ex::from(r as i64)]);
+                    let all = team.receive(k, own, meet, &max);
+                    let old = k.let_("old", at(&s.top).get());
+                    let top = k.let_("top", all.first().map_or(old.clone(), |x| old.max(x)));
+                    // Nothing seen yet: all scores are minus infinity, and their weights 0.
+                    let base = k.let_("base", top.equals(f64::NEG_INFINITY).select(self.zero(), &top));
+                    let fade = k.let_("fade", (old - &base).un(UnOp::Exp));
+                    let weight = k.let_("w", (at(&scores).get() - &base).un(UnOp::Exp));
+                    k.set(&at(&s.top), top);
+                    k.set(&at(&s.sum), at(&s.sum).get().fma(&fade, &weight));
+                    k.store(Mem::new(self.p, vec![(Ex::from(r as i64), 1), (k.lane(), 1)]), weight);
+                    fades.push(fade);
+                }
+                k.barrier(Level::Group);
+                for (r, fade) in fades.iter().enumerate() {
+                    for u in 0..self.columns {
+                        let o = s.out.at([Ex::from(r as i64), Ex::from(u)]);
+                        k.set(&o, o.get() * fade);
+                    }
+                }
+                let len = k.let_("len", (&end - &first).min(group));
+                self.values(k, eval, &s, &first, &len, (&width, &slice))?;
+                // Where maxima meet without a barrier, weights are overwritten only when all lanes have read them.
+                if !team.meets_in_memory() {
+                    k.barrier(Level::Group);
+                }
+                Ok(())
+            })();
+            eval.close();
+        });
+        stop?;
+        self.results(k, eval, &s, &team, &ending, parts, (&width, &slice))
+    }
+    /// Puts the queries of the rows into shared memory.
+    fn queries(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Result<(), Stop> {
+        let (f, mut stop) = (&self.f, Ok(()));
+        let (first, hi) = (k.lane(), k.dim(&f.depth));
+        k.for_("d", first, hi, self.group, |k, d| {
+            eval.open();
+            let c = eval.ix.bind("d", d.clone(), f.depth.clone());
+            stop = self.at.iter().enumerate().try_for_each(|(r, row)| {
+                let at = [self.batch.clone(), row.head.clone(), row.query.clone(), c.clone()];
+                let x = eval.value(k, f.q, &at, &Guard::new())?;
+                let x = if eval.dtype(f.q) == f.acc { x } else { x.cast(f.acc) };
+                k.store(Mem::new(self.q, vec![(Ex::from(r as i64), 1), (d.clone(), 1)]), x * Ex::lit(f.acc, f.scale));
+                Ok(())
+            });
+            eval.close();
+        });
+        stop
+    }
+    /// The first key that no row sees, or the number of keys.
+    fn last_key(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Ex {
+        let keys = k.dim(&self.f.keys);
+        let Some(offset) = &self.offset else { return keys };
+        let mut last: Option<Ex> = None;
+        for row in &self.at {
+            let q = eval.ix.emit(k, &row.query);
+            last = Some(match last {
+                None => q,
+                Some(l) => k.let_("last", l.max(q)),
+            });
+        }
+        let last = last.unwrap_or(Ex::from(0)).cast(DType::I64);
+        let n = k.dim_as(&self.f.keys, DType::I64);
+        k.let_("end", (last + offset + 1).clamp(0, n).cast(k.index()))
+    }
+    /// Scores of the key of this lane with all rows; minus infinity where it is hidden, or beyond the last one.
+    fn scores(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, j: &Ex) -> Result<Reg, Stop> {
+        let f = &self.f;
+        let s = k.var_array("s", &[self.rows as u32], self.zero());
+        let key = eval.ix.bind("j", j.clone(), f.keys.clone());
+        let there: Guard = vec![(key.clone(), f.keys.clone())];
+        let (mut stop, hi) = (Ok(()), k.dim(&f.depth));
+        k.for_("d", 0, hi, 1, |k, d| {
+            eval.open();
+            stop = (|| {
+                let c = eval.ix.bind("d", d.clone(), f.depth.clone());
+                let x = eval.value(k, f.k, &[self.batch.clone(), self.head.clone(), key.clone(), c], &there)?;
+                let x = k.let_("k", if eval.dtype(f.k) == f.acc { x } else { x.cast(f.acc) });
+                k.unroll("r", 0, self.rows, |k, r| {
+                    let q = k.load("q", Mem::new(self.q, vec![(r.clone(), 1), (d.clone(), 1)]));
+                    let s = s.at([r]);
+                    k.set(&s, q.fma(&x, s.get()));
+                });
+                Ok(())
+            })();
+            eval.close();
+        });
+        stop?;
+        let inside = eval.mask(k, &there)?;
+        for (r, row) in self.at.iter().enumerate() {
+            let place = s.at([Ex::from(r as i64)]);
+            let mut x = place.get();
+            if f.softcap != 0.0 {
+                let cap = Ex::lit(f.acc, f.softcap);
+                x = (x / &cap).un(UnOp::Tanh) * cap;
+            }
+            if let Some(mask) = f.mask {
+                let scores = [self.batch.clone(), row.head.clone(), row.query.clone(), key.clone()];
+                let dims = eval.dims(mask);
+                let coords: Vec<SymExpr> =
+                    dims.iter().zip(&scores[4 - dims.len().min(4)..]).map(|(d, c)| if d.is(1) { 0.into() } else { c.clone() }).collect();
+                let m = eval.value(k, mask, &coords, &there)?;
+                x = if eval.dtype(mask) == DType::Bool { m.select(x, self.lowest()) } else { x + m.cast(f.acc) };
+            }
+            if let Some(offset) = &self.offset {
+                let query = eval.ix.emit(k, &row.query).cast(DType::I64);
+                x = j.cast(DType::I64).le(query + offset).select(x, self.lowest());
+            }
+            if let Some(inside) = &inside {
+                x = inside.select(x, self.lowest());
+            }
+            k.set(&place, x);
+        }
+        Ok(s)
+    }
+    /// Coordinates of this lane's column `u` of the values, and the condition under which it has it.
+    fn column(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, lane: &Ex, u: i64) -> (SymExpr, Guard) {
+        let c = if u == 0 { lane.clone() } else { k.let_("c", lane + u * self.group) };
+        let c = eval.ix.bind("c", c, self.f.width.clone());
+        let lanes = self.group / self.slices;
+        let whole = self.f.width.as_const().is_some_and(|w| (u + 1) * lanes <= w);
+        (c.clone(), if whole { Guard::new() } else { vec![(c, self.f.width.clone())] })
+    }
+    /// Adds the weighted values of a block.
+    fn values(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, s: &State, first: &Ex, len: &Ex, (lane, slice): (&Ex, &Ex)) -> Result<(), Stop> {
+        let f = &self.f;
+        let mut stop = Ok(());
+        k.for_("i", slice, len, self.slices, |k, i| {
+            eval.open();
+            stop = (|| {
+                let j = k.let_("j", first + &i);
+                let j = eval.ix.bind("j", j, f.keys.clone());
+                for u in 0..self.columns {
+                    let (c, guard) = self.column(k, eval, lane, u);
+                    let x = eval.value(k, f.v, &[self.batch.clone(), self.head.clone(), j.clone(), c], &guard)?;
+                    let x = k.let_("v", if eval.dtype(f.v) == f.acc { x } else { x.cast(f.acc) });
+                    k.unroll("r", 0, self.rows, |k, r| {
+                        let w = k.load("w", Mem::new(self.p, vec![(r.clone(), 1), (i.clone(), 1)]));
+                        let o = s.out.at([r, Ex::from(u)]);
+                        // A hidden key has weight 0, and its value does not matter even if it is not finite.
+                        k.set(&o, w.equals(0.0).select(o.get(), w.fma(&x, o.get())));
+                    });
+                }
+                Ok(())
+            })();
+            eval.close();
+        });
+        stop
+    }
+    /// Brings the sums of all lanes together, divides and stores.
+    #[allow(clippy::too_many_arguments)]
+    fn results(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        s: &State,
+        team: &Team,
+        ending: &[Vec<Buf>],
+        parts: Option<Buf>,
+        (lane, slice): (&Ex, &Ex),
+    ) -> Result<(), Stop> {
+        let (f, sum) = (&self.f, Fold::Number(ReduceOp::Sum, self.f.acc));
+        let mut sums = Vec::new();
+        for (r, end) in ending.iter().enumerate() {
+            sums.push(team.send(k, &[s.sum.at([Ex::from(r as i64)]).get()], end, &sum));
+            if let Some(parts) = parts {
+                let o = s.out.at([Ex::from(r as i64), 0.into()]).get();
+                k.store(Mem::new(parts, vec![(Ex::from(r as i64), 1), (k.lane(), 1)]), o);
+            }
+        }
+        if parts.is_some() && !team.meets_in_memory() {
+            k.barrier(Level::Group);
+        }
+        team.barrier(k);
+        let dims = eval.dims(f.root);
+        for (r, ((end, own), row)) in ending.iter().zip(sums).zip(&self.at).enumerate() {
+            eval.open();
+            let total = team.receive(k, own, end, &sum);
+            let top = s.top.at([Ex::from(r as i64)]).get();
+            let none = k.let_("none", top.equals(f64::NEG_INFINITY));
+            let total = total.first().map_or(Ex::lit(f.acc, 1.0), |t| none.select(Ex::lit(f.acc, 1.0), t));
+            let total = k.let_("total", total);
+            for u in 0..self.columns {
+                let (c, mut guard) = self.column(k, eval, lane, u);
+                if !row.number.1.divisible_by(self.rows, &|_| 1) {
+                    guard.push(row.number.clone());
+                }
+                let mut o = s.out.at([Ex::from(r as i64), Ex::from(u)]).get();
+                if let Some(parts) = parts {
+                    // One lane of each column adds what the others have, in their order.
+                    let sum = k.var("all", self.zero());
+                    for i in 0..self.slices {
+                        let from = Mem::new(parts, vec![(Ex::from(r as i64), 1), (lane * self.slices + i, 1)]);
+                        let x = k.load("part", from);
+                        k.set(&sum, sum.get() + x);
+                    }
+                    let own = k.let_("own", slice.clone());
+                    let own = eval.ix.bind("own", own, self.slices.into());
+                    guard.push((own, 1.into()));
+                    o = sum.get();
+                }
+                let o = k.let_("o", o / &total);
+                let o = if eval.dtype(f.root) == f.acc { o } else { o.cast(eval.dtype(f.root)) };
+                let coords = [self.batch.clone(), row.head.clone(), row.query.clone(), c];
+                eval.bind(f.root, &coords, &guard, k.let_("y", o));
+                store_outputs(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)?;
+            }
+            eval.close();
+        }
+        Ok(())
+    }
+}
