@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A cluster of groups: their shared memory, warps and barriers, and whose turn it is.
 
+use std::collections::VecDeque;
+
+use super::asynch::Job;
 use super::count::Counts;
 use super::exec::Exec;
 use super::fault::{Fault, FaultKind, Place};
@@ -46,6 +49,10 @@ pub(crate) struct Cluster {
     pub come: u32,
     pub phase: u32,
     pub clock: u64,
+    /// Bulk copies that tell mbarriers.
+    pub jobs: VecDeque<Job>,
+    /// Tests of mbarriers since the last phase that ended.
+    pub polls: u64,
 }
 
 /// Place number `n` in a box.
@@ -83,7 +90,7 @@ impl Cluster {
             .collect();
         let mut counts = Counts::new();
         counts.groups = size.into();
-        Cluster { id, number, ctas, counts, come: 0, phase: 0, clock: 0 }
+        Cluster { id, number, ctas, counts, come: 0, phase: 0, clock: 0, jobs: VecDeque::new(), polls: 0 }
     }
 
     /// Runs until all threads have ended (true) or so many instructions have run.
@@ -109,18 +116,13 @@ impl Cluster {
             if !busy {
                 return Ok(true);
             }
-            if !ran && !self.advance(run)? {
+            if !ran {
                 return Err(self.stuck(run));
             }
             if left == 0 {
                 return Ok(false);
             }
         }
-    }
-
-    /// Ends asynchronous work that nothing has waited for yet; false where there is none.
-    fn advance(&mut self, _run: &Run<'_>) -> Result<bool, Box<Fault>> {
-        Ok(false)
     }
 
     /// Nothing can run: says who waits for what.

@@ -257,8 +257,8 @@ impl Machine {
     }
 }
 
-/// Instructions that a cluster runs before another one gets its turn.
-const TURN: u64 = 1 << 20;
+/// Instructions that a cluster runs before another one gets its turn, where clusters may wait for each other.
+const TURN: u64 = 1 << 16;
 
 /// All clusters on this thread, in order; one that does not end in its turn waits until others had theirs.
 fn together(run: &Run<'_>, clusters: u64) -> Result<Counts, Box<Fault>> {
@@ -275,7 +275,7 @@ fn together(run: &Run<'_>, clusters: u64) -> Result<Counts, Box<Fault>> {
                 None => return Ok(counts),
             }
         };
-        if c.run(run, TURN)? {
+        if c.run(run, if run.kernel.communicates { TURN } else { u64::MAX })? {
             counts.add(&c.counts);
         } else {
             resident.push_back(c);

@@ -21,6 +21,7 @@ mod matrix;
 mod memory;
 mod module;
 mod parse;
+mod tensor;
 mod ty;
 mod warp;
 
@@ -29,3 +30,4 @@ pub use fault::{Fault, FaultKind, Place, PtxError};
 pub use instr::Class;
 pub use machine::{Launch, Loaded, Machine, Options, Param};
 pub use module::{Kernel, Module, Var};
+pub use tensor::{Swizzle, TensorMap};

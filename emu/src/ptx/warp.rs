@@ -5,6 +5,7 @@
 //! happen to stand at the same instruction. The group at the lowest address of the deepest call runs, which brings lanes together again
 //! where paths join; a group that has run long gives way to the others, so that lanes may wait for each other.
 
+use super::asynch::Job;
 use super::instr::{Code, LANES, Regs};
 use super::matrix::Pending;
 
@@ -53,8 +54,8 @@ pub(crate) struct Frame {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy {
     pub lane: u8,
-    pub dst: u64,
-    pub src: u64,
+    pub dst: *mut u8,
+    pub src: *const u8,
     pub bytes: u8,
     pub read: u8,
 }
@@ -67,7 +68,11 @@ pub(crate) struct Asynch {
     pub groups: Vec<(u32, Vec<Copy>)>,
     pub products: Vec<Pending>,
     pub batches: Vec<Vec<Pending>>,
+    /// Whether `wgmma.fence` has been run.
     pub fenced: bool,
+    /// Bulk copies of lanes, without and with their group.
+    pub bulk: Vec<(u8, Job)>,
+    pub bulk_groups: Vec<(u8, Vec<Job>)>,
 }
 
 /// A warp.

@@ -3,4 +3,11 @@
 #![allow(missing_docs)]
 
 mod basic;
+mod control;
 mod device;
+mod gemm;
+mod hopper;
+mod math;
+mod sync;
+mod triton;
+mod warp;

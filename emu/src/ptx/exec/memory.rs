@@ -360,7 +360,7 @@ pub(super) unsafe fn write(p: *mut u8, bytes: u8, v: u64) {
 }
 
 /// What an atomic operation leaves in memory.
-fn apply(atom: Atom, old: u64, b: u64, c: u64) -> u64 {
+pub(super) fn apply(atom: Atom, old: u64, b: u64, c: u64) -> u64 {
     let bits = atom.ty.bits();
     let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
     let (b, c) = (b & mask, c & mask);

@@ -9,7 +9,10 @@ use super::machine::Run;
 use super::ty::{FUNC_WINDOW, WINDOW};
 use super::warp::{Frame, Group, State, Warp};
 
+mod asynch;
 mod barrier;
+mod bulk;
+mod matrix;
 mod memory;
 mod print;
 mod warp;
@@ -208,9 +211,34 @@ impl<'e> Exec<'e, '_> {
             Op::ClusterWait { .. } => return self.cluster_wait(at),
             Op::Mapa { generic } => self.mapa(at, generic)?,
             Op::GetRank { generic } => self.get_rank(at, generic),
+            Op::Matrix(load) => return self.fragment(at, load),
+            Op::Mma(n) => {
+                if let Some(x) = code.mmas.get(n as usize) {
+                    return self.mma(at, x);
+                }
+            }
+            Op::Wgmma(n) => {
+                if let Some(x) = code.wgmmas.get(n as usize) {
+                    return self.wgmma(at, n, x);
+                }
+            }
+            Op::WgmmaFence => self.w.asynch.fenced = true,
+            Op::WgmmaCommit => self.wgmma_commit(),
+            Op::WgmmaWait(n) => return self.wgmma_wait(at, n),
+            Op::CpAsync { bytes, dst, src } => self.cp_async(at, bytes, dst, src)?,
+            Op::CpCommit => self.cp_commit(at),
+            Op::CpWait(n) => self.cp_wait(at, n)?,
+            Op::CpMbar { noinc } => self.cp_mbar(at, noinc)?,
+            Op::Mbar(op) => return self.mbar(at, op),
+            Op::Bulk(n) => {
+                if let Some(x) = code.bulks.get(n as usize) {
+                    self.bulk(at, n, x)?;
+                }
+            }
+            Op::BulkCommit => self.bulk_commit(at),
+            Op::BulkWait { pending, read } => self.bulk_wait(at, pending, read)?,
             Op::Syscall(0) => return self.fault(at, FaultKind::Assertion, m, None, "a failed assertion"),
             Op::Syscall(_) => self.print(at)?,
-            _ => return self.fault(at, FaultKind::Operand, m, None, "not executed"),
         }
         Ok(Flow::Next)
     }
@@ -296,6 +324,7 @@ impl<'e> Exec<'e, '_> {
 
     /// Lanes end.
     fn exit(&mut self, at: At<'_>) -> R<()> {
+        self.bulk_exit(at)?;
         self.leave(at.g, at.m, true);
         self.w.alive &= !at.m;
         let mut frame = at.frame;
