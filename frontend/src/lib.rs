@@ -16,6 +16,7 @@ pub mod model;
 mod ops;
 pub mod proto;
 mod region;
+pub mod schema;
 mod scope;
 mod tensor;
 mod testdata;

@@ -16,6 +16,7 @@ use crate::import::Importer;
 use crate::model::*;
 use crate::ops;
 use crate::proto::SUBGRAPH_DEPTH;
+use crate::schema;
 use crate::scope::{Env, Frame, Scope, Slot, lift};
 
 /// How many function calls may lie in each other.
@@ -180,6 +181,12 @@ impl<'m> Importer<'m> {
             };
             return Err(Fault::new(Code::BAD_ARITY, format!("{} inputs, expected {expected}", slots.len())));
         }
+        let top = &self.frames[self.frames.len() - 1].graph;
+        let dtype = |s: &Slot| match s {
+            Slot::Value(v) => Some(top.ty(*v).dtype),
+            _ => None,
+        };
+        schema::check(n, version, &slots.iter().map(dtype).collect::<SmallVec<[_; 4]>>())?;
         let env = self.scopes.last().map(|s| s.env.clone()).unwrap_or_default();
         (entry.import)(&mut Cx { imp: self, node: n, version, path: path.clone(), slots, env })
     }

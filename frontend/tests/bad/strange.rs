@@ -119,6 +119,7 @@ fn dtypes_and_fields_younger_than_the_schema() {
     ] {
         let mut m = model(graph(vec![with(node("Cast", &["w"], &["y"]), int("to", 1))], vec![], vec![value("y", 1, &[])]));
         m.ir_version = 14;
+        m.opset_import = vec![opset("", 28)];
         m.graph.as_mut().expect("a graph").initializer.push(tensor("w", number, &[2], vec![1; bytes]));
         // Multi-device configuration of the model (field 26): kept out of the way.
         m.special_fields.mut_unknown_fields().add_length_delimited(26, vec![10, 1, b'a']);
