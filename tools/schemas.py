@@ -4,7 +4,8 @@
 
     schemas.py > frontend/src/schemas.txt
 
-A line is an operator at a version: domain, name, version, then inputs, attributes and types, parted by `|`.
+A line is an operator at a version: domain, name, version, fewest and most inputs (`*` is any number), then inputs, attributes and types, parted
+by `|`.
 An input is `name:type`, followed by `?` where it may be left out, `*` where it may be repeated with the same type and `~` with any; a type is
 a letter of the line's types. An attribute is `name:kind`, followed by `!` where it must be given. A type is `letter=mask`: bit `n` of
 the mask, which is hexadecimal, is dtype `n` of onnx.TensorProto, and bit 63 whatever is no tensor.
@@ -40,7 +41,7 @@ def line(s):
         inputs.append(f"{i.name}:{letter}{'~' if mark == '*' and not i.is_homogeneous else mark}")
     attrs = [f"{a.name}:{KINDS[a.type.name]}{'!' if a.required else ''}" for a in sorted(s.attributes.values(), key=lambda a: a.name)]
     types = [f"{letter}={allowed[t] if t in allowed else mask([t]):x}" for t, letter in letters.items()]
-    return f"{s.domain or 'ai.onnx'} {s.name} {s.since_version} | {' '.join(inputs)} | {' '.join(attrs)} | {' '.join(types)}"
+    return f"{s.domain or 'ai.onnx'} {s.name} {s.since_version} {s.min_input} {s.max_input if s.max_input < 2**31 - 1 else '*'} | {' '.join(inputs)} | {' '.join(attrs)} | {' '.join(types)}"
 
 
 schemas = [s for s in defs.get_all_schemas_with_history() if not s.deprecated]

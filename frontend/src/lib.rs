@@ -23,5 +23,5 @@ mod testdata;
 
 pub use external::{DataFault, External};
 pub use import::{DimOverride, ImportOptions, Imported, Progress, import, import_bytes};
-pub use ops::operators;
+pub use ops::{arity, operators};
 pub use testdata::{TestTensor, tensor_from_pb};

@@ -42,6 +42,8 @@ pub struct Input {
 pub struct Schema {
     /// Version of the operator set.
     pub since: i64,
+    /// Fewest and most inputs.
+    pub count: (usize, usize),
     /// Inputs in order.
     pub inputs: Vec<Input>,
     /// Names, kinds (letters of the table) and whether they must be given.
@@ -72,6 +74,8 @@ fn read(line: &'static str) -> Option<(&'static str, &'static str, Schema)> {
     let mut parts = line.split('|').map(str::split_whitespace);
     let (mut head, inputs, attrs, types) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let (domain, op, since) = (head.next()?, head.next()?, head.next()?.parse().ok()?);
+    let least = head.next()?.parse().ok()?;
+    let most = head.next()?.parse().unwrap_or(usize::MAX);
     let input = |text: &'static str| {
         let (name, rest) = text.rsplit_once(':')?;
         let mut rest = rest.chars();
@@ -94,6 +98,7 @@ fn read(line: &'static str) -> Option<(&'static str, &'static str, Schema)> {
     };
     let schema = Schema {
         since,
+        count: (least, most),
         inputs: inputs.filter_map(input).collect(),
         attrs: attrs.filter_map(attr).collect(),
         types: types.filter_map(ty).collect(),
@@ -163,6 +168,10 @@ fn inputs(schema: &Schema, dtypes: &[Option<DType>]) -> Result<(), Fault> {
     let mut seen: Vec<(char, usize, DType)> = Vec::new();
     for (i, dtype) in dtypes.iter().enumerate() {
         let Some(dtype) = *dtype else { continue };
+        // What stands for a sequence or an optional has a dtype that is none of ONNX.
+        if !(1..63).any(|n| dtype_of(n) == Some(dtype)) {
+            continue;
+        }
         let Some(input) = schema.inputs.get(i).or(schema.inputs.last()) else { continue };
         let Some((ty, mask)) = schema.types.iter().find(|(ty, _)| *ty == input.ty) else { continue };
         let named = |i: usize| {

@@ -2,7 +2,8 @@
 //! Operators of object detection.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Op, ReduceOp, SymSource, ValueId};
+use portwright_ir::graph::{BinaryOp, Op, ReduceOp, SymSource, UnaryOp, ValueId};
+use portwright_ir::sym::SymExpr;
 
 use super::control::loop_of;
 use super::{Entry, op};
@@ -10,7 +11,73 @@ use crate::cx::{Cx, Res, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
-pub const TABLE: &[Entry] = &[op("NonMaxSuppression", 10, 2, 5, non_max_suppression)];
+pub const TABLE: &[Entry] = &[op("MaxRoiPool", 1, 2, 2, max_roi_pool), op("NonMaxSuppression", 10, 2, 5, non_max_suppression)];
+
+/// The largest elements of the parts of regions `rois: [R,5]` (image, left, top, right, bottom) of `[N,C,H,W]`, `[R,C,rows,columns]`; a part
+/// without elements gives 0. Corners are rounded to the nearest position, halves away from 0.
+fn max_roi_pool(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    use BinaryOp::*;
+    let (x, rois) = (cx.input(0)?, cx.input(1)?);
+    cx.want_rank(x, 4..=4)?;
+    cx.want_rank(rois, 2..=2)?;
+    let &[rows, columns] = cx.ints("pooled_shape")?.unwrap_or_default().as_slice() else {
+        return Err(Fault::attr("`pooled_shape` does not have two numbers"));
+    };
+    if !(1..=1 << 16).contains(&rows) || !(1..=1 << 16).contains(&columns) {
+        return Err(Fault::attr(format!("`pooled_shape` is [{rows}, {columns}], expected positive numbers")));
+    }
+    let scale = cx.float("spatial_scale", 1.0)?;
+    let dtype = cx.dtype(x);
+    let work = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let rois = cx.cast(rois, work)?;
+    let (d, count) = (cx.dims(x), cx.dim(rois, 0)?);
+    let column = |cx: &mut Cx<'_, '_>, i: i64| -> Res<ValueId> {
+        let v = cx.slice_axis(rois, 1, i.into(), 1.into(), 1)?;
+        cx.reshape(v, vec![count.clone(), 1.into(), 1.into()])
+    };
+    // Which of `size` elements lie in each of `parts` parts between two corners: bool [R,parts,size].
+    let inside = |cx: &mut Cx<'_, '_>, low: i64, high: i64, parts: i64, size: &SymExpr| -> Res<ValueId> {
+        let corner = |cx: &mut Cx<'_, '_>, i: i64| -> Res<ValueId> {
+            let v = column(cx, i)?;
+            let v = cx.bin_c(Mul, v, scale)?;
+            let (size, sign) = (cx.un(UnaryOp::Abs, v)?, cx.un(UnaryOp::Sign, v)?);
+            let near = cx.bin_c(Add, size, 0.5)?;
+            let near = cx.un(UnaryOp::Floor, near)?;
+            cx.bin(Mul, sign, near)
+        };
+        let (low, high) = (corner(cx, low)?, corner(cx, high)?);
+        let span = cx.bin(Sub, high, low)?;
+        let span = cx.bin_c(Add, span, 1.0)?;
+        let span = cx.bin_c(Max, span, 1.0)?;
+        let part = cx.bin_c(Div, span, parts as f64)?;
+        let i = cx.iota(work, 1, vec![1.into(), parts.into(), 1.into()])?;
+        let next = cx.bin_c(Add, i, 1.0)?;
+        let (from, to) = (cx.bin(Mul, i, part)?, cx.bin(Mul, next, part)?);
+        let (from, to) = (cx.un(UnaryOp::Floor, from)?, cx.un(UnaryOp::Ceil, to)?);
+        let (from, to) = (cx.bin(Add, from, low)?, cx.bin(Add, to, low)?);
+        let at = cx.iota(work, 2, vec![1.into(), 1.into(), size.clone()])?;
+        let (after, before) = (cx.bin(Ge, at, from)?, cx.bin(Lt, at, to)?);
+        cx.bin(And, after, before)
+    };
+    let across = inside(cx, 1, 3, columns, &d[3])?;
+    let down = inside(cx, 2, 4, rows, &d[2])?;
+    let image = column(cx, 0)?;
+    let image = cx.cast(image, DType::I64)?;
+    let image = cx.reshape(image, vec![count.clone()])?;
+    let own = cx.gather(x, image, 0)?;
+    // Columns of the parts first, then their rows.
+    let none = cx.scalar(dtype, f64::NEG_INFINITY)?;
+    let own = cx.unsqueeze(own, &[3])?;
+    let mask = cx.reshape(across, vec![count.clone(), 1.into(), 1.into(), columns.into(), d[3].clone()])?;
+    let y = cx.select(mask, own, none)?;
+    let y = cx.reduce(ReduceOp::Max, y, &[4], false)?;
+    let y = cx.unsqueeze(y, &[2])?;
+    let mask = cx.reshape(down, vec![count, 1.into(), rows.into(), d[2].clone(), 1.into()])?;
+    let y = cx.select(mask, y, none)?;
+    let y = cx.reduce(ReduceOp::Max, y, &[3], false)?;
+    let (empty, zero) = (cx.bin_c(Eq, y, f64::NEG_INFINITY)?, cx.scalar(dtype, 0.0)?);
+    one(cx.select(empty, zero, y)?)
+}
 
 /// Boxes are taken from the highest score down; each one taken hides those that overlap it too much.
 ///

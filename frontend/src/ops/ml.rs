@@ -171,9 +171,36 @@ pub fn labels(cx: &Cx<'_, '_>, name: &str) -> Res<Vec<i64>> {
     }
 }
 
+/// Scores `[N,2]` and index of the class of one score `[N,1]`: the second class is where it is positive.
+fn of_two(cx: &mut Cx<'_, '_>, s: ValueId) -> Res<(ValueId, ValueId)> {
+    let above = cx.bin_c(BinaryOp::Gt, s, 0.0)?;
+    let at = cx.cast(above, DType::I64)?;
+    let batch = cx.dim(at, 0)?;
+    let at = cx.reshape(at, vec![batch])?;
+    // As in ONNX Runtime: a softmax of one score leaves it as it is.
+    let (first, second) = match cx.text("post_transform", "NONE")? {
+        "LOGISTIC" => {
+            let back = cx.un(UnaryOp::Neg, s)?;
+            (cx.un(UnaryOp::Sigmoid, back)?, cx.un(UnaryOp::Sigmoid, s)?)
+        }
+        "NONE" | "SOFTMAX" | "SOFTMAX_ZERO" => {
+            let unit = cx.scalar(DType::F32, 1.0)?;
+            (cx.bin(BinaryOp::Sub, unit, s)?, s)
+        }
+        other => return Err(Fault::form(format!("`post_transform` is {other:?} for one score of two classes"))),
+    };
+    Ok((cx.concat(&[first, second], 1)?, at))
+}
+
 fn linear_classifier(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let labels = labels(cx, "classlabels_ints")?;
     let n = labels.len() as i64;
+    if n == 2 && cx.floats("intercepts")?.is_some_and(|b| b.len() == 1) {
+        let s = linear(cx, 1)?;
+        let (scores, at) = of_two(cx, s)?;
+        let table = cx.table_i64(&[n], &labels)?;
+        return many([cx.gather(table, at, 0)?, scores]);
+    }
     let y = linear(cx, n)?;
     let at = cx.add(Op::ArgReduce { op: ArgOp::Max, axis: 1, keep: false, last: false }, &[y])?;
     let table = cx.table_i64(&[n], &labels)?;

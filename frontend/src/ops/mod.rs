@@ -111,6 +111,11 @@ pub fn find(domain: &str, op: &str) -> Option<&'static Entry> {
     table().get(&(domain, op)).copied()
 }
 
+/// Fewest and most inputs that an operator is imported with; the default domain is the empty text.
+pub fn arity(domain: &str, op: &str) -> Option<(usize, usize)> {
+    find(domain, op).map(|e| (e.least, e.most))
+}
+
 /// Every operator that is known, as domain (`ai.onnx` is the default one), name and first version, sorted.
 pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
     let name = |d: &&'static str| if d.is_empty() { "ai.onnx" } else { d };

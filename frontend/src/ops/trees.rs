@@ -314,7 +314,8 @@ fn tree_classifier(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let s = cx.slice_axis(y, 1, ids.first().copied().unwrap_or(0).into(), 1.into(), 1)?;
     let positive = numbers(cx, "class_weights")?.iter().all(|w| *w >= 0.0);
     let logistic = match cx.text("post_transform", "NONE")? {
-        "NONE" => false,
+        // As in ONNX Runtime: a softmax of one score leaves it as it is.
+        "NONE" | "SOFTMAX" | "SOFTMAX_ZERO" => false,
         "LOGISTIC" => true,
         other => return Err(Fault::form(format!("`post_transform` is {other:?} for one score of two classes"))),
     };

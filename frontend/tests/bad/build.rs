@@ -58,6 +58,9 @@ fn attr(name: &str, kind: AttributeType) -> AttributeProto {
 pub fn int(name: &str, v: i64) -> AttributeProto {
     AttributeProto { i: v, ..attr(name, AttributeType::INT) }
 }
+pub fn ints_attr(name: &str, v: &[i64]) -> AttributeProto {
+    AttributeProto { ints: v.to_vec(), ..attr(name, AttributeType::INTS) }
+}
 pub fn text(name: &str, v: &str) -> AttributeProto {
     AttributeProto { s: v.into(), ..attr(name, AttributeType::STRING) }
 }

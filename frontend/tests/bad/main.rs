@@ -6,7 +6,9 @@ mod build;
 mod damaged;
 mod external;
 mod pitfalls;
+mod schemas;
 mod strange;
+mod versions;
 
 use build::*;
 use portwright_frontend::{DimOverride, ImportOptions};

@@ -111,3 +111,48 @@ case("scan_8_lengths", "Scan", [np.array([3, 1], np.int64)] + steps, [1, 1], ops
 case("scan_8_reverse", "Scan", [None] + steps, [1, 1], opset=8, num_scan_inputs=1, body=body, directions=[1])
 case("deform_conv", "DeformConv", [f(2, 4, 7, 6), f(6, 2, 3, 2), f(2, 24, 3, 5), f(6), f(2, 12, 3, 5)], [1], group=2, offset_group=2,
      kernel_shape=[3, 2], strides=[2, 1], dilations=[1, 2], pads=[1, 0, 0, 1])
+
+boxes = np.array([[0, 1, 1, 7, 6], [1, 2.5, 0, 4, 3.2], [0, -3, 2, 20, 3], [1, 9, 9, 30, 30]], np.float32)
+case("max_roi_pool", "MaxRoiPool", [f(2, 3, 8, 10), boxes], [1], opset=11, pooled_shape=[2, 3], spatial_scale=0.75)
+for p in (1, 2, 3):
+    case(f"global_lp_pool_{p}", "GlobalLpPool", [f(2, 3, 4, 5)], [1], opset=11, p=p)
+
+# ---- classical models ----
+rows = f(4, 3)
+rows[2] = 0
+case("scaler_columns", "Scaler", [rows], [1], ML, offset=[0.5, -1.0, 2.0], scale=[1.0, 0.5, 3.0])
+case("scaler_one", "Scaler", [rows.astype(np.float64)], [1], ML, offset=[0.5], scale=[3.0])
+case("scaler_integers", "Scaler", [np.array([[1, 2, 3]], np.int64)], [1], ML, offset=[0.5, 1.0, 2.0], scale=[0.1, 0.2, 0.3])
+for norm in ("MAX", "L1", "L2"):
+    case(f"normalizer_{norm.lower()}", "Normalizer", [rows], [1], ML, norm=norm)
+case("normalizer_list", "Normalizer", [np.array([1, -2, 3], np.int64)], [1], ML, norm="L1")
+for post in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+    case(f"linear_three_{post.lower()}", "LinearClassifier", [rows], [7, 1], ML, classlabels_ints=[4, 7, 2], coefficients=f(9).tolist(),
+         intercepts=f(3).tolist(), post_transform=post)
+    case(f"linear_two_{post.lower()}", "LinearClassifier", [rows], [7, 1], ML, classlabels_ints=[4, 7], coefficients=f(3).tolist(),
+         intercepts=f(1).tolist(), post_transform=post)
+case("linear_pair", "LinearClassifier", [rows], [7, 1], ML, classlabels_ints=[0, 1], coefficients=f(6).tolist(), intercepts=f(2).tolist())
+case("linear_integers", "LinearClassifier", [np.array([[1, 2], [-1, 3]], np.int64)], [7, 1], ML, classlabels_ints=[0, 1, 2],
+     coefficients=f(6).tolist(), intercepts=f(3).tolist(), multi_class=1)
+case("regressor_two", "LinearRegressor", [rows], [1], ML, coefficients=f(6).tolist(), targets=2)
+case("regressor_softmax", "LinearRegressor", [rows], [1], ML, coefficients=f(6).tolist(), intercepts=f(2).tolist(), targets=2, post_transform="SOFTMAX")
+case("features_of_list", "ArrayFeatureExtractor", [f(5), np.array([[3, 0]], np.int64)], [1], ML)
+case("features_of_planes", "ArrayFeatureExtractor", [f(2, 3, 4), np.array([1, 1, 3], np.int64)], [1], ML)
+case("features_of_integers", "ArrayFeatureExtractor", [rng.integers(0, 9, (3, 4)), np.array([2], np.int64)], [7], ML)
+case("binarizer", "Binarizer", [rows], [1], ML, threshold=0.2)
+
+
+def classes(name, weights, ids, labels, **attrs):
+    """Two trees of one node each over three features."""
+    case(name, "TreeEnsembleClassifier", [f(6, 3)], [7, 1], ML, classlabels_int64s=labels,
+         nodes_treeids=[0, 0, 0, 1, 1, 1], nodes_nodeids=[0, 1, 2, 0, 1, 2], nodes_featureids=[0, 0, 0, 2, 0, 0], nodes_values=[0.1, 0, 0, -0.2, 0, 0],
+         nodes_modes=["BRANCH_LEQ"] + leaf + ["BRANCH_LEQ"] + leaf, nodes_truenodeids=[1, 0, 0, 1, 0, 0], nodes_falsenodeids=[2, 0, 0, 2, 0, 0],
+         class_treeids=[0, 0, 1, 1], class_nodeids=[1, 2, 1, 2], class_ids=ids, class_weights=weights, **attrs)
+
+
+for post in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"):
+    classes(f"classes_three_{post.lower()}", [0.1, 0.3, 0.2, 0.15], [0, 1, 2, 0], [5, 3, 9], post_transform=post)
+    if post != "PROBIT":
+        classes(f"classes_two_{post.lower()}", [0.4, -0.6, 0.2, 0.3], [0, 0, 0, 0], [5, 3], post_transform=post)
+classes("classes_positive", [0.4, 0.6, 0.2, 0.3], [0, 0, 0, 0], [5, 3])
+classes("classes_base", [0.4, -0.6, 0.2, 0.3], [0, 1, 2, 1], [5, 3, 9], base_values=[0.1, 0.2, -0.3])
