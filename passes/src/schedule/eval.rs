@@ -8,13 +8,13 @@
 use std::collections::{HashMap, HashSet};
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{Graph, Literal, Node, Op, PadMode, Scalar, ValueId};
-use portwright_ir::kernel::{Buf, Code, Ex, Kb, Mem, Ty};
+use portwright_ir::graph::{Graph, Literal, Node, Op, Scalar, ValueId};
+use portwright_ir::kernel::{Buf, Ex, Kb, Mem, Ty};
 use portwright_ir::numerics;
 use portwright_ir::sym::SymExpr;
 
 use super::elementwise;
-use super::index::{Indices, LANE};
+use super::index::{Indices, LANE, row_of};
 use super::lifted;
 use super::{SymMap, Unschedulable};
 use crate::ranges::Range;
@@ -42,7 +42,7 @@ pub(crate) type Guard = Vec<(SymExpr, SymExpr)>;
 type Key = (ValueId, Vec<SymExpr>, Guard);
 
 /// A guard in the kernel.
-enum CondEx {
+pub(super) enum CondEx {
     Always,
     When(Ex),
     Mask(Ex),
@@ -191,7 +191,7 @@ impl<'a> Eval<'a> {
     }
 
     /// The guard as an expression: none, a scalar, or a mask of the open width.
-    fn cond(&mut self, k: &mut Kb<'_>, guard: &Guard) -> Result<CondEx, Stop> {
+    pub(super) fn cond(&mut self, k: &mut Kb<'_>, guard: &Guard) -> Result<CondEx, Stop> {
         if guard.is_empty() {
             return Ok(CondEx::Always);
         }
@@ -292,6 +292,14 @@ impl<'a> Eval<'a> {
             CondEx::Mask(m) => mem.mask(m),
         };
         Ok((if let Some(o) = other { mem.or(o) } else { mem }, reach))
+    }
+
+    /// Where a block along the innermost dim, or one element, lies, with what its elements are where the guard switches them off.
+    pub(crate) fn block(&mut self, k: &mut Kb<'_>, buf: Buf, coords: &[SymExpr], guard: &Guard, other: Ex) -> Result<Mem, Stop> {
+        match self.place(k, buf, coords, guard, Some(other))? {
+            (mem, Reach::One | Reach::Block) => Ok(mem),
+            _ => Stop::no("elements that do not lie together"),
+        }
     }
 
     /// Elements of a buffer at coordinates; those that the guard switches off are 0.
@@ -676,99 +684,6 @@ impl<'a> Eval<'a> {
         let linear = lit.dims.iter().zip(coords).fold(SymExpr::from(0), |l, (&d, c)| &(&l * &SymExpr::from(d)) + c);
         self.pick(k, &list, &[linear])
     }
-
-    #[allow(clippy::too_many_arguments)]
-    fn pad(
-        &mut self,
-        k: &mut Kb<'_>,
-        node: &'a Node,
-        mode: PadMode,
-        low: &[SymExpr],
-        interior: &[i64],
-        coords: &[SymExpr],
-        guard: &Guard,
-    ) -> Result<Ex, Stop> {
-        let x = node.operands[0];
-        let dims = self.dims(x);
-        let mut inner = Vec::with_capacity(coords.len());
-        let mut inside = guard.clone();
-        let mut own: Guard = Vec::new();
-        for (i, c) in coords.iter().enumerate() {
-            let low = self.syms.to_kernel(&low[i]);
-            if low.is(0) && interior[i] == 0 && self.graph.ty(x).dims[i] == self.graph.ty(node.results[0]).dims[i] {
-                inner.push(c.clone());
-                continue;
-            }
-            let shifted = c - &low;
-            let d = &dims[i];
-            let at = match mode {
-                PadMode::Constant if interior[i] > 0 => {
-                    let unit = SymExpr::from(interior[i] + 1);
-                    let aligned = (shifted.modulo(&unit), SymExpr::from(1));
-                    inside.push(aligned.clone());
-                    own.push(aligned);
-                    shifted.div(&unit)
-                }
-                PadMode::Constant => shifted,
-                PadMode::Edge => shifted.maximum(&0.into()).minimum(&(d.clone() - 1)),
-                PadMode::Wrap => (shifted + d.clone()).modulo(d),
-                PadMode::Reflect => {
-                    let low = shifted.maximum(&(SymExpr::from(0) - shifted.clone()));
-                    let over = low.clone() - (d.clone() - 1);
-                    d.clone() - 1 - over.maximum(&(SymExpr::from(0) - over.clone()))
-                }
-            };
-            if mode == PadMode::Constant {
-                let before = inside.len();
-                inside = self.guarded(&inside, &at, d);
-                own.extend(inside[before..].iter().cloned());
-            }
-            inner.push(at);
-        }
-        if mode != PadMode::Constant || own.is_empty() {
-            return self.value(k, x, &inner, guard);
-        }
-        let value = self.value(k, x, &inner, &inside)?;
-        let outside = self.value(k, node.operands[1], &[], guard)?;
-        match self.cond(k, &own)? {
-            CondEx::Always => Ok(value),
-            CondEx::When(c) => {
-                let wide = matches!(value.ty(), Some(Ty::Vec(..)));
-                Ok(c.select(&value, if wide { self.widen(&outside) } else { outside }))
-            }
-            CondEx::Mask(m) => Ok(m.select(self.widen(&value), self.widen(&outside))),
-        }
-    }
-
-    fn concat(&mut self, k: &mut Kb<'_>, node: &'a Node, axis: usize, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
-        let mut start = SymExpr::from(0);
-        let mut out: Option<Ex> = None;
-        for &o in &node.operands {
-            let len = self.dims(o)[axis].clone();
-            let at = &coords[axis] - &start;
-            start = &start + &len;
-            if len.is(0) {
-                continue;
-            }
-            let mut inner = coords.to_vec();
-            inner[axis] = at.clone();
-            let inside = self.guarded(guard, &at, &len);
-            let own: Guard = inside[guard.len().min(inside.len())..].to_vec();
-            let value = self.value(k, o, &inner, &inside)?;
-            out = Some(match (out, self.cond(k, &own)?) {
-                (None, _) | (_, CondEx::Always) => value,
-                (Some(before), CondEx::When(c)) => {
-                    let wide = [&before, &value].iter().any(|e| matches!(e.ty(), Some(Ty::Vec(..))));
-                    if wide { c.select(self.widen(&value), self.widen(&before)) } else { c.select(value, before) }
-                }
-                (Some(before), CondEx::Mask(m)) => m.select(self.widen(&value), self.widen(&before)),
-            });
-        }
-        match out {
-            Some(e) => Ok(e),
-            None => Ok(scalar_ex(Scalar::zero(self.dtype(node.results[0])))),
-        }
-    }
 }
 
 /// The conditions that matter for coordinates: without the lane in them the element is touched whatever the lane.
@@ -791,12 +706,4 @@ pub(crate) fn scalar_ex(s: Scalar) -> Ex {
     } else {
         Ex::int(numerics::int_from_bits(s.dtype, s.bits)).typed(&Ty::Scalar(s.dtype))
     }
-}
-
-/// An index into a table of `n` rows (i64) as a row: checked as it was given, so that a report says what the caller wrote, then wrapped.
-pub(crate) fn row_of(k: &mut Kb<'_>, index: &Ex, n: Ex, position: &Ex) -> Ex {
-    let i = k.let_("i", index.cast(DType::I64));
-    let i = k.guard("ic", &i, -n.clone(), &n, Code::Index, position);
-    let row = i.lt(0).select(i.clone() + n, &i);
-    k.let_("row", if k.index() == DType::I64 { row } else { row.cast(k.index()) })
 }

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use portwright_ir::kernel::{Ex, Kb, Ty};
+use portwright_ir::dtype::DType;
+use portwright_ir::kernel::{Code, Ex, Kb, Ty};
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 
 /// Position in a vector.
@@ -232,4 +233,12 @@ fn from_atom(a: Atom) -> SymExpr {
 /// A literal of the kernel's index type.
 pub(crate) fn literal(k: &Kb<'_>, v: i64) -> Ex {
     Ex::from(v).typed(&Ty::Scalar(k.index()))
+}
+
+/// An index into a table of `n` rows (i64) as a row: checked as it was given, so that a report says what the caller wrote, then wrapped.
+pub(crate) fn row_of(k: &mut Kb<'_>, index: &Ex, n: Ex, position: &Ex) -> Ex {
+    let i = k.let_("i", index.cast(DType::I64));
+    let i = k.guard("ic", &i, -n.clone(), &n, Code::Index, position);
+    let row = i.lt(0).select(i.clone() + n, &i);
+    k.let_("row", if k.index() == DType::I64 { row } else { row.cast(k.index()) })
 }

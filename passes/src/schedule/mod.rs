@@ -20,6 +20,7 @@ pub mod cpu;
 mod elementwise;
 mod eval;
 mod index;
+mod joined;
 mod lifted;
 mod problem;
 mod random;

@@ -7,7 +7,8 @@ use portwright_ir::kernel::{BufDecl, Ex, Kb, Module, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::elementwise::{combine, identity};
-use super::eval::{Eval, Guard, Stop, row_of};
+use super::eval::{Eval, Guard, Stop};
+use super::index::row_of;
 use super::{Begun, Built, Cx, TASK_ELEMS, finish, name_coords};
 
 /// Builds the kernel.

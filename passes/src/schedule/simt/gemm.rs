@@ -10,16 +10,16 @@ use portwright_ir::sym::{SymExpr, product};
 
 use super::super::index::lane;
 use super::problem::{At, OperandAt, Problem};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, each, each_lane, name_coords, store_outputs, vector};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, each, each_lane, fragments, name_coords, store_outputs, vector};
 
 /// Labels with their extents.
-type Dims = [(char, SymExpr)];
+pub(super) type Dims = [(char, SymExpr)];
 
-fn total(dims: &Dims) -> SymExpr {
+pub(super) fn total(dims: &Dims) -> SymExpr {
     product(dims.iter().map(|d| &d.1))
 }
 
-fn extents(dims: &Dims) -> Vec<SymExpr> {
+pub(super) fn extents(dims: &Dims) -> Vec<SymExpr> {
     dims.iter().map(|d| d.1.clone()).collect()
 }
 
@@ -61,6 +61,11 @@ impl Tile {
 
 /// Builds the kernel of a problem.
 pub(super) fn build<'a>(cx: &Cx<'a>, b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Result<Built, Stop> {
+    if made.is_none()
+        && let Some(form) = fragments::form(cx, &b.eval, p)
+    {
+        return fragments::build(cx, b, p, form);
+    }
     let (m, n) = (total(&p.m), total(&p.n));
     match Tile::of(m.as_const(), n.as_const(), cx.spec.busy) {
         Some(tile) if tile.lanes() % i64::from(cx.spec.lanes) == 0 => Tiled { cx, p, tile, made }.build(b),
@@ -129,7 +134,7 @@ fn alone<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&M
 
 /// The result at these coordinates, through the epilogue.
 #[allow(clippy::too_many_arguments)]
-fn finish(
+pub(super) fn finish(
     cx: &Cx<'_>,
     outputs: &[Buf],
     k: &mut Kb<'_>,
@@ -382,7 +387,7 @@ impl<'a> Tiled<'_, 'a, '_> {
         let (p, w) = (self.p, i64::from(self.chunk()));
         let (m, n) = (total(&p.m), total(&p.n));
         let values: Vec<ValueId> = self.cx.region.outputs().iter().map(|o| o.value).collect();
-        let together = w > 1 && self.in_chunks(eval, &values, w);
+        let together = w > 1 && in_chunks(self.cx, eval, p, &values, w);
         let [rows, cols] = self.tile.own.map(|n| n / w);
         let n_dims = extents(&p.n);
         let mut counted = n_dims.clone();
@@ -437,21 +442,21 @@ impl<'a> Tiled<'_, 'a, '_> {
         }
         Ok(())
     }
-    /// Whether results are stored in whole aligned vectors of `w` columns.
-    fn in_chunks(&self, eval: &mut Eval<'_>, values: &[ValueId], w: i64) -> bool {
-        let p = self.p;
-        let Some(last) = p.n.last().map(|d| d.1.clone()) else { return false };
-        if !vector::divides(self.cx, eval, &last, w) || values.iter().any(|&v| i64::from(self.cx.spec.vector(eval.dtype(v))) < w) {
-            return false;
-        }
-        vector::fits(self.cx, eval, values, Some(p.root), w, &mut |eval, w| {
-            let mut at = At::default();
-            for d in p.batch.iter().chain(&p.m).chain(&p.n) {
-                let is_last = p.n.last().is_some_and(|l| l.0 == d.0);
-                let x = eval.ix.bind("p", 0.into(), if is_last { d.1.div(&w.into()) } else { d.1.clone() });
-                at = at.with(std::slice::from_ref(d), &[if is_last { x * w + lane() } else { x }]);
-            }
-            (p.root_at)(eval, &at)
-        })
+}
+
+/// Whether results are stored in whole aligned vectors of `w` columns.
+pub(super) fn in_chunks(cx: &Cx<'_>, eval: &mut Eval<'_>, p: &Problem<'_>, values: &[ValueId], w: i64) -> bool {
+    let Some(last) = p.n.last().map(|d| d.1.clone()) else { return false };
+    if !vector::divides(cx, eval, &last, w) || values.iter().any(|&v| i64::from(cx.spec.vector(eval.dtype(v))) < w) {
+        return false;
     }
+    vector::fits(cx, eval, values, Some(p.root), w, &mut |eval, w| {
+        let mut at = At::default();
+        for d in p.batch.iter().chain(&p.m).chain(&p.n) {
+            let is_last = p.n.last().is_some_and(|l| l.0 == d.0);
+            let x = eval.ix.bind("p", 0.into(), if is_last { d.1.div(&w.into()) } else { d.1.clone() });
+            at = at.with(std::slice::from_ref(d), &[if is_last { x * w + lane() } else { x }]);
+        }
+        (p.root_at)(eval, &at)
+    })
 }

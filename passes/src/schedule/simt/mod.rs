@@ -21,6 +21,7 @@ use eval::{Eval, Guard, Stop};
 mod attention;
 mod contract;
 mod conv;
+mod fragments;
 mod gemm;
 mod line;
 mod map;

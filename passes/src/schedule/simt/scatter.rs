@@ -8,8 +8,8 @@ use portwright_ir::graph::{Node, Op, ReduceOp, ScatterOp};
 use portwright_ir::kernel::{Ex, Kb, Module};
 use portwright_ir::sym::SymExpr;
 
+use super::super::index::row_of;
 use super::elementwise::combine;
-use super::eval::row_of;
 use super::{Built, Cx, Eval, Guard, Stop, done, each, each_lane, elems, name_coords};
 
 /// Lanes that share the rows of one line of indices.

@@ -35,6 +35,11 @@ pub(super) fn fits(cx: &Cx<'_>, eval: &mut Eval<'_>, values: &[ValueId], given: 
     ok
 }
 
+/// Whether `w` neighbors of one value can be loaded at these coordinates as whole aligned vectors.
+pub(super) fn loads(cx: &Cx<'_>, eval: &Eval<'_>, v: ValueId, coords: &[SymExpr], w: i64) -> bool {
+    in_vectors(cx, eval, v, None, coords, w)
+}
+
 /// Coordinates of a vector of so many elements.
 type Places<'p> = dyn FnMut(&mut Eval<'_>, i64) -> Vec<SymExpr> + 'p;
 
