@@ -82,7 +82,10 @@ fn bernoulli(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let p = cx.input(0)?;
     let (dtype, dims, seed) = (cx.dtype(p), cx.dims(p), seed(cx)?);
     let to = cx.dtype_attr("dtype")?.unwrap_or(dtype);
-    let u = draw(cx, dtype, 0.0, 1.0, seed, dims)?;
+    // A narrow number may round up to 1, and is too coarse for small probabilities.
+    let work = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let p = cx.cast(p, work)?;
+    let u = draw(cx, work, 0.0, 1.0, seed, dims)?;
     let hit = cx.bin(BinaryOp::Lt, u, p)?;
     one(cx.cast(hit, to)?)
 }

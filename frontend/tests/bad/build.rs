@@ -58,6 +58,9 @@ fn attr(name: &str, kind: AttributeType) -> AttributeProto {
 pub fn int(name: &str, v: i64) -> AttributeProto {
     AttributeProto { i: v, ..attr(name, AttributeType::INT) }
 }
+pub fn float(name: &str, v: f32) -> AttributeProto {
+    AttributeProto { f: v, ..attr(name, AttributeType::FLOAT) }
+}
 pub fn ints_attr(name: &str, v: &[i64]) -> AttributeProto {
     AttributeProto { ints: v.to_vec(), ..attr(name, AttributeType::INTS) }
 }

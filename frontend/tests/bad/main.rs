@@ -6,6 +6,7 @@ mod build;
 mod damaged;
 mod external;
 mod pitfalls;
+mod random;
 mod schemas;
 mod strange;
 mod versions;

@@ -43,12 +43,6 @@ fn gives(version: i64, n: NodeProto, constants: Vec<TensorProto>, dims: &[i64], 
     assert!(elems.len() == want.1.len() && elems.iter().zip(want.1).all(|(a, b)| same(a, b)), "{what}: {elems:?}, expected {:?}", want.1);
 }
 
-fn float(name: &str, v: f32) -> AttributeProto {
-    let mut a = int(name, 0);
-    a.type_ = protobuf::EnumOrUnknown::new(onnx_protobuf::attribute_proto::AttributeType::FLOAT);
-    a.f = v;
-    a
-}
 fn floats(name: &str, v: &[f32]) -> AttributeProto {
     let mut a = int(name, 0);
     a.type_ = protobuf::EnumOrUnknown::new(onnx_protobuf::attribute_proto::AttributeType::FLOATS);
