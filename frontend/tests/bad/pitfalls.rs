@@ -280,3 +280,79 @@ fn defaults_that_are_easily_mistaken() {
     // Powers of another dtype from 12 on; the result has the base's.
     gives(12, node("Pow", &["x", "e"], &["y"]), vec![ints("e", &[2])], &[2], &[3.0, -2.0], (&[2], &[9.0, 4.0]));
 }
+
+#[test]
+fn resize_places_and_modes_by_version() {
+    let x = [1.0, 2.0, 3.0, 4.0];
+    let roi = || f("r", &[0], &[]);
+    let scales = |s: &[f32]| f("s", &[s.len() as i64], s);
+    let resize = |attrs: &[(&str, &str)]| attrs.iter().fold(node("Resize", &["x", "r", "s"], &["y"]), |n, (k, v)| with(n, text(k, v)));
+    let to = (&[1usize, 1, 8][..], &[1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0][..]);
+    // Opset 10 has no regions and begins at the corner.
+    gives(10, node("Resize", &["x", "s"], &["y"]), vec![scales(&[1.0, 1.0, 2.0])], &[1, 1, 4], &x, to);
+    let by = || vec![roi(), scales(&[1.0, 1.0, 2.0])];
+    let asymmetric = [("coordinate_transformation_mode", "asymmetric"), ("nearest_mode", "floor")];
+    gives(11, resize(&asymmetric), by(), &[1, 1, 4], &x, to);
+    // The default is half a pixel, and of two that are as near the lower one.
+    gives(11, resize(&[]), by(), &[1, 1, 4], &x, to);
+    gives(
+        11,
+        resize(&[("coordinate_transformation_mode", "align_corners"), ("mode", "linear")]),
+        vec![roi(), scales(&[1.0, 1.0, 1.75])],
+        &[1, 1, 4],
+        &x,
+        (&[1, 1, 7], &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]),
+    );
+    gives(11, resize(&[("mode", "linear")]), by(), &[1, 1, 4], &x, (&[1, 1, 8], &[1.0, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.0]));
+    // A reduction by linear interpolation skips elements, with antialias each result is a mean of all that it covers, the border repeated.
+    let half = || vec![roi(), scales(&[1.0, 1.0, 0.5])];
+    gives(18, resize(&[("mode", "linear")]), half(), &[1, 1, 4], &x, (&[1, 1, 2], &[1.5, 3.5]));
+    let smooth = with(resize(&[("mode", "linear")]), int("antialias", 1));
+    gives(18, smooth, half(), &[1, 1, 4], &x, (&[1, 1, 2], &[1.625, 3.375]));
+}
+
+#[test]
+fn upsample_takes_its_scales_from_either_place() {
+    let x = [1.0, 2.0, 3.0, 4.0];
+    let to = (&[1usize, 1, 2, 4][..], &[1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0][..]);
+    gives(7, with(one("Upsample"), floats("scales", &[1.0, 1.0, 1.0, 2.0])), vec![], &[1, 1, 2, 2], &x, to);
+    gives(9, node("Upsample", &["x", "s"], &["y"]), vec![f("s", &[4], &[1.0, 1.0, 1.0, 2.0])], &[1, 1, 2, 2], &x, to);
+    let linear = with(node("Upsample", &["x", "s"], &["y"]), text("mode", "linear"));
+    gives(9, linear, vec![f("s", &[3], &[1.0, 1.0, 2.0])], &[1, 1, 4], &x, (&[1, 1, 8], &[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]));
+}
+
+#[test]
+fn log_softmax_and_hardmax_before_13_run_over_all_dims_from_their_axis() {
+    let x = [0.0, 0.0, 0.0, 1.0];
+    let log = |e: f64| -> [f64; 4] {
+        let sum = 3.0 + e;
+        [-sum.ln(), -sum.ln(), -sum.ln(), 1.0 - sum.ln()]
+    };
+    gives(11, one("LogSoftmax"), vec![], &[1, 2, 2], &x, (&[1, 2, 2], &log(1f64.exp())));
+    let two = -(2.0f64.ln());
+    let last = (1.0 + 1f64.exp()).ln();
+    gives(13, one("LogSoftmax"), vec![], &[1, 2, 2], &x, (&[1, 2, 2], &[two, two, -last, 1.0 - last]));
+    gives(11, one("Hardmax"), vec![], &[1, 2, 2], &x, (&[1, 2, 2], &[0.0, 0.0, 0.0, 1.0]));
+    gives(13, one("Hardmax"), vec![], &[1, 2, 2], &x, (&[1, 2, 2], &[1.0, 0.0, 0.0, 1.0]));
+}
+
+#[test]
+fn casts_of_numbers_that_do_not_fit() {
+    let cast = |to: i64| with(one("Cast"), int("to", to));
+    // Saturating, with 0 for what is no number; narrower integers keep the low bits of integers.
+    gives(13, cast(3), vec![], &[4], &[300.0, -300.0, f32::NAN, 1.9], (&[4], &[127.0, -128.0, 0.0, 1.0]));
+    gives(13, cast(2), vec![], &[3], &[-1.0, 256.0, 255.9], (&[3], &[0.0, 255.0, 255.0]));
+    let wrapped = vec![with(one("Cast"), int("to", 6)), with(node("Cast", &["i"], &["y"]), int("to", 3))];
+    let wrapped = vec![NodeProto { output: vec!["i".into()], ..wrapped[0].clone() }, wrapped[1].clone()];
+    assert_eq!(run(13, wrapped, vec![], &[2], &[300.0, -129.0]).2, [44.0, 127.0]);
+    gives(13, cast(9), vec![], &[3], &[0.0, -0.5, f32::NAN], (&[3], &[0.0, 1.0, 1.0]));
+}
+
+#[test]
+fn empty_lists_of_axes() {
+    let x = [1.0, 2.0, 3.0, 4.0];
+    let none = || vec![tensor("a", I64, &[0], vec![])];
+    let sum = |noop: i64| with(with(node("ReduceSum", &["x", "a"], &["y"]), int("keepdims", 0)), int("noop_with_empty_axes", noop));
+    gives(13, sum(0), none(), &[2, 2], &x, (&[], &[10.0]));
+    gives(13, sum(1), none(), &[2, 2], &x, (&[2, 2], &x.map(f64::from)));
+}
