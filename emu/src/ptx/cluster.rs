@@ -9,6 +9,7 @@ use super::exec::Exec;
 use super::fault::{Fault, FaultKind, Place};
 use super::instr::{BarKind, LANES};
 use super::machine::Run;
+use super::race::Race;
 use super::warp::{State, Warp};
 
 /// Instructions that a warp runs before the next one of its group.
@@ -53,6 +54,7 @@ pub(crate) struct Cluster {
     pub jobs: VecDeque<Job>,
     /// Tests of mbarriers since the last phase that ended.
     pub polls: u64,
+    pub race: Option<Box<Race>>,
 }
 
 /// Place number `n` in a box.
@@ -88,9 +90,11 @@ impl Cluster {
                 }
             })
             .collect();
+        let warps = threads.div_ceil(LANES as u32) as usize;
+        let race = (run.options.races && run.shared > 0).then(|| Box::new(Race::new(size as usize, warps, run.shared, run.options.uninitialized)));
         let mut counts = Counts::new();
         counts.groups = size.into();
-        Cluster { id, number, ctas, counts, come: 0, phase: 0, clock: 0, jobs: VecDeque::new(), polls: 0 }
+        Cluster { id, number, ctas, counts, come: 0, phase: 0, clock: 0, jobs: VecDeque::new(), polls: 0, race }
     }
 
     /// Runs until all threads have ended (true) or so many instructions have run.

@@ -98,6 +98,8 @@ pub(crate) struct Run<'a> {
     /// Bytes of shared memory of a group, dynamic ones at the end.
     pub shared: u64,
     pub dynamic: u64,
+    /// Number of each function's first instruction among all.
+    pub sites: Vec<u32>,
     pub spent: AtomicU64,
     pub stop: AtomicBool,
 }
@@ -251,6 +253,7 @@ impl Machine {
             params,
             shared,
             dynamic: launch.shared,
+            sites: module.codes.iter().scan(0, |n, c| Some(std::mem::replace(n, *n + c.instrs.len() as u32))).collect(),
             spent: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         })

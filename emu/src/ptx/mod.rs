@@ -21,6 +21,7 @@ mod matrix;
 mod memory;
 mod module;
 mod parse;
+mod race;
 mod tensor;
 mod ty;
 mod warp;

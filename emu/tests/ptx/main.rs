@@ -2,6 +2,7 @@
 //! The PTX machine on PTX that we did not emit: results against plain computations, and programs with a mistake against their diagnosis.
 #![allow(missing_docs)]
 
+mod bad;
 mod basic;
 mod control;
 mod device;

@@ -6,6 +6,7 @@ use super::{At, Exec, Flow, R};
 use crate::ptx::asynch::{Mbar, MbarKind, MbarOp};
 use crate::ptx::fault::FaultKind;
 use crate::ptx::instr::{LANES, SINK, Width};
+use crate::ptx::race::COPY;
 use crate::ptx::ty::Space;
 use crate::ptx::warp::{Copy, State};
 
@@ -20,7 +21,7 @@ impl Exec<'_, '_> {
         if at.i.c != SINK {
             len = self.w.frame(at.frame).regs.get::<u32>(at.i.c).map(|n| n.min(bytes.into()));
         }
-        let d = self.resolve(at, Space::Shared, &to, bytes.into(), Access::Store)?;
+        let d = self.resolve(at, Space::Shared, &to, bytes.into(), Access::Copy)?;
         // Where nothing is read, the source may be anything; a part that is read must lie in memory like a whole copy.
         let whole = (0..LANES).filter(|l| at.m >> l & 1 != 0 && len[*l] > 0).fold(0u32, |s, l| s | 1 << l);
         let s: Pointers = if whole == 0 {
@@ -45,6 +46,7 @@ impl Exec<'_, '_> {
         let (mine, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|c| at.m >> c.lane & 1 != 0);
         self.w.asynch.open = rest;
         self.w.asynch.groups.push((at.m, mine));
+        self.commit(COPY, at.m);
     }
 
     /// Ends all groups of each lane but the last ones.
@@ -71,6 +73,7 @@ impl Exec<'_, '_> {
         }
         groups.retain(|g| g.0 != 0);
         self.w.asynch.groups = groups;
+        self.waited(COPY, at.m, left);
         Ok(())
     }
 
@@ -92,8 +95,13 @@ impl Exec<'_, '_> {
         let base = if at.i.b == 1 { Width::W64 } else { Width::W32 };
         let space = if at.i.c == 1 { Space::Shared } else { Space::Generic };
         let addr = self.addresses(at, at.i.a, base, at.i.imm);
-        let p = self.resolve(at, space, &addr, 8, Access::Atomic)?;
+        let p = self.resolve(at, space, &addr, 8, Access::Sync)?;
         for l in (0..LANES).filter(|l| at.m >> l & 1 != 0) {
+            let t = self.first() + l as u32;
+            if let Some(r) = &mut self.cl.race {
+                r.copies_to_mbar(p[l] as usize, t);
+                r.arrive_mbar(p[l] as usize, t);
+            }
             self.change(at, l, p[l], addr[l], |m| {
                 m.pending = m.pending.checked_sub(1)?;
                 Some(())
@@ -114,6 +122,9 @@ impl Exec<'_, '_> {
         }
         if m.settle() {
             self.wake();
+            if let Some(r) = &mut self.cl.race {
+                r.end_phase(p as usize);
+            }
         }
         // SAFETY: as above.
         unsafe { write(p, 8, m.pack()) };
@@ -128,6 +139,9 @@ impl Exec<'_, '_> {
         m.bytes = m.bytes.wrapping_sub(bytes as i32);
         if m.settle() {
             self.wake();
+            if let Some(r) = &mut self.cl.race {
+                r.end_phase(p as usize);
+            }
         }
         // SAFETY: as above.
         unsafe { write(p, 8, m.pack()) };
@@ -149,7 +163,7 @@ impl Exec<'_, '_> {
             return Ok(Flow::Next);
         }
         let addr = self.addresses(at, at.i.a, op.base, at.i.imm);
-        let p = self.resolve(at, op.space, &addr, 8, Access::Atomic)?;
+        let p = self.resolve(at, op.space, &addr, 8, Access::Sync)?;
         let regs = &self.w.frame(at.frame).regs;
         let count = if at.i.b == SINK { [1; LANES] } else { *regs.get::<u32>(at.i.b) };
         let wide = matches!(op.kind, MbarKind::Test { parity: false, .. });
@@ -177,6 +191,10 @@ impl Exec<'_, '_> {
                 let mut old = [0; LANES];
                 for l in lanes() {
                     let bytes = if expect { third[l] as i32 } else { 0 };
+                    let t = self.first() + l as u32;
+                    if let Some(r) = &mut self.cl.race {
+                        r.arrive_mbar(p[l] as usize, t);
+                    }
                     old[l] = self.change(at, l, p[l], addr[l], |m| {
                         m.bytes += bytes;
                         if drop {
@@ -210,6 +228,12 @@ impl Exec<'_, '_> {
                     };
                     let of = if parity { third[l] & 1 == 1 } else { Mbar::unpack(third[l]).is_some_and(|m| m.phase) };
                     yes |= u32::from(m.phase != of) << l;
+                    let t = self.first() + l as u32;
+                    if m.phase != of
+                        && let Some(r) = &mut self.cl.race
+                    {
+                        r.pass_mbar(p[l] as usize, t);
+                    }
                 }
                 if yes == 0 && waits && at.m == at.mask {
                     self.w.groups[at.g].state = State::Mbar;

@@ -40,6 +40,11 @@ impl Exec<'_, '_> {
         // A warp with fewer lanes than 32 counts for 32 where a number is given.
         let come = if want != 0 && at.m == self.w.alive { LANES as u32 } else { at.m.count_ones() };
         let waits = kind != BarKind::Arrive;
+        let threads = self.threads(at.m);
+        let cta = self.cta;
+        if let Some(r) = &mut self.cl.race {
+            r.arrive_bar(cta, id as u8, threads);
+        }
         let bar = &mut self.cta().bars[id as usize];
         if bar.come > 0 && bar.want != want {
             let old = bar.want;
@@ -85,6 +90,11 @@ impl Exec<'_, '_> {
         }
         self.cta().bars[id] = Bar::default();
         self.cl.counts.barriers += 1;
+        let waiting = self.waiting(State::Bar(id as u8));
+        let cta = self.cta;
+        if let Some(r) = &mut self.cl.race {
+            r.pass_bar(cta, id as u8, waiting.into_iter());
+        }
         let codes = &self.run.module.codes;
         let pass = |w: &mut Warp| {
             for k in 0..w.groups.len() {
@@ -117,6 +127,10 @@ impl Exec<'_, '_> {
             return self.fault(at, FaultKind::Operand, at.m, None, "a second arrival at the barrier of the cluster without a wait between");
         }
         self.w.arrived |= at.m;
+        let threads = self.threads(at.m);
+        if let Some(r) = &mut self.cl.race {
+            r.arrive_bar(usize::MAX, 0, threads);
+        }
         self.cluster_release();
         Ok(())
     }
@@ -149,6 +163,10 @@ impl Exec<'_, '_> {
         }
         self.cl.come = 0;
         self.cl.phase += 1;
+        let all = self.everyone();
+        if let Some(r) = &mut self.cl.race {
+            r.pass_bar(usize::MAX, 0, all.into_iter());
+        }
         let pass = |w: &mut Warp| {
             w.passed |= std::mem::take(&mut w.arrived);
             w.groups.iter_mut().filter(|g| g.state == State::Cluster).for_each(|g| g.state = State::Run);

@@ -7,6 +7,7 @@ use super::{At, Exec, R};
 use crate::ptx::asynch::{Bulk, Job, Spot, Work};
 use crate::ptx::fault::FaultKind;
 use crate::ptx::instr::{Atom, AtomOp, LANES, Mem, Order, Width};
+use crate::ptx::race::BULK;
 use crate::ptx::tensor::TensorMap;
 use crate::ptx::ty::{RANK_SHIFT, Space, Ty, window};
 
@@ -95,7 +96,9 @@ impl Exec<'_, '_> {
                 let regs = &self.w.frame(at.frame).regs;
                 let data: Vec<u8> = rows.iter().flat_map(|r| regs.wide(*r, *width)[l].to_le_bytes()[..*each as usize].to_vec()).collect();
                 let n = data.len() as u64;
-                let dst = self.span(at, x.dst.space, there(dst), n, Access::Store)?;
+                let place = there(dst);
+                let dst = self.span(at, x.dst.space, place, n, Access::Store)?;
+                self.note(at, l, x.dst.space, place, n, true, mbar)?;
                 (n, Work::Value { dst, data })
             } else if !x.coords.is_empty() {
                 let store = x.dst.space == Space::Global;
@@ -121,6 +124,8 @@ impl Exec<'_, '_> {
                 }
                 let access = if store { Access::Load } else { Access::Store };
                 let first = self.span(at, if store { x.src.space } else { Space::Cluster }, inner, bytes, access)?;
+                let space = if store { x.src.space } else { Space::Cluster };
+                self.note(at, l, space, inner, bytes, !store, mbar)?;
                 let offset = own(inner);
                 let shared = first.wrapping_sub(offset as usize);
                 (bytes, Work::Tensor { map, coords, shared, offset, store, reduce: x.reduce })
@@ -136,6 +141,8 @@ impl Exec<'_, '_> {
                     );
                 }
                 let access = if x.reduce.is_some() { Access::Atomic } else { Access::Store };
+                self.note(at, l, x.dst.space, there(dst), n, true, mbar)?;
+                self.note(at, l, x.src.space, src, n, false, mbar)?;
                 let dst = self.span(at, x.dst.space, there(dst), n, access)?;
                 let src = self.span(at, x.src.space, src, n, Access::Load)?;
                 (n, Work::Copy { dst, src, reduce: x.reduce })
@@ -245,6 +252,7 @@ impl Exec<'_, '_> {
         let open = std::mem::take(&mut self.w.asynch.bulk);
         let (mine, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|(l, _)| at.m >> l & 1 != 0);
         self.w.asynch.bulk = rest;
+        self.commit(BULK, at.m);
         for l in (0..LANES).filter(|l| at.m >> l & 1 != 0) {
             let jobs = mine.iter().filter(|(k, _)| *k as usize == l).map(|(_, j)| j.clone()).collect();
             self.w.asynch.bulk_groups.push((l as u8, jobs));
@@ -252,6 +260,7 @@ impl Exec<'_, '_> {
     }
 
     pub(super) fn bulk_wait(&mut self, at: At<'_>, pending: u32, _read: bool) -> R<()> {
+        self.waited(BULK, at.m, pending);
         for l in (0..LANES).filter(|l| at.m >> l & 1 != 0) {
             let mine = self.w.asynch.bulk_groups.iter().filter(|g| g.0 as usize == l).count();
             for _ in pending as usize..mine {

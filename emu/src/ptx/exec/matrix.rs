@@ -8,6 +8,7 @@ use crate::ptx::fault::FaultKind;
 use crate::ptx::fp::{Rnd, bhalf, half, to_half};
 use crate::ptx::instr::{FULL, LANES, Regs};
 use crate::ptx::matrix::{MatrixLoad, Mma, Pending, Source, Wgmma, a_place, b_place, c_place};
+use crate::ptx::race::PRODUCT;
 use crate::ptx::ty::{Space, Ty};
 use crate::ptx::warp::State;
 
@@ -118,11 +119,19 @@ impl Exec<'_, '_> {
             return self.fault(at, FaultKind::Divergent, at.m, None, "lanes with different descriptors");
         };
         let keep = (p & 1 == 1) != x.scale.1;
+        if self.cl.race.is_some() {
+            if matches!(x.source, Source::Shared(_)) {
+                let row0 = self.w.id as usize % 4 * 16;
+                self.operand(at, a, x.a.bytes(), row0..row0 + 16, x.k, x.trans[0])?;
+            }
+            self.operand(at, b, x.b.bytes(), 0..x.n, x.k, x.trans[1])?;
+        }
         self.w.asynch.products.push(Pending { func, frame: at.frame, pc, product: n, descs: [a, b], keep });
         Ok(Flow::Next)
     }
 
-    pub(super) fn wgmma_commit(&mut self) {
+    pub(super) fn wgmma_commit(&mut self, at: At<'_>) {
+        self.commit(PRODUCT, at.m & 1);
         let batch = std::mem::take(&mut self.w.asynch.products);
         self.w.asynch.batches.push(batch);
     }
@@ -132,6 +141,7 @@ impl Exec<'_, '_> {
         if !self.whole(at)? {
             return Ok(Flow::Pick);
         }
+        self.waited(PRODUCT, 1, left);
         let done = self.w.asynch.batches.len().saturating_sub(left as usize);
         let batches: Vec<Vec<Pending>> = self.w.asynch.batches.drain(..done).collect();
         for p in batches.into_iter().flatten() {
@@ -140,31 +150,16 @@ impl Exec<'_, '_> {
         Ok(Flow::Next)
     }
 
-    /// One element of a matrix in shared memory, by its descriptor.
+    /// Computes a product that has been waited for.
     fn product(&mut self, at: At<'_>, p: Pending) -> R<()> {
         let code = &self.run.module.codes[p.func as usize];
         let Some(x) = code.wgmmas.get(p.product as usize) else { return Ok(()) };
         let bytes = x.a.bytes();
         let size = self.run.shared as usize;
         let base = self.cl.shared(self.cta);
-        let place = |desc: u64, mn: usize, k: usize, trans: bool| -> usize {
-            let field = |shift: u32| ((desc >> shift & 0x3fff) << 4) as usize;
-            let (start, lead, stride) = (field(0), field(16), field(32));
-            // 128, 64 and 32 bytes are swizzled; 16 are not.
-            let s = [0, 3, 2, 1][(desc >> 62) as usize];
-            let (wide, t) = (1usize << s, 16 / bytes);
-            let o = match (trans, s) {
-                (false, 0) => mn % 8 * 16 + mn / 8 * stride + k / t * lead + k % t * bytes,
-                (false, _) => mn % 8 * wide * 16 + mn / 8 * stride + k / t * 16 + k % t * bytes,
-                (true, 0) => mn % t * bytes + mn / t * stride + k % 8 * 16 + k / 8 * lead,
-                (true, _) => mn % t * bytes + mn / t % wide * 16 + mn / (t * wide) * lead + k % 8 * wide * 16 + k / 8 * stride,
-            };
-            let a = start + o;
-            a ^ (a >> 7 & (wide - 1)) << 4
-        };
         let mut missing = None;
         let mut read = |desc: u64, mn: usize, k: usize, trans: bool| -> u32 {
-            let o = place(desc, mn, k, trans);
+            let o = place(desc, bytes, mn, k, trans);
             if o + bytes > size {
                 missing = Some(o as u64);
                 return 0;
@@ -251,6 +246,23 @@ impl Exec<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Where an element of a matrix lies in shared memory, by its descriptor.
+pub(super) fn place(desc: u64, bytes: usize, mn: usize, k: usize, trans: bool) -> usize {
+    let field = |shift: u32| ((desc >> shift & 0x3fff) << 4) as usize;
+    let (start, lead, stride) = (field(0), field(16), field(32));
+    // 128, 64 and 32 bytes are swizzled; 16 are not.
+    let s = [0, 3, 2, 1][(desc >> 62) as usize];
+    let (wide, t) = (1usize << s, 16 / bytes);
+    let o = match (trans, s) {
+        (false, 0) => mn % 8 * 16 + mn / 8 * stride + k / t * lead + k % t * bytes,
+        (false, _) => mn % 8 * wide * 16 + mn / 8 * stride + k / t * 16 + k % t * bytes,
+        (true, 0) => mn % t * bytes + mn / t * stride + k % 8 * 16 + k / 8 * lead,
+        (true, _) => mn % t * bytes + mn / t % wide * 16 + mn / (t * wide) * lead + k % 8 * wide * 16 + k / 8 * stride,
+    };
+    let a = start + o;
+    a ^ (a >> 7 & (wide - 1)) << 4
 }
 
 /// Elements of a fragment's register as f32.

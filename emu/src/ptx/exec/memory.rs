@@ -7,7 +7,7 @@ use crate::ptx::count;
 use crate::ptx::decode::FRAME_PARAMS;
 use crate::ptx::fault::FaultKind;
 use crate::ptx::fp::{bhalf, half, to_bhalf, to_half};
-use crate::ptx::instr::{Atom, AtomOp, LANES, Mem, SINK, Width};
+use crate::ptx::instr::{Atom, AtomOp, LANES, Mem, Order, SINK, Width};
 use crate::ptx::ty::{RANK_SHIFT, SHARED_WINDOW, Space, Ty, window};
 
 /// Where the bytes of every lane are, in this machine's memory. Only lanes of the mask that it was made for are set.
@@ -19,6 +19,10 @@ pub(crate) enum Access {
     Load,
     Store,
     Atomic,
+    /// The destination of `cp.async`.
+    Copy,
+    /// An mbarrier, which orders and is not ordered.
+    Sync,
 }
 
 impl Exec<'_, '_> {
@@ -105,6 +109,9 @@ impl Exec<'_, '_> {
             }
         }
         self.w.hint = hint;
+        if access == Access::Atomic || at.order != Order::Weak {
+            self.carry(at, addr, m, access);
+        }
         if self.run.options.count {
             let t = if access == Access::Load { &mut self.cl.counts.load } else { &mut self.cl.counts.store };
             t.requests += 1;
@@ -114,7 +121,7 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
-    fn in_shared(&mut self, at: At<'_>, addr: &[u64; LANES], m: u32, bytes: u64, _access: Access, out: &mut Pointers) -> R<()> {
+    fn in_shared(&mut self, at: At<'_>, addr: &[u64; LANES], m: u32, bytes: u64, access: Access, out: &mut Pointers) -> R<()> {
         let size = self.run.shared;
         let groups = self.cl.ctas.len() as u64;
         for l in (0..LANES).filter(|l| m >> l & 1 != 0) {
@@ -133,6 +140,9 @@ impl Exec<'_, '_> {
         }
         if self.run.options.count {
             self.count_shared(addr, m, bytes);
+        }
+        if self.cl.race.is_some() {
+            self.check(at, addr, m, bytes, access)?;
         }
         Ok(())
     }
@@ -191,6 +201,7 @@ impl Exec<'_, '_> {
     }
 
     pub(super) fn load(&mut self, at: At<'_>, mem: Mem) -> R<()> {
+        let at = At { order: mem.order, ..at };
         let addr = self.addresses(at, at.i.a, mem.base, at.i.imm);
         let total = u64::from(mem.bytes) * u64::from(mem.n);
         let p = self.resolve(at, mem.space, &addr, total, Access::Load)?;
@@ -223,6 +234,7 @@ impl Exec<'_, '_> {
     }
 
     pub(super) fn store(&mut self, at: At<'_>, mem: Mem) -> R<()> {
+        let at = At { order: mem.order, ..at };
         let addr = self.addresses(at, at.i.a, mem.base, at.i.imm);
         let total = u64::from(mem.bytes) * u64::from(mem.n);
         let p = self.resolve(at, mem.space, &addr, total, Access::Store)?;
@@ -251,6 +263,7 @@ impl Exec<'_, '_> {
 
     pub(super) fn atomic(&mut self, at: At<'_>, atom: Atom) -> R<()> {
         let mem = atom.mem;
+        let at = At { order: mem.order, ..at };
         let addr = self.addresses(at, at.i.a, mem.base, at.i.imm);
         let n = mem.n as usize;
         let p = self.resolve(at, mem.space, &addr, u64::from(mem.bytes) * n as u64, Access::Atomic)?;

@@ -4,7 +4,7 @@
 use super::cluster::{Cluster, Cta, place};
 use super::count;
 use super::fault::{Fault, FaultKind};
-use super::instr::{Code, FULL, Instr, LANES, Op, SINK, Special};
+use super::instr::{Code, FULL, Instr, LANES, Op, Order, SINK, Special};
 use super::machine::Run;
 use super::ty::{FUNC_WINDOW, WINDOW};
 use super::warp::{Frame, Group, State, Warp};
@@ -15,6 +15,7 @@ mod bulk;
 mod matrix;
 mod memory;
 mod print;
+mod races;
 mod warp;
 
 /// A fault, which is rare and large.
@@ -43,6 +44,8 @@ pub(crate) struct At<'c> {
     pub m: u32,
     /// All lanes of the group.
     pub mask: u32,
+    /// Memory order of its access.
+    pub order: Order,
 }
 
 /// How a group goes on.
@@ -129,7 +132,7 @@ impl<'e> Exec<'e, '_> {
                 _ => {
                     self.w.groups[g].pc = pc;
                     count::one(&mut self.cl.counts, i.class, m.count_ones());
-                    match self.other(At { i, code, g, frame, m, mask })? {
+                    match self.other(At { i, code, g, frame, m, mask, order: Order::Weak })? {
                         Flow::Next => pc += 1,
                         Flow::Pick => return Ok(()),
                     }
@@ -148,7 +151,7 @@ impl<'e> Exec<'e, '_> {
     }
 
     fn other(&mut self, at: At<'_>) -> R<Flow> {
-        let At { i, code, g, frame, m, mask } = at;
+        let At { i, code, g, frame, m, mask, .. } = at;
         // What no lane does has no effect; what ends or moves lanes is told apart below.
         if m == 0 {
             return Ok(Flow::Next);
@@ -206,7 +209,12 @@ impl<'e> Exec<'e, '_> {
             Op::Vote { kind, wide, negated } => return self.vote(at, kind, wide, negated),
             Op::Redux { op, ty, nan, abs } => return self.redux(at, op, ty, nan, abs),
             Op::ActiveMask => self.w.frame(frame).regs.put::<u32>(i.d, &[mask; LANES], m),
-            Op::Fence | Op::ProxyFence => {}
+            Op::Fence | Op::ProxyFence => {
+                let threads = self.threads(m);
+                if let Some(r) = &mut self.cl.race {
+                    r.fence(threads);
+                }
+            }
             Op::ClusterArrive { .. } => self.cluster_arrive(at)?,
             Op::ClusterWait { .. } => return self.cluster_wait(at),
             Op::Mapa { generic } => self.mapa(at, generic)?,
@@ -223,7 +231,7 @@ impl<'e> Exec<'e, '_> {
                 }
             }
             Op::WgmmaFence => self.w.asynch.fenced = true,
-            Op::WgmmaCommit => self.wgmma_commit(),
+            Op::WgmmaCommit => self.wgmma_commit(at),
             Op::WgmmaWait(n) => return self.wgmma_wait(at, n),
             Op::CpAsync { bytes, dst, src } => self.cp_async(at, bytes, dst, src)?,
             Op::CpCommit => self.cp_commit(at),

@@ -203,6 +203,10 @@ impl Exec<'_, '_> {
             let State::Warp(mask) = self.w.groups[k].state else { continue };
             let come = self.w.groups.iter().filter(|g| g.state == State::Warp(mask)).fold(0, |s, g| s | g.mask);
             if mask & self.w.alive & !come == 0 {
+                let threads = self.threads(come);
+                if let Some(r) = &mut self.cl.race {
+                    r.meet(threads);
+                }
                 for g in self.w.groups.iter_mut().filter(|g| g.state == State::Warp(mask)) {
                     (g.state, g.pc) = (State::Run, g.pc + 1);
                 }
