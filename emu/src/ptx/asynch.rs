@@ -125,8 +125,6 @@ pub(crate) struct Job {
     pub mbar: Option<*mut u8>,
     pub bytes: u64,
     pub work: Work,
-    /// Group and slot of the race check.
-    pub slot: u32,
 }
 
 /// What a job does.

@@ -91,7 +91,8 @@ impl Cluster {
             })
             .collect();
         let warps = threads.div_ceil(LANES as u32) as usize;
-        let race = (run.options.races && run.shared > 0).then(|| Box::new(Race::new(size as usize, warps, run.shared, run.options.uninitialized)));
+        let race =
+            (run.options.races && run.shared > 0).then(|| Box::new(Race::new(size as usize, warps, run.shared, run.options.uninitialized)));
         let mut counts = Counts::new();
         counts.groups = size.into();
         Cluster { id, number, ctas, counts, come: 0, phase: 0, clock: 0, jobs: VecDeque::new(), polls: 0, race }

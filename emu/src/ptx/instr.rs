@@ -432,6 +432,8 @@ pub struct Instr {
     pub loc: u32,
     /// What it counts as.
     pub class: Class,
+    /// Writes a register of a `wgmma`.
+    pub touches: bool,
 }
 
 /// A call.

@@ -94,7 +94,6 @@ pub struct Wgmma {
 pub(crate) struct Pending {
     pub func: u32,
     pub frame: u32,
-    pub pc: u32,
     pub product: u32,
     pub descs: [u64; 2],
     pub keep: bool,

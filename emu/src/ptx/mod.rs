@@ -21,6 +21,7 @@ mod matrix;
 mod memory;
 mod module;
 mod parse;
+pub mod ptxas;
 mod race;
 mod tensor;
 mod ty;

@@ -397,14 +397,10 @@ impl<'a> Parser<'a> {
 
     /// `+4`, `-4`, `+-4`, or nothing.
     fn offset(&mut self) -> R<i64> {
-        let mut negative = false;
-        if self.eat(b'+') {
-            negative = self.eat(b'-');
-        } else if self.eat(b'-') {
-            negative = true;
-        } else {
-            return Ok(0);
-        }
+        let negative = match (self.eat(b'+'), self.eat(b'-')) {
+            (false, false) => return Ok(0),
+            (_, negative) => negative,
+        };
         let v = self.int()? as i64;
         Ok(if negative { v.wrapping_neg() } else { v })
     }

@@ -182,7 +182,15 @@ impl Race {
     }
 
     /// Checks and notes an access of lanes whose addresses are inside a group's memory.
-    pub fn access(&mut self, cta: impl Fn(usize) -> usize, first: u32, m: u32, addr: &[u64; LANES], bytes: u64, x: Touch) -> Result<(), Conflict> {
+    pub fn access(
+        &mut self,
+        cta: impl Fn(usize) -> usize,
+        first: u32,
+        m: u32,
+        addr: &[u64; LANES],
+        bytes: u64,
+        x: Touch,
+    ) -> Result<(), Conflict> {
         for l in (0..LANES).filter(|l| m >> l & 1 != 0) {
             let t = first + l as u32;
             let mut at = addr[l];
@@ -276,7 +284,9 @@ impl Race {
                 self.lists[c.list as usize - 1] = list;
                 return Ok(());
             }
-            list.retain(|r| (0..LANES as u32).any(|k| r.lanes >> k & 1 != 0 && !self.knows(t, Epoch { who: r.first + k, clock: r.clock, site: 0 })));
+            list.retain(|r| {
+                (0..LANES as u32).any(|k| r.lanes >> k & 1 != 0 && !self.knows(t, Epoch { who: r.first + k, clock: r.clock, site: 0 }))
+            });
             others = list.len();
             self.lists[c.list as usize - 1] = list;
         }

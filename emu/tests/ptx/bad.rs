@@ -165,8 +165,21 @@ fn transpose(d: &mut Device) -> Result<Vec<u32>, Box<Fault>> {
 
 /// What waits or signals; deleting one of them is a mistake.
 const SYNC: [&str; 15] = [
-    "bar.sync", "barrier.sync", "barrier.arrive", "bar.warp.sync", "cp.async.wait_group", "cp.async.commit_group", "cp.async.bulk.wait_group",
-    "mbarrier.try_wait", "mbarrier.arrive", "mbarrier.init", "wgmma.wait_group", "wgmma.fence", "barrier.cluster", "membar", "fence.acq_rel",
+    "mbarrier.try_wait",
+    "mbarrier.arrive",
+    "mbarrier.init",
+    "bar.sync",
+    "barrier.sync",
+    "barrier.arrive",
+    "bar.warp.sync",
+    "barrier.cluster",
+    "cp.async.wait_group",
+    "cp.async.commit_group",
+    "cp.async.bulk.wait_group",
+    "wgmma.wait_group",
+    "wgmma.fence",
+    "membar",
+    "fence.acq_rel",
 ];
 
 /// Deletes every wait and signal of a kernel in turn. Gives how many there were, and the lines that nobody missed.
@@ -184,7 +197,11 @@ fn mutate(file: &str, kernel: &str, trial: Trial) -> (usize, Vec<u32>) {
         n += 1;
         // A test that is gone counts as passed; several instructions may stand in a line.
         let gone = if line.contains("try_wait") {
-            let p = line.split_whitespace().find(|w| w.starts_with('P') || w.starts_with("%p") || w.contains("complete")).unwrap().trim_end_matches(',');
+            let p = line
+                .split_whitespace()
+                .find(|w| w.starts_with('P') || w.starts_with("%p") || w.contains("complete"))
+                .unwrap()
+                .trim_end_matches(',');
             format!("setp.eq.u32 {p}, 0, 0;")
         } else {
             let at = line.find(what).unwrap();
@@ -194,6 +211,9 @@ fn mutate(file: &str, kernel: &str, trial: Trial) -> (usize, Vec<u32>) {
             format!("{}{}", &line[..at], &line[end..])
         };
         let mutant: String = whole.lines().enumerate().map(|(k, l)| format!("{}\n", if k == i { &gone } else { l })).collect();
+        if let Err(e) = Module::parse(&mutant) {
+            panic!("{file}: without {what} in line {}: {e}", i + 1);
+        }
         match trial(&mut Device::text(&mutant, options.clone())) {
             Ok(v) if v == right => missed.push(i as u32 + 1),
             _ => {}
@@ -204,7 +224,7 @@ fn mutate(file: &str, kernel: &str, trial: Trial) -> (usize, Vec<u32>) {
 
 #[test]
 fn every_wait_and_signal_is_missed() {
-    let families: [(&str, &str, Trial); 19] = [
+    let families: [(&str, &str, Trial); 18] = [
         ("nvcc/basic.ptx", "reduce", reduce),
         ("nvcc/warp.ptx", "softmax", softmax),
         ("nvcc/gemm.ptx", "tiled", tiled),
@@ -223,7 +243,6 @@ fn every_wait_and_signal_is_missed() {
         ("triton/layernorm_sm80.ptx", "layernorm", layernorm),
         ("triton/sort_sm80.ptx", "sort", sort),
         ("triton/transpose_sm80.ptx", "transpose", transpose),
-        ("triton/matmul_sm80.ptx", "matmul", matmul),
     ];
     let (mut all, mut list) = (0, Vec::new());
     for (file, kernel, trial) in families {
@@ -232,8 +251,34 @@ fn every_wait_and_signal_is_missed() {
         let whole = text(file);
         list.extend(missed.into_iter().map(|l| format!("{file}:{l}: {}", whole.lines().nth(l as usize - 1).unwrap().trim())));
     }
-    println!("{all} deleted, {} survive:\n{}", list.len(), list.join("\n"));
+    let survivors: Vec<&str> = list.iter().map(|l| l.split(": ").next().unwrap_or("")).collect();
+    assert_eq!(survivors, REDUNDANT, "{all} were deleted");
+    assert_eq!(all, 142);
 }
+
+/// What may be deleted, and why.
+const REDUNDANT: [&str; 16] = [
+    // The thread that stores the group's sum behind the last barrier has computed it itself; the fences order device memory, which is
+    // not watched here.
+    "nvcc/sync.ptx:430",
+    "nvcc/sync.ptx:437",
+    "nvcc/sync.ptx:445",
+    // Triton commits the two operands of a stage in groups of their own, and waits for both at once, more than once a turn.
+    "triton/matmul_sm80.ptx:71",
+    "triton/matmul_sm80.ptx:233",
+    "triton/matmul_sm80.ptx:234",
+    "triton/matmul_sm80.ptx:293",
+    "triton/matmul_sm80.ptx:294",
+    "triton/matmul_sm90.ptx:86",
+    "triton/attention_sm80.ptx:96",
+    "triton/attention_sm80.ptx:643",
+    "triton/attention_sm90.ptx:95",
+    "triton/attention_sm90.ptx:565",
+    // Every thread stores to the words that it alone has loaded.
+    "triton/sort_sm80.ptx:254",
+    "triton/sort_sm80.ptx:347",
+    "triton/sort_sm80.ptx:370",
+];
 
 #[test]
 fn out_of_bounds() {
@@ -279,7 +324,7 @@ fn a_race_names_both_accesses() {
     let f = reduce(&mut Device::text(&mutant, Options::default())).unwrap_err();
     assert_eq!(f.kind, FaultKind::Race, "{f}");
     let (at, other) = (f.at.unwrap(), f.other.unwrap());
-    assert!(at.line > first && other.line < first, "{at} {other}");
+    assert!((at.line > first) != (other.line > first), "{at} {other}");
     assert_ne!(at.thread, other.thread);
 }
 
@@ -310,7 +355,8 @@ fn unwritten_shared_memory() {
 #[test]
 fn mutated_texts_never_panic() {
     let mut r = Rng(60);
-    let files = ["nvcc/basic.ptx", "nvcc/warp.ptx", "nvcc/control.ptx", "nvcc/hopper.ptx", "triton/matmul_sm80.ptx", "triton/matmul_sm90.ptx"];
+    let files =
+        ["nvcc/basic.ptx", "nvcc/warp.ptx", "nvcc/control.ptx", "nvcc/hopper.ptx", "triton/matmul_sm80.ptx", "triton/matmul_sm90.ptx"];
     for file in files {
         let whole = text(file);
         for _ in 0..60 {

@@ -8,6 +8,7 @@ mod control;
 mod device;
 mod gemm;
 mod hopper;
+mod judge;
 mod math;
 mod sync;
 mod triton;

@@ -99,7 +99,7 @@ impl<'a> Dec<'a, '_> {
         let (one, zero) = (self.constant(one, Width::W32)?, self.constant(0, Width::W32)?);
         let row = self.dst(&s.operands[0], Width::W32)?;
         let Some(select) = cmp::selp(Width::W32) else { return self.err("no such instruction") };
-        let mut part = |me: &mut Self, a: u32, b: u32| -> R<u32> {
+        let part = |me: &mut Self, a: u32, b: u32| -> R<u32> {
             let (p, out) = (me.new_pred(), me.rows(Width::W32)?);
             let i = me.emit(Op::Alu(kernel.f), kernel.class);
             (i.d, i.a, i.b, i.imm) = (p, a, b, u64::from(SINK));
@@ -226,7 +226,7 @@ impl<'a> Dec<'a, '_> {
         let results = ops.next_if(|o| matches!(o, Operand::List(_)));
         let callee = ops.next();
         let args = ops.next_if(|o| matches!(o, Operand::List(_)));
-        let mut places = |o: Option<&Operand<'a>>| -> R<Vec<(u32, u32)>> {
+        let places = |o: Option<&Operand<'a>>| -> R<Vec<(u32, u32)>> {
             let Some(Operand::List(list)) = o else { return Ok(Vec::new()) };
             let mut out = Vec::new();
             for x in list {

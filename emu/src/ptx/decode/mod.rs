@@ -7,6 +7,7 @@ use super::PtxError;
 use super::alu::{self, Kernel, cmp, k};
 use super::ast::{Func, Item, Operand, Stmt};
 use super::instr::{Class, Code, Instr, LANES, Op, Reloc, Row, SINK, Special, Width};
+use super::matrix::Source;
 use super::ty::{Space, Ty};
 
 mod asynch;
@@ -252,7 +253,8 @@ impl<'a> Dec<'a, '_> {
     }
 
     fn emit(&mut self, op: Op, class: Class) -> &mut Instr {
-        let i = Instr { op, guard: self.guard, d: SINK, a: 0, b: 0, c: 0, e: 0, imm: 0, line: self.line, loc: self.loc, class };
+        let i =
+            Instr { op, guard: self.guard, d: SINK, a: 0, b: 0, c: 0, e: 0, imm: 0, line: self.line, loc: self.loc, class, touches: false };
         self.code.instrs.push(i);
         let last = self.code.instrs.len() - 1;
         &mut self.code.instrs[last]
@@ -478,6 +480,7 @@ impl<'a> Dec<'a, '_> {
         };
         let i = self.emit(Op::Alu(kernel.f), kernel.class);
         (i.d, i.a, i.b, i.c, i.e, i.imm) = (d, src[0], src[1], src[2], src[3], imm);
+        i.touches = kernel.d != Width::Pred;
         Ok(())
     }
 
@@ -610,6 +613,16 @@ impl<'a> Dec<'a, '_> {
         for (at, scope, name, line) in std::mem::take(&mut self.fixups) {
             self.code.instrs[at].op = Op::Bra(self.label(scope, name, line)?);
         }
+        // Results go into registers of 32 bits; what writes one makes a fence necessary.
+        let code = &self.code;
+        let mut rows: std::collections::HashSet<u32> = std::collections::HashSet::new();
+        for x in &code.wgmmas {
+            rows.extend(&code.pool[x.pool as usize..x.pool as usize + x.count]);
+            if let Source::Regs(at) = x.source {
+                rows.extend(&code.pool[at as usize..at as usize + 4]);
+            }
+        }
+        self.code.instrs.iter_mut().for_each(|i| i.touches &= rows.contains(&i.d));
         for (scope, list, line) in std::mem::take(&mut self.tables) {
             let table = list.iter().map(|n| self.label(scope, n, line)).collect::<R<Vec<u32>>>()?;
             self.code.tables.push(table);

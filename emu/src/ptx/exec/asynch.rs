@@ -95,7 +95,7 @@ impl Exec<'_, '_> {
         let base = if at.i.b == 1 { Width::W64 } else { Width::W32 };
         let space = if at.i.c == 1 { Space::Shared } else { Space::Generic };
         let addr = self.addresses(at, at.i.a, base, at.i.imm);
-        let p = self.resolve(at, space, &addr, 8, Access::Sync)?;
+        let p = self.resolve(at, space, &addr, 8, Access::Use)?;
         for l in (0..LANES).filter(|l| at.m >> l & 1 != 0) {
             let t = self.first() + l as u32;
             if let Some(r) = &mut self.cl.race {
@@ -163,7 +163,8 @@ impl Exec<'_, '_> {
             return Ok(Flow::Next);
         }
         let addr = self.addresses(at, at.i.a, op.base, at.i.imm);
-        let p = self.resolve(at, op.space, &addr, 8, Access::Sync)?;
+        let access = if matches!(op.kind, MbarKind::Init | MbarKind::Inval) { Access::Store } else { Access::Use };
+        let p = self.resolve(at, op.space, &addr, 8, access)?;
         let regs = &self.w.frame(at.frame).regs;
         let count = if at.i.b == SINK { [1; LANES] } else { *regs.get::<u32>(at.i.b) };
         let wide = matches!(op.kind, MbarKind::Test { parity: false, .. });

@@ -147,7 +147,7 @@ impl Exec<'_, '_> {
                 let src = self.span(at, x.src.space, src, n, Access::Load)?;
                 (n, Work::Copy { dst, src, reduce: x.reduce })
             };
-            let job = Job { mbar, bytes, work, slot: 0 };
+            let job = Job { mbar, bytes, work };
             if mbar.is_some() {
                 self.cl.jobs.push_back(job);
                 // Whoever waits for that mbarrier looks again, and the copy happens.
@@ -277,6 +277,16 @@ impl Exec<'_, '_> {
     pub(super) fn bulk_exit(&mut self, at: At<'_>) -> R<()> {
         if self.w.asynch.bulk.is_empty() && self.w.asynch.bulk_groups.is_empty() {
             return Ok(());
+        }
+        let l = self.w.asynch.bulk.iter().map(|b| b.0).chain(self.w.asynch.bulk_groups.iter().map(|g| g.0)).find(|l| at.m >> l & 1 != 0);
+        if let (Some(l), true) = (l, self.run.options.races) {
+            return self.fault(
+                at,
+                FaultKind::Premature,
+                1 << l,
+                None,
+                "a thread ends, and its bulk copies from shared memory were not waited for",
+            );
         }
         self.bulk_commit(at);
         self.bulk_wait(at, 0, false)

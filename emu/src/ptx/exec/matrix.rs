@@ -37,8 +37,13 @@ impl Exec<'_, '_> {
         let lanes = At { m: if n == 4 { FULL } else { (1 << (8 * n)) - 1 }, ..at };
         let addr = self.addresses(at, at.i.a, load.base, at.i.imm);
         let space = if load.generic { Space::Generic } else { Space::Shared };
-        let access = if load.store { Access::Store } else { Access::Load };
-        let p = self.resolve(lanes, space, &addr, 16, access)?;
+        // Which lane gets or gives an element is told apart below.
+        let p = self.resolve(lanes, space, &addr, 16, Access::Sync)?;
+        if self.cl.race.is_some() {
+            for i in 0..n {
+                self.elements(at, &load, &addr[8 * i..8 * i + 8])?;
+            }
+        }
         let pool = &at.code.pool[at.i.d as usize..at.i.d as usize + n];
         let regs = &mut self.w.frame(at.frame).regs;
         for (i, row) in pool.iter().enumerate() {
@@ -73,6 +78,21 @@ impl Exec<'_, '_> {
         Ok(Flow::Next)
     }
 
+    /// Checks the accesses of lanes to one matrix whose rows lie at these addresses.
+    fn elements(&mut self, at: At<'_>, load: &MatrixLoad, rows: &[u64]) -> R<()> {
+        let strip = |a: u64| if load.generic { crate::ptx::ty::window(a).1 } else { a };
+        let access = if load.store { Access::Store } else { Access::Load };
+        if !load.trans {
+            let a = std::array::from_fn(|l| strip(rows[l / 4]) + (l % 4 * 4) as u64);
+            return self.check(at, &a, FULL, 4, access);
+        }
+        for e in 0..2 {
+            let a = std::array::from_fn(|l| strip(rows[l % 4 * 2 + e]) + (l / 4 * 2) as u64);
+            self.check(at, &a, FULL, 2, access)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn mma(&mut self, at: At<'_>, x: &Mma) -> R<Flow> {
         if !self.whole(at)? {
             return Ok(Flow::Pick);
@@ -99,12 +119,11 @@ impl Exec<'_, '_> {
             return Ok(Flow::Pick);
         }
         if !self.w.asynch.fenced {
-            return self.fault(at, FaultKind::Premature, at.m, None, "wgmma without wgmma.fence before it");
+            return self.fault(at, FaultKind::Premature, at.m, None, "a wgmma whose registers were written since the last wgmma.fence");
         }
         self.cl.counts.mma_ops += (16 * x.n * x.k) as u64;
-        let pc = self.w.groups[at.g].pc;
         let f = self.w.frame(at.frame);
-        let mut uniform = |row: u32| {
+        let uniform = |row: u32| {
             let v = f.regs.get::<u64>(row);
             v.iter().all(|d| *d == v[0]).then_some(v[0])
         };
@@ -126,7 +145,7 @@ impl Exec<'_, '_> {
             }
             self.operand(at, b, x.b.bytes(), 0..x.n, x.k, x.trans[1])?;
         }
-        self.w.asynch.products.push(Pending { func, frame: at.frame, pc, product: n, descs: [a, b], keep });
+        self.w.asynch.products.push(Pending { func, frame: at.frame, product: n, descs: [a, b], keep });
         Ok(Flow::Next)
     }
 

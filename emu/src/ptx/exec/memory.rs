@@ -21,7 +21,9 @@ pub(crate) enum Access {
     Atomic,
     /// The destination of `cp.async`.
     Copy,
-    /// An mbarrier, which orders and is not ordered.
+    /// An mbarrier, which has to be there and needs no other order.
+    Use,
+    /// Checked elsewhere.
     Sync,
 }
 
@@ -136,6 +138,9 @@ impl Exec<'_, '_> {
                 );
             }
             let cta = if rank == 0 { self.cta } else { rank as usize - 1 };
+            if self.cl.ctas[cta].alive == 0 {
+                return self.fault(at, FaultKind::OutOfBounds, 1 << l, Some(addr[l]), "shared memory of a group that has ended");
+            }
             out[l] = self.cl.shared(cta).wrapping_add(offset as usize);
         }
         if self.run.options.count {

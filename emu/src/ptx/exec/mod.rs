@@ -112,6 +112,9 @@ impl<'e> Exec<'e, '_> {
                 Op::Alu(k) => {
                     if m != 0 {
                         k(&mut f.regs, i, m);
+                        if i.touches {
+                            self.w.asynch.fenced = false;
+                        }
                     }
                     pc += 1;
                     count::one(&mut self.cl.counts, i.class, m.count_ones());
@@ -348,6 +351,9 @@ impl<'e> Exec<'e, '_> {
             frame = parent;
         }
         self.cta().alive -= at.m.count_ones();
+        if self.cta().alive == 0 && self.cl.ctas.len() > 1 {
+            self.vanish(at)?;
+        }
         // Threads that have ended are not waited for.
         self.w.groups.iter_mut().filter(|g| g.state == State::Converge).for_each(|g| g.state = State::Run);
         self.warp_release();

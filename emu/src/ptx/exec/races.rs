@@ -72,6 +72,13 @@ impl Exec<'_, '_> {
         }
     }
 
+    /// As [`Self::site`], where the group of lanes may be gone.
+    fn site_of(&self, at: At<'_>) -> u32 {
+        let f = self.run.module.codes.iter().position(|c| std::ptr::eq(c, at.code)).unwrap_or(0);
+        let pc = at.code.instrs.iter().position(|i| std::ptr::eq(i, at.i)).unwrap_or(0);
+        self.run.sites.get(f).copied().unwrap_or(0) + pc as u32
+    }
+
     fn site(&mut self, at: At<'_>) -> u32 {
         let pc = self.w.groups.get(at.g).map_or(0, |g| g.pc);
         let func = self.w.frame(at.frame).func;
@@ -92,8 +99,9 @@ impl Exec<'_, '_> {
         let Some(race) = &mut self.cl.race else { return Ok(()) };
         let inner = addr.map(|a| a & ((1 << RANK_SHIFT) - 1));
         let cta = |l: usize| (addr[l] >> RANK_SHIFT).checked_sub(1).map_or(own, |r| r as usize);
-        let load = matches!(access, Access::Load | Access::Atomic);
-        let x = Touch { load, store: access != Access::Load, strong: atomic || at.order != Order::Weak, agent: None, site };
+        let load = matches!(access, Access::Load | Access::Atomic | Access::Use);
+        let store = !matches!(access, Access::Load | Access::Use);
+        let x = Touch { load, store, strong: access == Access::Use || atomic || at.order != Order::Weak, agent: None, site };
         let result = if access == Access::Copy {
             (0..LANES).filter(|l| m >> l & 1 != 0).try_for_each(|l| {
                 let agent = Some(race.agent(COPY, first + l as u32));
@@ -103,6 +111,16 @@ impl Exec<'_, '_> {
             race.access(cta, first, m, &inner, bytes, x)
         };
         result.or_else(|c| self.conflict(at, c, x))
+    }
+
+    /// The last thread of a group in a cluster ends, and its shared memory with it: all accesses by other groups must be over.
+    pub(super) fn vanish(&mut self, at: At<'_>) -> R<()> {
+        let (site, first, own, size) = (self.site_of(at), self.first(), self.cta, self.run.shared);
+        let Some(race) = &mut self.cl.race else { return Ok(()) };
+        let x = Touch { load: false, store: true, strong: false, agent: None, site };
+        let l = at.m.trailing_zeros() as usize & 31;
+        let addr = [0; LANES];
+        race.access(|_| own, first, 1 << l, &addr, size, x).or_else(|c| self.conflict(at, c, x))
     }
 
     /// A strong access carries knowledge from thread to thread.
@@ -116,7 +134,16 @@ impl Exec<'_, '_> {
 
     /// Checks and notes bytes of shared memory that a bulk copy reads or writes.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn note(&mut self, at: At<'_>, l: usize, space: Space, address: u64, bytes: u64, store: bool, mbar: Option<*mut u8>) -> R<()> {
+    pub(super) fn note(
+        &mut self,
+        at: At<'_>,
+        l: usize,
+        space: Space,
+        address: u64,
+        bytes: u64,
+        store: bool,
+        mbar: Option<*mut u8>,
+    ) -> R<()> {
         let (space, a) = if space == Space::Generic { window(address) } else { (space, address) };
         if !matches!(space, Space::Shared | Space::Cluster) {
             return Ok(());
@@ -166,9 +193,19 @@ impl Exec<'_, '_> {
         let (kind, what) = if c.blank {
             (FaultKind::Uninitialized, "a load from shared memory that nobody has written".to_owned())
         } else if c.early {
-            (FaultKind::Premature, format!("a {} of shared memory that an asynchronous operation {}, and it was not waited for", name(x.store), if c.wrote { "writes" } else { "reads" }))
+            (
+                FaultKind::Premature,
+                format!(
+                    "a {} of shared memory that an asynchronous operation {}, and it was not waited for",
+                    name(x.store),
+                    if c.wrote { "writes" } else { "reads" }
+                ),
+            )
         } else {
-            (FaultKind::Race, format!("a race on shared memory: nothing orders this {} and another thread's {}", name(x.store), name(c.wrote)))
+            (
+                FaultKind::Race,
+                format!("a race on shared memory: nothing orders this {} and another thread's {}", name(x.store), name(c.wrote)),
+            )
         };
         let mut result = self.fault(at, kind, 1 << c.lane, Some(c.address), what);
         if let Err(f) = &mut result
