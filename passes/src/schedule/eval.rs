@@ -382,8 +382,9 @@ impl<'a> Eval<'a> {
         Ok(k.let_("q", low.cast(DType::U8)))
     }
 
-    /// Stores a value at coordinates.
+    /// Stores a value at coordinates. A float of four bits is computed on as f32, which is exact.
     pub(crate) fn store(&mut self, k: &mut Kb<'_>, buf: Buf, coords: &[SymExpr], guard: &Guard, ex: &Ex) -> Result<(), Stop> {
+        let ex = if buf.dtype == DType::F4E2M1 { &ex.cast(buf.dtype) } else { ex };
         let (mem, reach) = self.place(k, buf, coords, guard, None)?;
         match reach {
             Reach::One => k.store(mem, ex.clone()),
