@@ -9,6 +9,7 @@ mod pitfalls;
 mod random;
 mod schemas;
 mod strange;
+mod vendor;
 mod versions;
 
 use build::*;
