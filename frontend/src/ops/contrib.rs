@@ -207,12 +207,37 @@ fn matmul_integer_to_float(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(to_real(cx, sum, sa, sb, bias)?)
 }
 
+/// As [`dynamic_lstm`] with sequence lengths, peepholes, clipping or other activations: weights are brought back to real numbers, and neither
+/// inputs nor states are rounded.
+fn dynamic_lstm_of_floats(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    for (weight, scale) in [(1, 8), (2, 10)] {
+        let (q, s, z) = (cx.input(weight)?, cx.input(scale)?, cx.input(scale + 1)?);
+        cx.want_rank(q, 3..=3)?;
+        let d = cx.dims(q);
+        let spread = |cx: &mut Cx<'_, '_>, v: ValueId| {
+            let last = if cx.rank(v) == 1 { 1.into() } else { d[2].clone() };
+            let v = cx.cast(v, DType::F32)?;
+            cx.reshape(v, vec![d[0].clone(), 1.into(), last])
+        };
+        let (s, z, q) = (spread(cx, s)?, spread(cx, z)?, cx.cast(q, DType::F32)?);
+        let w = cx.bin(BinaryOp::Sub, q, z)?;
+        let w = cx.bin(BinaryOp::Mul, w, s)?;
+        cx.slots[weight] = Slot::Value(cx.transpose(w, &[0, 2, 1])?);
+    }
+    cx.slots.truncate(8);
+    super::recurrent::lstm(cx)
+}
+
 /// An LSTM with 8-bit weights `[D, I, 4H]`, one scale a direction (or one a column). Its inputs are rounded to 8 bits, all steps by one
 /// scale, and so is the state of each row at each step, so that all products are of bytes.
 fn dynamic_lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let x = cx.input(0)?;
-    if cx.opt(4)?.is_some() || cx.opt(7)?.is_some() {
-        return Err(Fault::form("sequence lengths and peephole weights are not taken"));
+    let usual = ["Sigmoid", "Tanh", "Tanh"];
+    let named = cx.texts("activations")?.unwrap_or_default();
+    let same = named.iter().zip(usual.iter().cycle()).all(|(a, b)| a.eq_ignore_ascii_case(b));
+    let clips = cx.float_opt("clip")?.is_some_and(|c| c > 0.0);
+    if !same || clips || cx.flag("input_forget", false)? || cx.opt(4)?.is_some() || cx.opt(7)?.is_some() {
+        return dynamic_lstm_of_floats(cx);
     }
     let direction = match cx.text("direction", "forward")? {
         "forward" => Direction::Forward,

@@ -77,7 +77,8 @@ fn results(cx: &mut Cx<'_, '_>, results: Vec<ValueId>, batch_first: bool) -> Res
     Ok(out)
 }
 
-fn lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+/// The LSTM that the node's first eight inputs and its attributes say.
+pub fn lstm(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let input_forget = cx.flag("input_forget", false)?;
     let (c, batch_first) = read(cx, Kind::Lstm { input_forget })?;
     let y = match c.c {

@@ -146,3 +146,15 @@ case("mrotary", "MRotaryEmbedding", [f(2, 3, 32), ids, cos, sin], [FLOAT], (2, 3
 case("mrotary_in_turn", "MRotaryEmbedding", [f(2, 2, 3, 16), ids, cos, sin], [FLOAT], (2, 3), mrope_section=[4, 2, 2], mrope_layout=1, interleaved=1)
 case("rotary_part", "RotaryEmbedding", [f(2, 3, 32), ids[0], f(16, 4), f(16, 4)], [FLOAT], (2, 3), num_heads=2, rotary_embedding_dim=8)
 case("rotary_packed", "RotaryEmbedding", [f(2, 3, 32), ids[0], cos, sin], [FLOAT], (2, 3), is_packed_batching=1, interleaved=1)
+
+# ---- recurrences with 8-bit weights, of forms in which neither inputs nor states are rounded: as an LSTM of the same weights as floats ----
+D, I, H = 2, 3, 4
+w, r = i8(D, I, 4 * H), i8(D, H, 4 * H)
+sw, sr = F([0.01, 0.02]), (f(D, 4 * H) ** 2 * 0.01).astype(np.float32)
+zw, zr = i8(D), i8(D, 4 * H)
+real = lambda q, s, z: ((q.astype(np.float32) - z.astype(np.float32).reshape(D, 1, -1)) * s.reshape(D, 1, -1)).transpose(0, 2, 1).copy()
+common = [f(D, 8 * H), np.array([3, 2], np.int32), None, None, f(D, 3 * H)]
+attrs = dict(hidden_size=H, direction="bidirectional", activations=["Sigmoid", "Tanh", "Relu"] * 2, clip=2.0)
+x = f(3, 2, I)
+y = case("dynlstm_forms", "LSTM", [x, real(w, sw, zw), real(r, sr, zr), *common], [FLOAT] * 3, domain="", **attrs)
+case("dynlstm_forms", "DynamicQuantizeLSTM", [x, w, r, *common, sw, zw, sr, zr], [FLOAT] * 3, (1, 2, 3, 7, 8, 9, 10, 11), results=y, **attrs)
