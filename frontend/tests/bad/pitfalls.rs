@@ -356,3 +356,34 @@ fn empty_lists_of_axes() {
     gives(13, sum(0), none(), &[2, 2], &x, (&[], &[10.0]));
     gives(13, sum(1), none(), &[2, 2], &x, (&[2, 2], &x.map(f64::from)));
 }
+
+#[test]
+fn batches_of_none() {
+    let none: &[f32] = &[];
+    let w = |name: &str, dims: &[i64]| f(name, dims, &vec![1.0; dims.iter().product::<i64>() as usize]);
+    let gives_none =
+        |n: NodeProto, constants: Vec<TensorProto>, dims: &[i64], want: &[usize]| gives(17, n, constants, dims, none, (want, &[]));
+    gives_none(node("Conv", &["x", "w"], &["y"]), vec![w("w", &[4, 2, 3, 3])], &[0, 2, 5, 5], &[0, 4, 3, 3]);
+    gives_none(node("ConvTranspose", &["x", "w"], &["y"]), vec![w("w", &[2, 4, 3, 3])], &[0, 2, 5, 5], &[0, 4, 7, 7]);
+    gives_none(node("Gemm", &["x", "w"], &["y"]), vec![w("w", &[3, 4])], &[0, 3], &[0, 4]);
+    gives_none(node("MatMul", &["x", "w"], &["y"]), vec![w("w", &[3, 4])], &[0, 2, 3], &[0, 2, 4]);
+    gives_none(node("LayerNormalization", &["x", "w"], &["y"]), vec![w("w", &[4])], &[0, 3, 4], &[0, 3, 4]);
+    let stats = vec![w("a", &[2]), w("b", &[2]), w("c", &[2]), w("d", &[2])];
+    gives_none(node("BatchNormalization", &["x", "a", "b", "c", "d"], &["y"]), stats, &[0, 2, 3], &[0, 2, 3]);
+    gives_none(with(one("MaxPool"), ints_attr("kernel_shape", &[2, 2])), vec![], &[0, 2, 5, 5], &[0, 2, 4, 4]);
+    gives_none(one("GlobalAveragePool"), vec![], &[0, 2, 5, 5], &[0, 2, 1, 1]);
+    gives_none(with(one("ArgMax"), int("keepdims", 0)), vec![], &[3, 0], &[0]);
+    gives_none(with(one("ReduceMax"), ints_attr("axes", &[1])), vec![], &[0, 3], &[0, 1]);
+    gives_none(with(one("LogSoftmax"), int("axis", 0)), vec![], &[3, 0], &[3, 0]);
+    gives_none(node("TopK", &["x", "k"], &["y", "i"]), vec![ints("k", &[2])], &[0, 3], &[0, 2]);
+    gives_none(node("Slice", &["x", "a", "b"], &["y"]), vec![ints("a", &[1]), ints("b", &[1])], &[0, 3], &[0, 3]);
+    gives_none(node("Tile", &["x", "r"], &["y"]), vec![ints("r", &[2, 3])], &[0, 3], &[0, 9]);
+    gives_none(node("Where", &["c", "x", "x"], &["y"]), vec![tensor("c", 9, &[1, 3], vec![1, 0, 1])], &[0, 3], &[0, 3]);
+    gives_none(node("CumSum", &["x", "a"], &["y"]), vec![tensor("a", 6, &[], vec![0; 4])], &[0, 3], &[0, 3]);
+    gives_none(with(node("Einsum", &["x", "w"], &["y"]), text("equation", "ij,jk->ik")), vec![w("w", &[3, 4])], &[0, 3], &[0, 4]);
+    gives_none(node("GatherElements", &["x", "i"], &["y"]), vec![tensor("i", I64, &[0, 3], vec![])], &[0, 3], &[0, 3]);
+    // Nothing padded is all padding, a tile of none is none.
+    gives(13, node("Pad", &["x", "p"], &["y"]), vec![ints("p", &[1, 0, 1, 0])], &[0, 2], none, (&[2, 2], &[0.0; 4]));
+    gives(13, node("Tile", &["x", "r"], &["y"]), vec![ints("r", &[0])], &[2], &[1.0, 2.0], (&[0], &[]));
+    gives(13, node("TopK", &["x", "k"], &["y", "i"]), vec![ints("k", &[0])], &[2], &[1.0, 2.0], (&[0], &[]));
+}
