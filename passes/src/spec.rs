@@ -176,6 +176,8 @@ pub struct QueueForm {
 pub struct SimtSpec {
     /// Lanes of a warp.
     pub lanes: u32,
+    /// Lanes of a warp among which a shuffle can exchange values: all of them, or a part that is a power of two.
+    pub shuffle: u32,
     /// Lanes of a group, at most.
     pub max_group: u32,
     /// Groups in x, at most; schedules leave y and z at 1.
@@ -201,6 +203,10 @@ pub struct SimtSpec {
 }
 
 impl SimtSpec {
+    /// Lanes among which values are exchanged without shared memory.
+    pub fn reach(&self) -> u32 {
+        self.shuffle.clamp(1, self.lanes.max(1))
+    }
     /// Neighbors of that dtype that one load takes, at least 1.
     pub fn vector(&self, dtype: DType) -> u32 {
         (self.vec_bytes * 8 / dtype.bits().max(8)).max(1)

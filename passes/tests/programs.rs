@@ -35,6 +35,9 @@ use portwright_passes::pipeline;
 use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::{CpuSpec, DotForm, Fragment, MachineClass, Math, QueueForm, SimtSpec, TileForm};
 
+#[path = "programs/simt.rs"]
+mod simt_counts;
+
 const DOTS: &[DotForm] = &[
     DotForm { a: DType::U8, b: DType::I8, acc: DType::I32, depth: 4 },
     DotForm { a: DType::BF16, b: DType::BF16, acc: DType::F32, depth: 2 },
@@ -123,6 +126,7 @@ const QUEUE: QueueForm = QueueForm { bytes: &[4, 8, 16], pending: 8 };
 fn simt(lanes: u32, shared_bytes: u32, queue: Option<QueueForm>, fragments: &'static [Fragment]) -> MachineClass {
     MachineClass::Simt(SimtSpec {
         lanes,
+        shuffle: lanes.min(64) / (1 + lanes / 128),
         max_group: 1024,
         max_grid: i64::from(i32::MAX),
         shared_bytes,

@@ -70,7 +70,23 @@ pub fn run(
     weights: &dyn Fn(u32) -> Option<Vec<u8>>,
     opts: &Options,
 ) -> Run<Vec<Tensor>> {
+    run_watched(module, plan, inputs, weights, opts, &mut |_, _| {})
+}
+
+/// As [`run`]; `watch` is told of each launch, with what it did.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    module: &Module,
+    plan: &HostPlan,
+    inputs: &[Tensor],
+    weights: &dyn Fn(u32) -> Option<Vec<u8>>,
+    opts: &Options,
+    watch: &mut dyn FnMut(KernelId, &kernel::Outcome),
+) -> Run<Vec<Tensor>> {
     let mut m = Machine {
+        watch,
         module,
         plan,
         inputs,
@@ -98,6 +114,7 @@ fn broken(message: impl Into<String>) -> RunError {
 }
 
 struct Machine<'a> {
+    watch: &'a mut dyn FnMut(KernelId, &kernel::Outcome),
     module: &'a Module,
     plan: &'a HostPlan,
     inputs: &'a [Tensor],
@@ -448,6 +465,7 @@ impl Machine<'_> {
             let path = self.plan.origins.get(l.origin).map_or("", |o| o.first()).to_owned();
             RunError { path, message: f.to_string(), code: Code::INTERNAL, fault: None }
         })?;
+        (self.watch)(id, &outcome);
         if let Some(g) = outcome.guards.first() {
             let fault = match g.code {
                 crate::kernel::Code::Index => Fault::Index,

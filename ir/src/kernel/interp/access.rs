@@ -54,6 +54,7 @@ impl Machine<'_, '_> {
 
     pub(super) fn load(&mut self, s: &Stream, op: &MemOp) -> Run<()> {
         let buf = op.at.buf.index();
+        let (counted, mut touches) = (self.counts(op.at.buf), Vec::new());
         for l in s.lanes.clone() {
             if !s.on(l) {
                 continue;
@@ -86,6 +87,9 @@ impl Machine<'_, '_> {
             };
             self.runs(op, l, &mut |m, e, at, n| {
                 m.mem.touch(buf, lane, at, n, false, &who)?;
+                if counted {
+                    touches.push((l, at, n));
+                }
                 let start = (op.val + e) as usize * m.lanes + l;
                 let lanes = m.lanes;
                 m.mem.get(buf, lane, at, &mut m.regs[start..], lanes, n)?;
@@ -94,10 +98,17 @@ impl Machine<'_, '_> {
             })
             .map_err(|x| x.at_lane(lane))?;
         }
+        self.count_trips_of(op.at.buf, &touches);
         Ok(())
+    }
+    fn count_trips_of(&mut self, buf: crate::kernel::BufId, touches: &[super::banks::Touch]) {
+        if !touches.is_empty() {
+            self.count_trips(buf, touches);
+        }
     }
     pub(super) fn store(&mut self, s: &Stream, op: &MemOp) -> Run<()> {
         let buf = op.at.buf.index();
+        let (counted, mut touches) = (self.counts(op.at.buf), Vec::new());
         for l in s.lanes.clone() {
             if !s.on(l) {
                 continue;
@@ -110,6 +121,9 @@ impl Machine<'_, '_> {
             let who = self.who(s, l);
             let lane = l as u32;
             self.runs(op, l, &mut |m, e, at, n| {
+                if counted {
+                    touches.push((l, at, n));
+                }
                 if !m.poison.is_empty() && (e..e + n as u32).any(|i| m.poisoned(op.val + i, l)) {
                     return Err(Stop::new(FaultKind::Poison, "an undefined element reaches a store"));
                 }
@@ -122,6 +136,7 @@ impl Machine<'_, '_> {
             })
             .map_err(|x| x.at_lane(lane))?;
         }
+        self.count_trips_of(op.at.buf, &touches);
         Ok(())
     }
 

@@ -188,6 +188,9 @@ impl Machine<'_, '_> {
                 }
             }
             let corner = self.corner(&op.at, b.start, None)?;
+            if self.counts(op.at.buf) && !op.tile {
+                self.count_fragment(&op.at, b.start, corner);
+            }
             for l in b.clone() {
                 let who = self.who(s, l);
                 let lane = l as u32;

@@ -202,6 +202,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         }
         self.out.loaded = self.mem.loaded;
         self.out.stored = self.mem.stored;
+        self.out.global = self.mem.global;
         Ok(self.out)
     }
 

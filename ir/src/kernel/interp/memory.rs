@@ -48,6 +48,8 @@ pub(super) struct Mem<'r, 'm> {
     /// Watches of on-chip memory, which begin anew with each group.
     chip_watches: Vec<usize>,
     pub loaded: u64,
+    /// Bytes of global memory loaded, and stored.
+    pub global: [u64; 2],
     pub stored: u64,
     /// Number of lanes of all streams; agents above are engines.
     agents: u32,
@@ -167,6 +169,7 @@ impl<'r, 'm> Mem<'r, 'm> {
             watches,
             chip_watches,
             loaded: 0,
+            global: [0; 2],
             stored: 0,
             agents: agents as u32,
             names: k.bufs.values().map(|b| b.name.clone()).collect(),
@@ -309,6 +312,9 @@ impl<'r, 'm> Mem<'r, 'm> {
     pub(super) fn get(&mut self, buf: usize, lane: u32, e: usize, out: &mut [u64], stride: usize, n: usize) -> Run<()> {
         let b = self.bufs[buf];
         self.loaded += n as u64;
+        if matches!(b.loc, Loc::Global { .. }) {
+            self.global[0] += (n * b.size) as u64;
+        }
         if let Loc::Chip { store, at, per_lane } = b.loc {
             let (off, len) = Self::byte_range(&b, e, n);
             let start = lane as usize * per_lane + at + off;
@@ -343,6 +349,9 @@ impl<'r, 'm> Mem<'r, 'm> {
     pub(super) fn put(&mut self, buf: usize, lane: u32, e: usize, src: &[u64], stride: usize, n: usize) {
         let b = self.bufs[buf];
         self.stored += n as u64;
+        if matches!(b.loc, Loc::Global { .. }) {
+            self.global[1] += (n * b.size) as u64;
+        }
         if let Loc::Chip { store, at, per_lane } = b.loc {
             let (off, len) = Self::byte_range(&b, e, n);
             let start = lane as usize * per_lane + at + off;

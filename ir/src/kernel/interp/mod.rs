@@ -17,6 +17,7 @@ use super::{Kernel, KernelId, Module, StmtId, print_kernel};
 
 mod access;
 mod alu;
+mod banks;
 mod code;
 mod collective;
 mod compile;
@@ -124,11 +125,13 @@ pub struct RunOptions {
     pub races: bool,
     /// Instructions after which a run is given up; `None` for no limit.
     pub limit: Option<u64>,
+    /// Banks of shared memory, whose trips are counted; 0 for none.
+    pub banks: u32,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        RunOptions { seed: 0, copies: Copies::Lazy, races: true, limit: None }
+        RunOptions { seed: 0, copies: Copies::Lazy, races: true, limit: None, banks: 0 }
     }
 }
 
@@ -182,6 +185,12 @@ pub struct Outcome {
     pub loaded: u64,
     /// Elements stored.
     pub stored: u64,
+    /// Bytes of global memory loaded, and stored.
+    pub global: [u64; 2],
+    /// Trips to the banks of shared memory, if they are counted.
+    pub trips: u64,
+    /// Trips that as many words would take if they lay evenly.
+    pub least_trips: u64,
     /// Failed guards, in the order they happened.
     pub guards: Vec<GuardReport>,
 }

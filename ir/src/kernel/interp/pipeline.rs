@@ -101,7 +101,15 @@ impl Machine<'_, '_> {
     pub(super) fn exec_pipeline(&mut self, s: &mut Stream, ins: &Ins) -> Run<()> {
         let lanes: Vec<usize> = s.active().collect();
         match ins {
-            Ins::CopyAsync(op) => lanes.into_iter().try_for_each(|l| self.copy_async(s, op, l).map_err(|x| x.at_lane(l as u32))),
+            Ins::CopyAsync(op) => {
+                if self.counts(op.dst.buf) {
+                    let n: usize = op.dst.len.iter().map(|n| *n as usize).product();
+                    let at = |l: usize| Ok((l, self.corner(&op.dst, l, None)?, n));
+                    let touches = lanes.iter().map(|l| at(*l)).collect::<Run<Vec<_>>>()?;
+                    self.count_trips(op.dst.buf, &touches);
+                }
+                lanes.into_iter().try_for_each(|l| self.copy_async(s, op, l).map_err(|x| x.at_lane(l as u32)))
+            }
             Ins::Commit(q) => {
                 for l in lanes {
                     let state = self.queues.entry((*q, s.agent(l))).or_default();

@@ -191,7 +191,7 @@ impl Attend<'_, '_> {
     fn run(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Result<(), Stop> {
         let (rows, group, d) = (self.rows, self.group, self.f.acc);
         self.queries(k, eval)?;
-        let team = Team::whole(group as u32, self.cx.spec.lanes);
+        let team = Team::whole(self.cx.spec, group as u32);
         let max = Fold::Number(ReduceOp::Max, d);
         let meeting: Vec<Vec<Buf>> = (0..rows).map(|_| team.shared(k, &[d])).collect();
         let ending: Vec<Vec<Buf>> = (0..rows).map(|_| team.shared(k, &[d])).collect();
@@ -244,7 +244,7 @@ impl Attend<'_, '_> {
                 let len = k.let_("len", (&end - &first).min(group));
                 self.values(k, eval, &s, &first, &len, (&width, &slice))?;
                 // Where maxima meet without a barrier, weights are overwritten only when all lanes have read them.
-                if !team.meets_in_memory() {
+                if !team.meets_in_memory() && !self.f.keys.as_const().is_some_and(|n| n <= group) {
                     k.barrier(Level::Group);
                 }
                 Ok(())

@@ -10,7 +10,7 @@ use portwright_ir::sym::{SymExpr, product};
 
 use super::super::index::lane;
 use super::problem::{At, OperandAt, Problem};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, each, each_lane, fragments, name_coords, store_outputs, vector};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, each, each_lane, fragments, name_coords, skinny, store_outputs, vector};
 
 /// Labels with their extents.
 pub(super) type Dims = [(char, SymExpr)];
@@ -60,11 +60,14 @@ impl Tile {
 }
 
 /// Builds the kernel of a problem.
-pub(super) fn build<'a>(cx: &Cx<'a>, b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Result<Built, Stop> {
+pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Result<Built, Stop> {
     if made.is_none()
         && let Some(form) = fragments::form(cx, &b.eval, p)
     {
         return fragments::build(cx, b, p, form);
+    }
+    if let Some(form) = skinny::form(cx, &mut b.eval, p, made) {
+        return skinny::build(cx, b, p, made, &form);
     }
     let (m, n) = (total(&p.m), total(&p.n));
     match Tile::of(m.as_const(), n.as_const(), cx.spec.busy) {
@@ -78,12 +81,12 @@ pub(super) fn build<'a>(cx: &Cx<'a>, b: Begun<'a, '_>, p: &Problem<'_>, made: Op
 pub(super) type Made<'p> = dyn Fn(&mut Kb<'_>, &mut Eval<'_>, &At, &Guard) -> Result<Ex, Stop> + 'p;
 
 /// One step of a sum.
-fn step(acc: DType, a: &Ex, b: &Ex, c: &Ex) -> Ex {
+pub(super) fn step(acc: DType, a: &Ex, b: &Ex, c: &Ex) -> Ex {
     if acc.is_float() { a.fma(b, c) } else { c.add_w(a.mul_w(b)) }
 }
 
 /// An operand's element in the dtype of sums; one that does not exist is 0.
-fn operand(
+pub(super) fn operand(
     k: &mut Kb<'_>,
     eval: &mut Eval<'_>,
     p: &Problem<'_>,
@@ -91,7 +94,8 @@ fn operand(
     at: &At,
     edge: &Guard,
 ) -> Result<Ex, Stop> {
-    let zero = || Ex::lit(DType::I32, 0.0).cast(p.acc);
+    let width = eval.width;
+    let zero = || Ex::lit(DType::I32, 0.0).cast(p.acc).splat(width);
     if let Some(made) = made {
         let x = made(k, eval, at, edge)?;
         return Ok(match eval.mask(k, edge)? {
@@ -102,6 +106,7 @@ fn operand(
     let (coords, mut guard) = element(eval, at);
     guard.extend(edge.iter().cloned());
     let x = eval.value(k, v, &coords, &guard)?;
+    let x = eval.widen(&x);
     let loaded = eval.resolve(v, &coords).is_some();
     let x = if eval.dtype(v) == p.acc { x } else { x.cast(p.acc) };
     Ok(match eval.mask(k, &guard)? {

@@ -10,7 +10,8 @@ use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Level, Mem, Module, Reg, Shuff
 use portwright_ir::sym::SymExpr;
 
 use super::elementwise::{combine, identity};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, scatter, shuffle, store_outputs, warp, warp_lane};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, near, near_lane, scatter, shuffle, store_outputs};
+use crate::spec::SimtSpec;
 
 /// Builds the kernel.
 pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
@@ -28,6 +29,8 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
 struct Running {
     op: ReduceOp,
     dtype: DType,
+    /// Number of the lane among those that a shuffle reaches, and their number in the group.
+    near: (Ex, Ex),
     lanes: i64,
     warps: i64,
     /// Results of the warps of a run, in two slots so that one barrier a run is enough.
@@ -37,16 +40,17 @@ struct Running {
 }
 
 impl Running {
-    fn new(k: &mut Kb<'_>, op: ReduceOp, dtype: DType, group: u32, lanes: u32) -> Running {
-        let (lanes, warps) = (i64::from(lanes), i64::from(group / lanes.max(1)));
+    fn new(k: &mut Kb<'_>, op: ReduceOp, dtype: DType, group: u32, spec: &SimtSpec) -> Running {
+        let (lanes, warps) = (i64::from(spec.reach()), i64::from(group / spec.reach()));
+        let near = (near_lane(spec, k), near(spec, k));
         let parts = k.shared("parts", BufDecl::rw(dtype, [2.into(), warps.into()]));
         let carry = k.var("carry", identity(op, dtype).typed(&Ty::Scalar(dtype)));
-        Running { op, dtype, lanes, warps, parts, carry }
+        Running { op, dtype, near, lanes, warps, parts, carry }
     }
     /// The results before and with the element `v` of this lane in run number `run`, which all lanes of the group take.
     fn step(&self, k: &mut Kb<'_>, run: &Ex, v: Ex) -> (Ex, Ex) {
         let (op, d) = (self.op, self.dtype);
-        let lane = warp_lane(k);
+        let (lane, w) = self.near.clone();
         let none = identity(op, d).typed(&Ty::Scalar(d));
         let mut x = k.let_("v", v);
         let mut by = 1;
@@ -58,7 +62,6 @@ impl Running {
         let before = shuffle(k, ShuffleKind::Up, &x, 1, self.lanes as u32);
         let before = k.let_("before", lane.equals(0).select(&none, before));
         let slot = k.let_("slot", run % 2);
-        let w = warp(k);
         k.if_(lane.equals(self.lanes - 1), |k| {
             k.store(Mem::new(self.parts, vec![(slot.clone(), 1), (w.clone(), 1)]), x.clone());
         });
@@ -98,7 +101,7 @@ fn scan(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
     let group = cx.spec.group(n.as_const());
     k.group(group, cx.spec.lanes);
     let (coords, lines) = line(k, eval, &dims, axis);
-    let running = Running::new(k, *op, d, group, cx.spec.lanes);
+    let running = Running::new(k, *op, d, group, cx.spec);
     let (hi, group) = (k.dim(&n), i64::from(group));
     let runs = k.dim(&n.ceil_div(&group.into()));
     let mut stop = Ok(());
@@ -138,7 +141,7 @@ fn top_k(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
     k.group(group, cx.spec.lanes);
     let (coords, lines) = line(k, eval, &dims, axis);
     let order = Order { largest: *largest, dtype: d };
-    let warps = i64::from(group / cx.spec.lanes);
+    let (reach, warps) = (cx.spec.reach(), i64::from(group / cx.spec.reach()));
     let index = k.index();
     let shared = (warps > 1).then(|| {
         let decl = |d: DType| BufDecl::rw(d, [2.into(), warps.into()]);
@@ -172,17 +175,17 @@ fn top_k(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
                 eval.close();
             });
             inner?;
-            let mut by = i64::from(cx.spec.lanes) / 2;
+            let mut by = i64::from(reach) / 2;
             while by > 0 {
-                let v = shuffle(k, ShuffleKind::Xor, &best[0].get(), by, cx.spec.lanes);
-                let i = shuffle(k, ShuffleKind::Xor, &best[1].get(), by, cx.spec.lanes);
+                let v = shuffle(k, ShuffleKind::Xor, &best[0].get(), by, reach);
+                let i = shuffle(k, ShuffleKind::Xor, &best[1].get(), by, reach);
                 order.better(k, &best, &v, &i);
                 by /= 2;
             }
             if let Some((values, places)) = shared {
                 let slot = k.let_("slot", &j % 2);
-                let w = warp(k);
-                k.if_(warp_lane(k).equals(0), |k| {
+                let w = near(cx.spec, k);
+                k.if_(near_lane(cx.spec, k).equals(0), |k| {
                     for (buf, x) in [(values, &best[0]), (places, &best[1])] {
                         k.store(Mem::new(buf, vec![(slot.clone(), 1), (w.clone(), 1)]), x.get());
                     }
@@ -255,7 +258,7 @@ fn non_zero(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop
     let group = cx.spec.group(n.as_const());
     k.group(group, cx.spec.lanes);
     let index = k.index();
-    let running = Running::new(k, ReduceOp::Sum, index, group, cx.spec.lanes);
+    let running = Running::new(k, ReduceOp::Sum, index, group, cx.spec);
     let (hi, group) = (k.dim(&n), i64::from(group));
     let runs = k.dim(&n.ceil_div(&group.into()));
     let mut stop = Ok(());

@@ -28,6 +28,8 @@ mod map;
 mod recurrent;
 mod reduce;
 mod scatter;
+mod skinny;
+mod transpose;
 mod vector;
 mod window;
 mod winograd;
@@ -73,7 +75,10 @@ pub fn schedule(
 
 fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module) -> Result<Built, Stop> {
     match kind {
-        FusionKind::Map => map::build(cx, module),
+        FusionKind::Map => match transpose::build(cx, module)? {
+            Some(built) => Ok(built),
+            None => map::build(cx, module),
+        },
         FusionKind::Reduce => reduce::build(cx, module),
         FusionKind::Contract => contract::build(cx, module),
         FusionKind::Conv => conv::build(cx, module),
@@ -186,6 +191,16 @@ fn warp_lane(k: &Kb<'_>) -> Ex {
 /// Number of the warp in its group.
 fn warp(k: &Kb<'_>) -> Ex {
     k.id(Id::Warp)
+}
+
+/// Number of the lane among those that a shuffle reaches.
+fn near_lane(spec: &SimtSpec, k: &Kb<'_>) -> Ex {
+    if spec.reach() == spec.lanes { warp_lane(k) } else { k.lane() % i64::from(spec.reach()) }
+}
+
+/// Number of those lanes in the group.
+fn near(spec: &SimtSpec, k: &Kb<'_>) -> Ex {
+    if spec.reach() == spec.lanes { warp(k) } else { k.lane() / i64::from(spec.reach()) }
 }
 
 /// Elements of dims.

@@ -100,7 +100,7 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
     let [d, bb] = at.as_slice() else { return Stop::no("a recurrence without a batch") };
     let group = i64::from(group);
     let r = Recurrence { node, weights, gates, linear_before_reset, hidden, most, dtype, group, d: d.clone(), b: bb.clone(), h, c, met };
-    let team = Team::whole(group as u32, cx.spec.lanes);
+    let team = Team::whole(cx.spec, group as u32);
     let ranges = if matches!(r.weights, Weights::Bytes { .. }) { 2 } else { 0 };
     let ranges: Vec<Vec<Buf>> = (0..ranges).map(|_| team.shared(k, &[dtype])).collect();
 
@@ -388,7 +388,9 @@ impl Recurrence<'_> {
             });
             stop?;
         }
-        k.barrier(Level::Group);
+        if halves {
+            k.barrier(Level::Group);
+        }
         for u in 0..units {
             let j = k.let_("j", k.lane() + u * self.group);
             let to = Mem::new(met, vec![(j.clone(), 1)]).when(j.lt(k.dim(&self.hidden)));

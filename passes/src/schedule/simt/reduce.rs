@@ -17,6 +17,7 @@ use super::elementwise::{combine, identity};
 use super::{
     Begun, Built, Cx, Eval, Guard, Stop, done, each, each_lane, elems, name_coords, shuffle, store_outputs, vector, warp, warp_lane,
 };
+use crate::spec::SimtSpec;
 
 /// Vectors of a row that a lane may hold in registers.
 const HELD: i64 = 8;
@@ -44,44 +45,53 @@ pub(super) struct Team {
     lanes: u32,
     /// Lanes of the group.
     group: u32,
-    /// Lanes of a warp.
+    /// Lanes among which values are shuffled.
     warp: u32,
+    /// Lanes of a warp.
+    whole: u32,
 }
 
 impl Team {
     /// For rows of so many elements, `width` of them a lane at a time.
-    fn of(cx: &Cx<'_>, count: &SymExpr, most: i64, width: u32) -> Team {
-        let (warp, group) = (cx.spec.lanes, cx.spec.group(None));
+    pub(super) fn of(cx: &Cx<'_>, count: &SymExpr, most: i64, width: u32) -> Team {
+        let (warp, group) = (cx.spec.reach(), cx.spec.group(None));
         let vectors = |n: i64| ((n + i64::from(width) - 1) / i64::from(width)).max(1);
         let lanes = match count.as_const() {
             Some(n) if n <= WARP_ROW => u32::try_from(vectors(n)).unwrap_or(warp).next_power_of_two().min(warp),
             None if most <= WARP_ROW => warp,
             Some(_) | None => group,
         };
-        Team { lanes, group, warp }
+        Team { lanes, group, warp, whole: cx.spec.lanes }
     }
     /// All lanes of a group.
-    pub(super) fn whole(group: u32, warp: u32) -> Team {
-        Team { lanes: group, group, warp }
+    pub(super) fn whole(spec: &SimtSpec, group: u32) -> Team {
+        Team { lanes: group, group, warp: spec.reach(), whole: spec.lanes }
+    }
+    /// Number of the lane among those that a shuffle reaches, and their number in the group.
+    fn near(&self, k: &Kb<'_>) -> (Ex, Ex) {
+        if self.warp == self.whole {
+            return (warp_lane(k), warp(k));
+        }
+        (k.lane() % i64::from(self.warp), k.lane() / i64::from(self.warp))
     }
     /// Rows of a group.
     fn rows(&self) -> i64 {
         i64::from((self.group / self.lanes).max(1))
     }
     /// Number of the lane in its row.
-    fn lane(&self, k: &mut Kb<'_>) -> Ex {
+    pub(super) fn lane(&self, k: &mut Kb<'_>) -> Ex {
         let p = if self.lanes >= self.group { k.lane() } else { k.lane() % i64::from(self.lanes) };
         k.let_("p", p)
     }
     /// Runs `body` for the row of each lane; the body gets the row and whether its results may be stored.
-    fn each_row<'a>(
+    pub(super) fn each_row<'a>(
         &self,
         k: &mut Kb<'_>,
         eval: &mut Eval<'a>,
         rows: &SymExpr,
         body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &SymExpr, Option<Ex>) -> Result<(), Stop>,
     ) -> Result<SymExpr, Stop> {
-        k.group(self.group, self.warp);
+        k.group(self.group, self.whole);
         let per = self.rows();
         if per == 1 {
             let row = k.gx();
@@ -89,14 +99,14 @@ impl Team {
             body(k, eval, &row, None)?;
             return Ok(rows.clone());
         }
-        let within = if self.lanes == self.warp { warp(k) } else { k.lane() / i64::from(self.lanes) };
+        let within = if self.lanes == self.whole { warp(k) } else { k.lane() / i64::from(self.lanes) };
         let row = k.let_("r", k.gx() * per + within);
         let whole = rows.divisible_by(per, &|_| 1);
         let mut stop = Ok(());
         if whole {
             let row = eval.ix.bind("r", row, rows.clone());
             stop = body(k, eval, &row, None);
-        } else if self.lanes == self.warp {
+        } else if self.lanes == self.whole {
             // The same for a whole warp.
             let inside = row.lt(k.dim(rows));
             k.if_(inside, |k| {
@@ -136,7 +146,8 @@ impl Team {
             by /= 2;
         }
         if self.meets_in_memory() {
-            let (first, w) = (warp_lane(k).equals(0), warp(k));
+            let (near, w) = self.near(k);
+            let first = near.equals(0);
             k.if_(first, |k| {
                 for (v, buf) in x.iter().zip(shared) {
                     k.store(Mem::new(*buf, vec![(w.clone(), 1)]), v.clone());
@@ -190,7 +201,7 @@ impl Fold {
         }
     }
     /// Dtypes of what is carried.
-    fn dtypes(&self) -> Vec<DType> {
+    pub(super) fn dtypes(&self) -> Vec<DType> {
         match *self {
             Fold::Number(_, d) => vec![d],
             Fold::Place { dtype, index, .. } => vec![dtype, index],
@@ -245,7 +256,7 @@ impl Fold {
         }
     }
     /// Assignable variables that carry it, `width` neighbors at a time.
-    fn vars(&self, k: &mut Kb<'_>, width: u32) -> Vec<Reg> {
+    pub(super) fn vars(&self, k: &mut Kb<'_>, width: u32) -> Vec<Reg> {
         self.start().into_iter().map(|e| k.var("acc", e.splat(width))).collect()
     }
     /// Adds one to variables.
@@ -255,7 +266,7 @@ impl Fold {
         vars.iter().zip(new).for_each(|(v, e)| k.set(v, e));
     }
     /// What variables carry, as one element.
-    fn narrow(&self, k: &mut Kb<'_>, vars: &[Reg], width: u32) -> Vec<Ex> {
+    pub(super) fn narrow(&self, k: &mut Kb<'_>, vars: &[Reg], width: u32) -> Vec<Ex> {
         if width == 1 {
             return vars.iter().map(Reg::get).collect();
         }
@@ -270,7 +281,7 @@ impl Fold {
 }
 
 /// How a row is swept: by vectors of `width` neighbors, which the lanes of its team take in turn.
-struct Sweep {
+pub(super) struct Sweep {
     /// Vectors of the row.
     vectors: SymExpr,
     /// Dims of the row.
@@ -284,7 +295,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    fn new(k: &mut Kb<'_>, eval: &mut Eval<'_>, dims: &[SymExpr], width: u32, team: &Team, p: Ex) -> Sweep {
+    pub(super) fn new(k: &mut Kb<'_>, eval: &mut Eval<'_>, dims: &[SymExpr], width: u32, team: &Team, p: Ex) -> Sweep {
         let (width, lanes) = (i64::from(width), i64::from(team.lanes));
         let count = elems(dims);
         let vectors = if width == 1 { count } else { count.div(&width.into()) };
@@ -314,7 +325,7 @@ impl Sweep {
         coords
     }
     /// Visits this lane's part of the row. The body gets the number of the vector, its coordinates in the row and their guard.
-    fn run<'a>(
+    pub(super) fn run<'a>(
         &self,
         k: &mut Kb<'_>,
         eval: &mut Eval<'a>,

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Kernels of lanes in warps: what they move, whether their shared memory is free of bank conflicts, and whether each of their orders is needed.
+
+use portwright_ir::kernel::interp::{Copies, RunOptions};
+use portwright_ir::kernel::{Kernel, Stmt, StmtId, print_kernel};
+
+use super::*;
+
+fn machine(name: &str) -> MachineClass {
+    machines().into_iter().find(|m| m.0 == name).map(|m| m.1).expect("a machine of that name")
+}
+
+/// A graph compiled, with inputs of one run and what they give.
+struct Job {
+    name: &'static str,
+    case: Case,
+    program: Program,
+    packed: Packed,
+    inputs: Vec<Tensor>,
+    want: Vec<Tensor>,
+}
+
+fn job(name: &'static str, machine_name: &str, text: &str) -> Job {
+    let text = format!("graph \"{name}\"\n{text}");
+    let graph = text::parse(&text).unwrap_or_else(|d| panic!("{name}: {d:#?}"));
+    let case = read_case("simt", &text, graph);
+    let mut diags = Diags::new();
+    let class = machine(machine_name);
+    let compiled = pipeline::compile(case.graph.clone(), &class, &class, case.math, None, &mut diags);
+    let compiled = compiled.unwrap_or_else(|_| panic!("{name}: {:#?}", diags.all()));
+    let made = execute(&compiled.pack, &compiled.pack.plan, &Packed::new(), &[]).expect("weights are packed");
+    let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
+    let (_, inputs) = runs(&case).swap_remove(0);
+    let want = graph_interp::run(&case.graph, &inputs, &graph_interp::Options::default()).expect("the graph runs");
+    Job { name, case, program: compiled.main, packed, inputs, want }
+}
+
+/// What all launches of a run did together: bytes of global memory, trips to shared memory and the least that there could be.
+fn counts(j: &Job) -> (u64, u64, u64) {
+    let options = plan_interp::Options { kernel: RunOptions { banks: 32, ..RunOptions::default() }, ..plan_interp::Options::default() };
+    let mut total = (0, 0, 0);
+    let weights = |w| bytes_of(&j.program, &j.packed, w);
+    let got = plan_interp::run_watched(&j.program.module, &j.program.plan, &j.inputs, &weights, &options, &mut |_, o| {
+        total = (total.0 + o.global[0] + o.global[1], total.1 + o.trips, total.2 + o.least_trips);
+    });
+    let got = got.unwrap_or_else(|e| panic!("{}: {e}", j.name));
+    compare(&j.case, &j.want, &got).unwrap_or_else(|e| panic!("{}: {e}", j.name));
+    total
+}
+
+/// Bytes that have to move: every input, weight and output once.
+fn compulsory(j: &Job) -> u64 {
+    let stored: u64 = j.program.plan.weights.iter().map(|w| w.bytes).sum();
+    j.inputs.iter().chain(&j.want).map(|t| t.bytes().len() as u64).sum::<u64>() + stored
+}
+
+/// Name, machine, graph, and how many times the compulsory bytes may move.
+const MOVES: &[(&str, &str, &str, f64)] = &[
+    (
+        "gelu of a sum",
+        "simt32",
+        "%0: f32[96,256] = input \"x\"\n%1: f32[96,256] = input \"y\"\n%2: f32[96,256] = add(%0, %1)\n%3: f32[96,256] = gelu(%2)\noutput \"z\" %3\n",
+        1.0,
+    ),
+    ("softmax", "simt32", "%0: f32[40,1000] = input \"x\"\n%1: f32[40,1000] = softmax(%0) {axis=1}\noutput \"y\" %1\n", 1.0),
+    ("softmax of long rows", "simt64", "%0: f32[3,8000] = input \"x\"\n%1: f32[3,8000] = softmax(%0) {axis=1}\noutput \"y\" %1\n", 1.0),
+    (
+        "normalization",
+        "simt32",
+        "%0: f32[24,768] = input \"x\"\n%1: f32[768] = input \"g\"\n%2: f32[768] = input \"b\"\n%3: f32[24,768] = layer_norm(%0, %1, %2) {axis=1, eps=1e-5}\noutput \"y\" %3\n",
+        2.2,
+    ),
+    (
+        "sum of columns",
+        "simt32",
+        "%0: f32[512,96] = input \"x\"\n%1: f32[96] = reduce(%0) {op=sum, axes=[0], keep=false}\noutput \"y\" %1\n",
+        1.01,
+    ),
+    (
+        "sum of rows",
+        "simt128",
+        "%0: f16[64,512] = input \"x\"\n%1: f16[64] = reduce(%0) {op=sum, axes=[1], keep=false}\noutput \"y\" %1\n",
+        1.01,
+    ),
+    ("transpose", "simt32", "%0: f32[70,300] = input \"x\"\n%1: f32[300,70] = transpose(%0) {perm=[1,0]}\noutput \"y\" %1\n", 1.0),
+    (
+        "one row, weights along the sum",
+        "simt32",
+        "%0: f16[1,512] = input \"x\"\n%1: f16[256,512] = input \"w\"\n%2: f16[1,256] = contract(%0, %1) {spec=\"mk,nk->mn\", acc=f32, out=f16}\noutput \"y\" %2\n",
+        2.1,
+    ),
+    (
+        "one row, weights along the columns",
+        "simt32",
+        "%0: f32[1,512] = input \"x\"\n%1: f32[512,256] = input \"w\"\n%2: f32[1,256] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+        2.1,
+    ),
+];
+
+/// `cargo test -p portwright-passes --test programs bytes -- --nocapture` prints the table.
+#[test]
+fn bytes_that_move_are_near_the_compulsory_ones() {
+    let mut wrong = Vec::new();
+    for &(name, machine, text, most) in MOVES {
+        let j = job(name, machine, text);
+        let (moved, least) = (counts(&j).0, compulsory(&j));
+        let ratio = moved as f64 / least as f64;
+        println!("{name} on {machine}: {moved} bytes, {ratio:.3} of the compulsory {least}");
+        if ratio > most {
+            wrong.push(format!("{name}: {ratio:.3}, at most {most}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Products whose operands lie in shared memory, with the trips to its banks that they may take for each one that they have to.
+const TILES_OF: &[(&str, &str, &str, f64)] = &[
+    ("transpose", "simt32", "%0: f32[70,300] = input \"x\"\n%1: f32[300,70] = transpose(%0) {perm=[1,0]}\noutput \"y\" %1\n", 1.0),
+    ("transpose of halves", "simt64", "%0: f16[64,96] = input \"x\"\n%1: f16[96,64] = transpose(%0) {perm=[1,0]}\noutput \"y\" %1\n", 2.0),
+    (
+        "f16",
+        "simt32",
+        "%0: f16[64,128] = input \"a\"\n%1: f16[128,64] = input \"b\"\n%2: f32[64,64] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+        1.0,
+    ),
+    (
+        "f16, transposed",
+        "simt32",
+        "%0: f16[128,64] = input \"a\"\n%1: f16[64,128] = input \"b\"\n%2: f32[64,64] = contract(%0, %1) {spec=\"km,nk->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+        1.0,
+    ),
+    (
+        "f32",
+        "simt32",
+        "%0: f32[64,128] = input \"a\"\n%1: f32[128,64] = input \"b\"\n%2: f32[64,64] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+        1.35,
+    ),
+];
+
+/// `cargo test -p portwright-passes --test programs banks -- --nocapture` prints the table.
+#[test]
+fn banks_of_shared_memory_do_not_conflict() {
+    let mut wrong = Vec::new();
+    for &(name, machine, text, most) in TILES_OF {
+        let (_, trips, least) = counts(&job(name, machine, text));
+        let ratio = trips as f64 / least.max(1) as f64;
+        println!("{name} on {machine}: {trips} trips, {ratio:.3} of {least}");
+        if least == 0 || ratio > most {
+            wrong.push(format!("{name}: {ratio:.3}, at most {most}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// One graph for each family of kernels that has an order of its own.
+const FAMILIES: &[(&str, &str, &str)] = &[
+    ("long rows", "simt32", "%0: f32[2,5000] = input \"x\"\n%1: f32[2,5000] = softmax(%0) {axis=1}\noutput \"y\" %1\n"),
+    ("transpose", "simt32", "%0: f32[70,300] = input \"x\"\n%1: f32[300,70] = transpose(%0) {perm=[1,0]}\noutput \"y\" %1\n"),
+    ("columns", "simt32", "%0: f32[200,40] = input \"x\"\n%1: f32[40] = reduce(%0) {op=sum, axes=[0], keep=false}\noutput \"y\" %1\n"),
+    (
+        "tiles",
+        "simt32",
+        "%0: f32[40,70] = input \"a\"\n%1: f32[70,40] = input \"b\"\n%2: f32[40,40] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+    ),
+    (
+        "fragments, copied",
+        "simt32",
+        "%0: f16[70,136] = input \"a\"\n%1: f16[136,72] = input \"b\"\n%2: f32[70,72] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+    ),
+    (
+        "fragments, carried",
+        "simt64",
+        "%0: f16[70,136] = input \"a\"\n%1: f16[136,72] = input \"b\"\n%2: f32[70,72] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+    ),
+    (
+        "one row",
+        "simt64",
+        "%0: f32[1,300] = input \"x\"\n%1: f32[300,70] = input \"w\"\n%2: f32[1,70] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
+    ),
+    (
+        "attention",
+        "simt32",
+        "%0: f32[1,2,20,8] = input \"q\"\n%1: f32[1,2,300,8] = input \"k\"\n%2: f32[1,2,300,8] = input \"v\"\n%3: f32[1,2,20,8] = attention(%0, %1, %2) {scale=0.5, causal=false, has_mask=false, has_offset=false, softcap=0.0}\noutput \"y\" %3\n",
+    ),
+    (
+        "attention of one warp",
+        "simt128",
+        "%0: f32[1,1,3,8] = input \"q\"\n%1: f32[1,1,300,8] = input \"k\"\n%2: f32[1,1,300,8] = input \"v\"\n%3: f32[1,1,3,8] = attention(%0, %1, %2) {scale=0.5, causal=false, has_mask=false, has_offset=false, softcap=0.0}\noutput \"y\" %3\n",
+    ),
+    (
+        "running sum",
+        "simt64",
+        "%0: f32[2,700] = input \"x\"\n%1: f32[2,700] = scan(%0) {op=sum, axis=1, exclusive=false, reverse=false}\noutput \"y\" %1\n",
+    ),
+    (
+        "largest",
+        "simt32",
+        "%0: f32[2,300] = input \"x\"\n%1: f32[2,5], %2: i64[2,5] = top_k(%0) {axis=1, k=5, largest=true}\noutput \"v\" %1\noutput \"i\" %2\n",
+    ),
+    (
+        "recurrence",
+        "simt32",
+        "%0: f32[4,2,5] = input \"x\"\n%1: f32[1,280,5] = input \"w\"\n%2: f32[1,280,70] = input \"r\"\n%3: f32[1,560] = input \"b\"\n%4: f32[1,2,70] = input \"h\"\n%5: f32[1,2,70] = input \"c\"\n%6: f32[4,1,2,70], %7: f32[1,2,70], %8: f32[1,2,70] = lstm(%0, %1, %2, %3, %4, %5) {direction=forward}\noutput \"y\" %6\noutput \"h1\" %7\n",
+    ),
+    (
+        "gated recurrence",
+        "simt32",
+        "%0: f32[4,2,5] = input \"x\"\n%1: f32[1,210,5] = input \"w\"\n%2: f32[1,210,70] = input \"r\"\n%3: f32[1,420] = input \"b\"\n%4: f32[1,2,70] = input \"h\"\n%6: f32[4,1,2,70], %7: f32[1,2,70] = gru(%0, %1, %2, %3, %4) {direction=forward, linear_before_reset=false}\noutput \"y\" %6\noutput \"h1\" %7\n",
+    ),
+];
+
+fn orders(s: &Stmt) -> bool {
+    matches!(s, Stmt::Barrier(_) | Stmt::Commit(_) | Stmt::Wait(..) | Stmt::Fence(_))
+}
+
+fn without(k: &mut Kernel, s: StmtId) {
+    let blocks = k.stmts.values_mut().flat_map(|x| match x {
+        Stmt::For { body, .. } | Stmt::Role { body, .. } | Stmt::Each { body, .. } => vec![body],
+        Stmt::If { then, els, .. } => vec![then, els],
+        _ => vec![],
+    });
+    blocks.chain(std::iter::once(&mut k.body)).for_each(|b| b.retain(|x| *x != s));
+}
+
+/// Who reports a program, if anybody does.
+fn caught(j: &Job, module: &Module, id: KernelId) -> Option<String> {
+    if let Err(f) = kernel::verify(module, id, &kernel::Limits::default()) {
+        return Some(format!("verifier: {}", f[0].message));
+    }
+    [(Copies::Lazy, 0), (Copies::Eager, 7)].into_iter().find_map(|(copies, seed)| {
+        let options =
+            plan_interp::Options { kernel: RunOptions { copies, seed, ..RunOptions::default() }, ..plan_interp::Options::default() };
+        let weights = |w| bytes_of(&j.program, &j.packed, w);
+        match plan_interp::run(module, &j.program.plan, &j.inputs, &weights, &options) {
+            Err(e) => Some(format!("interpreter: {}", e.message.lines().next().unwrap_or(""))),
+            Ok(got) => compare(&j.case, &j.want, &got).err().map(|e| format!("result: {e}")),
+        }
+    })
+}
+
+/// Without any one barrier, commit or wait, the verifier or the interpreter reports a fault.
+/// `cargo test -p portwright-passes --test programs order -- --nocapture` prints who catches what.
+#[test]
+fn every_order_of_scheduled_kernels_is_needed() {
+    let (mut missed, mut all) = (Vec::new(), 0);
+    for &(name, machine, text) in FAMILIES {
+        let j = job(name, machine, text);
+        let mut found = 0;
+        for (id, k) in j.program.module.kernels.iter() {
+            assert_eq!(caught(&j, &j.program.module, id), None, "{name} as written");
+            let printed = print_kernel(&j.program.module, k);
+            for (s, _) in k.stmts.iter().filter(|(_, s)| orders(s)) {
+                let mut bad = j.program.module.clone();
+                without(&mut bad.kernels[id], s);
+                let by = caught(&j, &bad, id);
+                let line = format!("{name}: {} line {} without `{}`", k.name, printed.line_of(s), printed.line(s));
+                println!("{line} | {}", by.as_deref().unwrap_or("MISSED"));
+                found += 1;
+                if by.is_none() {
+                    missed.push(line);
+                }
+            }
+        }
+        assert!(found > 0, "{name} has no order");
+        all += found;
+    }
+    assert!(missed.is_empty(), "{} of {all} are not missed:\n{}", missed.len(), missed.join("\n"));
+}
