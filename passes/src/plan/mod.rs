@@ -18,7 +18,7 @@ use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 use portwright_ir::weight::Weight;
 
 use crate::ranges::{self, Range};
-use crate::schedule::{KernelPool, Known, Room, schedule};
+use crate::schedule::{KernelPool, Known, Room, Scheduled, schedule};
 use crate::spec::MachineClass;
 
 mod alias;
@@ -143,6 +143,23 @@ struct Builder<'a> {
     /// Statements so far, over all blocks.
     position: usize,
     next_name: u32,
+}
+
+/// The launch of a scheduled region; where it has a kernel with narrower indices, the choice between both.
+fn launch_of(s: Scheduled, buffers: Vec<BufferId>, origin: OriginId) -> Stmt {
+    let wide = Launch {
+        kernel: KernelRef::new(s.kernel.index()),
+        grid: s.grid,
+        buffers,
+        scalars: s.scalars,
+        scratch_bytes: s.scratch_bytes,
+        group_cost_ns: s.group_cost_ns,
+        origin,
+    };
+    let Some(n) = s.narrow else { return Stmt::Launch(wide) };
+    let small = n.elems.into_iter().map(|e| Pred::Le(e, n.most.into())).collect();
+    let narrow = Launch { kernel: KernelRef::new(n.kernel.index()), ..wide.clone() };
+    Stmt::Choose { cases: vec![(small, narrow), (Vec::new(), wide)] }
 }
 
 /// Buffers of a block's values.
@@ -500,7 +517,7 @@ impl Builder<'_> {
             self.ask_room(v, direct, body);
         }
         let rooms: Vec<Option<Room>> = node.operands.iter().chain(&node.results).map(|v| self.room(g, *v)).collect();
-        let known = Known { symbols: &ranges, inputs: &inputs, rooms: &rooms };
+        let known = Known { symbols: &ranges, inputs: &inputs, rooms: &rooms, short: false };
         let scheduled = match schedule(self.machine, kind, region, &known, &node.origin, &mut self.pool) {
             Ok(s) => s,
             Err(_) if rooms.iter().all(Option::is_none) && self.apart(g, node, region, env, direct, body) => return,
@@ -529,16 +546,9 @@ impl Builder<'_> {
             env.insert(r, b);
         }
         let origin = self.origin(&node.origin);
-        let launch = Launch {
-            kernel: KernelRef::new(scheduled.kernel.index()),
-            grid: scheduled.grid,
-            buffers: operands.into_iter().chain(results).collect(),
-            scalars: scheduled.scalars,
-            scratch_bytes: scheduled.scratch_bytes,
-            group_cost_ns: scheduled.group_cost_ns,
-            origin,
-        };
-        self.push(body, Stmt::Launch(launch));
+        let buffers = operands.into_iter().chain(results).collect();
+        let launch = launch_of(scheduled, buffers, origin);
+        self.push(body, launch);
     }
 
     /// Plans a region that has no schedule as a whole one node at a time; `false` if it is one node already.
@@ -627,7 +637,7 @@ impl Builder<'_> {
             let Some((counter, inputs)) = count_region(region, region.node(n)) else { continue };
             let graph = self.graph;
             let ranges = |s: &str| graph.symbol(s).map_or((0, i64::MAX, 1), |s| (s.lo, s.hi, s.div));
-            let known = Known { symbols: &ranges, inputs: &[], rooms: &[] };
+            let known = Known { symbols: &ranges, inputs: &[], rooms: &[], short: false };
             let scheduled = match schedule(self.machine, FusionKind::Reduce, &counter, &known, origin, &mut self.pool) {
                 Ok(s) => s,
                 Err(why) => {
@@ -640,16 +650,8 @@ impl Builder<'_> {
             let buffers: Vec<BufferId> = inputs.iter().filter_map(|&i| operands.get(i).copied()).chain([total]).collect();
             buffers.iter().for_each(|&b| self.touch(b));
             let id = self.origin(origin);
-            let launch = Launch {
-                kernel: KernelRef::new(scheduled.kernel.index()),
-                grid: scheduled.grid,
-                buffers,
-                scalars: scheduled.scalars,
-                scratch_bytes: scheduled.scratch_bytes,
-                group_cost_ns: scheduled.group_cost_ns,
-                origin: id,
-            };
-            self.push(body, Stmt::Launch(launch));
+            let launch = launch_of(scheduled, buffers, id);
+            self.push(body, launch);
             self.touch(total);
             self.push(body, Stmt::Read { symbol: count.clone(), buffer: total, index: 0.into() });
             self.bound.insert(count.clone());

@@ -80,8 +80,10 @@ impl<'a, S: Spec> Cx<'a, S> {
             k.sym(kernel_name, lo, hi, div);
             eval.ix.add_symbol(kernel_name, lo, hi);
         }
-        let most = eval.graph.values().values().map(|v| eval.ix.bounds(&eval.syms.to_kernel(&v.ty.elems())).1).max().unwrap_or(0);
-        k.set_index(self.spec.index(most));
+        let largest = |eval: &Eval<'_>| {
+            eval.graph.values().values().map(|v| eval.ix.bounds(&eval.syms.to_kernel(&v.ty.elems())).1).max().unwrap_or(0)
+        };
+        k.set_index(self.spec.index(if self.known.short { 0 } else { largest(&eval) }));
         let aligned = |d: BufDecl| match self.spec.align() {
             Some(bytes) => d.align(bytes),
             None => d,

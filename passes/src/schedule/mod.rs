@@ -85,6 +85,19 @@ pub struct Scheduled {
     pub scratch_bytes: SymExpr,
     /// Estimated time of one group in nanoseconds.
     pub group_cost_ns: u32,
+    /// The same with narrower indices, for tensors that are small enough; its launch is the same.
+    pub narrow: Option<Narrow>,
+}
+
+/// A kernel for smaller tensors.
+#[derive(Clone, Debug)]
+pub struct Narrow {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Numbers of elements, over the region's symbols, each of which is at most `most`.
+    pub elems: Vec<SymExpr>,
+    /// The most elements.
+    pub most: i64,
 }
 
 /// Why a region has no schedule on this machine class.
@@ -129,6 +142,8 @@ pub struct Known<'a> {
     pub inputs: &'a [Option<Range>],
     /// For each input, then each output, how it lies if it is not dense; what is missing is dense.
     pub rooms: &'a [Option<Room>],
+    /// Whether every tensor has so few elements that the narrowest index counts them.
+    pub short: bool,
 }
 
 /// The axis along which a region joins its first input and more, if the machine class writes that with [`Room`].

@@ -266,3 +266,36 @@ fn every_order_of_scheduled_kernels_is_needed() {
     }
     assert!(missed.is_empty(), "{} of {all} are not missed:\n{}", missed.len(), missed.join("\n"));
 }
+
+/// Where sizes are not known there are kernels with narrow and with wide indices, and both compute the same.
+#[test]
+fn wide_indices_compute_what_narrow_ones_do() {
+    let text = "graph \"wide\" symbols M in 1..2000000000, N in 1..2000000000\n# dims M=37 N=70\n%0: f32[M,N] = input \"x\"\n%1: f32[N] = input \"b\"\n\
+                %2: f32[M,N] = add(%0, %1)\n%3: f32[M,N] = softmax(%2) {axis=1}\n%4: f32[M,M] = contract(%3, %0) {spec=\"mk,nk->mn\", acc=f32, out=f32}\n\
+                %5: f32[N,M] = transpose(%0) {perm=[1,0]}\n%6: f32[M,N] = scan(%0) {op=sum, axis=1, exclusive=false, reverse=false}\n\
+                output \"p\" %4\noutput \"t\" %5\noutput \"s\" %6\n";
+    let graph = text::parse(text).unwrap_or_else(|d| panic!("{d:#?}"));
+    let case = read_case("simt", text, graph);
+    for name in ["simt32", "simt128"] {
+        let (class, mut diags) = (machine(name), Diags::new());
+        let compiled = pipeline::compile(case.graph.clone(), &class, &class, case.math, None, &mut diags);
+        let p = compiled.unwrap_or_else(|_| panic!("{:#?}", diags.all())).main;
+        let narrow = check_program(&p).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut wide = narrow.clone();
+        let mut choices = 0;
+        for s in &mut wide.body {
+            if let plan::Stmt::Choose { cases } = s {
+                let (_, launch) = cases.pop().expect("a choice has cases");
+                *s = plan::Stmt::Launch(launch);
+                choices += 1;
+            }
+        }
+        assert!(choices >= 4, "{name}: {choices} choices");
+        let (_, inputs) = runs(&case).pop().expect("a run");
+        let want = graph_interp::run(&case.graph, &inputs, &graph_interp::Options::default()).expect("the graph runs");
+        for (which, plan) in [("narrow", &narrow), ("wide", &wide)] {
+            let got = execute(&p, plan, &Packed::new(), &inputs).unwrap_or_else(|e| panic!("{name}, {which}: {e}"));
+            compare(&case, &want, &got).unwrap_or_else(|e| panic!("{name}, {which}: {e}"));
+        }
+    }
+}

@@ -91,7 +91,7 @@ pub fn schedule(
     };
     let scratch_bytes = built.syms.to_region(&built.kernel.local_bytes());
     let Built { kernel, grid, scalars, cost_ns, .. } = built;
-    Ok(Scheduled { kernel: pool.intern(kernel), grid, scalars, scratch_bytes, group_cost_ns: cost_ns })
+    Ok(Scheduled { kernel: pool.intern(kernel), grid, scalars, scratch_bytes, group_cost_ns: cost_ns, narrow: None })
 }
 
 fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Result<Built, Stop> {

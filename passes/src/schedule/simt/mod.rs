@@ -12,7 +12,7 @@ use portwright_ir::kernel::{Buf, Class, Ex, Id, Kb, Module, ShuffleKind};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::begin::{Begun, Built, Spec, finish, kernel_name, name_coords};
-use super::{KernelPool, Known, Scheduled, Unschedulable};
+use super::{KernelPool, Known, Narrow, Scheduled, Unschedulable};
 use super::{collapse, elementwise, eval, problem};
 use crate::spec::SimtSpec;
 
@@ -34,6 +34,9 @@ mod vector;
 mod window;
 mod winograd;
 
+/// Elements up to which indices have 32 bits.
+const SHORT: i64 = 1 << 30;
+
 impl Spec for SimtSpec {
     const CLASS: Class = Class::Simt;
     fn align(&self) -> Option<u32> {
@@ -41,7 +44,7 @@ impl Spec for SimtSpec {
     }
     fn index(&self, most: i64) -> DType {
         // Positions beyond the last element, of lanes that have nothing to do, are indices too.
-        if most <= 1 << 30 { DType::I32 } else { DType::I64 }
+        if most <= SHORT { DType::I32 } else { DType::I64 }
     }
 }
 
@@ -62,15 +65,38 @@ pub fn schedule(
 ) -> Result<Scheduled, Unschedulable> {
     let collapsed = if matches!(kind, FusionKind::Map | FusionKind::Reduce) { collapse::collapse(region) } else { None };
     let region = collapsed.as_ref().unwrap_or(region);
-    let cx = Cx { spec, region, known, origin, name: kernel_name(kind, region) };
-    let built = match build(&cx, kind, pool.module_mut()) {
-        Ok(b) => b,
-        Err(Stop::No(why)) => return Err(why),
-        Err(Stop::NeedScalar) => return Err(Unschedulable::new("an index that is not linear in the innermost dim")),
+    let name = kernel_name(kind, region);
+    let once = |known: &Known<'_>, pool: &mut KernelPool| {
+        let cx = Cx { spec, region, known, origin, name: name.clone() };
+        match build(&cx, kind, pool.module_mut()) {
+            Ok(b) => Ok(b),
+            Err(Stop::No(why)) => Err(why),
+            Err(Stop::NeedScalar) => Err(Unschedulable::new("an index that is not linear in the innermost dim")),
+        }
     };
+    // Where sizes are not known, most tensors are small all the same.
+    let sizes = |v: &portwright_ir::graph::Value| v.ty.elems();
+    let bounds = |e: &SymExpr| e.bounds(&|s| Some((known.symbols)(s)).map(|s| (s.0, s.1))).1;
+    let mut elems: Vec<SymExpr> = Vec::new();
+    for e in region.values().values().map(sizes) {
+        if bounds(&e) > SHORT && !elems.contains(&e) {
+            elems.push(e);
+        }
+    }
+    let unknown = !elems.is_empty() && elems.iter().all(|e| e.as_const().is_none());
+    let narrow = match unknown {
+        true => {
+            let built = once(&Known { short: true, ..*known }, pool)?;
+            Some(Narrow { kernel: pool.intern(built.kernel), elems, most: SHORT })
+        }
+        false => None,
+    };
+    let built = once(known, pool)?;
     let scratch_bytes = built.syms.to_region(&built.kernel.local_bytes());
     let Built { kernel, grid, scalars, cost_ns, .. } = built;
-    Ok(Scheduled { kernel: pool.intern(kernel), grid, scalars, scratch_bytes, group_cost_ns: cost_ns })
+    let kernel = pool.intern(kernel);
+    let narrow = narrow.filter(|n| n.kernel != kernel);
+    Ok(Scheduled { kernel, grid, scalars, scratch_bytes, group_cost_ns: cost_ns, narrow })
 }
 
 fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module) -> Result<Built, Stop> {
