@@ -41,8 +41,11 @@ struct Centered {
 /// matrix unit or dot products for it: `contract(x: f32, w)` becomes `contract(cast<bf16>(x), cast<bf16>(w))` with sums in f32.
 pub fn in_halves(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     const NAME: &str = "products-in-bf16";
-    let MachineClass::Cpu(spec) = machine else { return };
-    if math != Math::Fast || spec.products(DType::BF16, DType::BF16, DType::F32) == ProductForm::Multiply {
+    let multiplies = match machine {
+        MachineClass::Cpu(spec) => spec.products(DType::BF16, DType::BF16, DType::F32) != ProductForm::Multiply,
+        MachineClass::Simt(spec) => spec.fragments.iter().any(|f| f.dtypes == [DType::BF16, DType::BF16, DType::F32]),
+    };
+    if math != Math::Fast || !multiplies {
         return;
     }
     sweep(graph, NAME, log, &|g, n| {
