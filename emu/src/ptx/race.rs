@@ -199,6 +199,10 @@ impl Race {
                 let (word, cut) = (at / 4 * 4, at % 4 != 0 || end - at < 4);
                 let Some(cell) = self.cells.get(cta(l)).and_then(|c| c.get((word / 4) as usize)).copied() else { return Ok(()) };
                 let stop = end.min(word + 4);
+                if !cut && x.agent.is_none() && self.quick(cta(l), (word / 4) as usize, t, x) {
+                    at = stop;
+                    continue;
+                }
                 if cut || cell.split != 0 {
                     let s = if cell.split == 0 {
                         self.splits.push([Cell { list: 0, ..cell }; 4]);
@@ -230,6 +234,35 @@ impl Race {
             }
         }
         Ok(())
+    }
+
+    /// Notes an access of a thread to a whole word where that is plain: what was there is ordered before it, or other lanes of the warp have
+    /// read it too. False where more has to be looked at.
+    #[inline]
+    fn quick(&mut self, cta: usize, word: usize, t: u32, x: Touch) -> bool {
+        let Some(c) = self.cells.get_mut(cta).and_then(|c| c.get_mut(word)) else { return false };
+        let know = &self.know[t as usize];
+        let ordered = |e: Epoch| e.who == t || e.who == NOBODY || know.get(e.who as usize).is_some_and(|k| *k >= e.clock);
+        if c.split != 0 || !ordered(c.write) || (self.blank && c.write.who == NOBODY) {
+            return false;
+        }
+        let clock = self.clock[t as usize];
+        let e = Epoch { who: t, clock, site: x.site | if x.strong { STRONG } else { 0 } };
+        let list = (c.list as usize).checked_sub(1).and_then(|i| self.lists.get_mut(i)).filter(|l| !l.is_empty());
+        match list {
+            None if !ordered(c.read) => return false,
+            None if x.store => (c.write, c.read) = (e, NEVER),
+            None => c.read = e,
+            Some(_) if x.store => return false,
+            Some(list) => {
+                let base = t / LANES as u32 * LANES as u32;
+                match list.iter_mut().find(|r| r.first == base && r.clock == clock && r.site & STRONG == e.site & STRONG) {
+                    Some(r) => r.lanes |= 1 << (t - base),
+                    None => return false,
+                }
+            }
+        }
+        true
     }
 
     fn conflict(&self, lane: usize, address: u64, e: Epoch, wrote: bool) -> Conflict {
