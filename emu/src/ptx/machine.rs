@@ -16,8 +16,6 @@ use super::ty::{FUNC_WINDOW, Space};
 pub struct Options {
     /// Races on shared memory of a group or cluster, and asynchronous data that is used too early.
     pub races: bool,
-    /// Races on device memory too; groups then run on one thread.
-    pub global_races: bool,
     /// Shared memory that is read before it was written.
     pub uninitialized: bool,
     /// Sectors, banks and classes are counted.
@@ -38,7 +36,6 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             races: true,
-            global_races: false,
             uninitialized: false,
             count: true,
             unique: true,
@@ -192,7 +189,7 @@ impl Machine {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let alone = threads == 1 || clusters == 1 || run.kernel.communicates || self.options.global_races;
+        let alone = threads == 1 || clusters == 1 || run.kernel.communicates;
         let mut counts = if alone { together(&run, clusters)? } else { apart(&run, clusters, threads)? };
         counts.load.unique = self.memory.watched(false);
         counts.store.unique = self.memory.watched(true);
