@@ -14,7 +14,7 @@ use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::spec::Math;
 use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
 use portwright_runtime::header;
-use portwright_runtime::manifest::{self, Kernel, Manifest, Memory, Store};
+use portwright_runtime::manifest::{self, HostNode, Kernel, Manifest, Memory, Store};
 use portwright_runtime::program::{self, Program as Executable};
 use portwright_targets::cache::{self, Cache};
 use portwright_targets::codegen::Workers;
@@ -177,6 +177,25 @@ pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress:
     Ok(done.path)
 }
 
+/// Operations of the host in a plan, in order.
+fn host_nodes(plan: &HostPlan, body: &[Stmt], out: &mut Vec<HostNode>) {
+    for s in body {
+        match s {
+            Stmt::Host(h) => out.push(HostNode {
+                node: plan.origins.get(h.origin).map_or("", |o| o.first()).to_owned(),
+                op: h.op.name().to_owned(),
+                reason: "texts, sequences, optionals and maps are worked on by the host".to_owned(),
+            }),
+            Stmt::If { then, els, .. } => {
+                host_nodes(plan, then, out);
+                host_nodes(plan, els, out);
+            }
+            Stmt::Loop { body, .. } => host_nodes(plan, body, out),
+            _ => {}
+        }
+    }
+}
+
 /// Compiles a model into the static executable `out`, linked with that C library.
 ///
 /// # Errors
@@ -190,6 +209,11 @@ pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: 
     let parts = out.with_file_name(format!(".{name}.parts-{}", std::process::id()));
     let made = write(model, o, &parts, (false, Some(libc)), progress, cx)?;
     let store = made.manifest.store.as_ref().map(|_| made.store_at);
+    let others = made.manifest.inputs.iter().chain(&made.manifest.outputs).find(|v| v.kind != "tensor");
+    if let Some(v) = others {
+        let m = format!("`{}` is of the kind `{}`, and a static executable takes and gives tensors of numbers", v.name, v.kind);
+        return cx.fail(Diagnostic::error(Code::NOT_SUPPORTED, m).help("compile a bundle: leave --static out"));
+    }
     let done = program::complete(&made.writer.folder().join(EXECUTABLE), store, &made.manifest, out);
     progress.end();
     done.map_err(|e| cx.diags.report(executable_error(&e)))
@@ -239,6 +263,7 @@ fn write(
     }
     manifest.versions.insert("portwright".into(), env!("CARGO_PKG_VERSION").into());
     manifest.kernels = kernels(&compiled.main.module);
+    host_nodes(&compiled.main.plan, &compiled.main.plan.body, &mut manifest.host_nodes);
     manifest.work = work_of(&compiled);
     manifest.memory = memory(&compiled.main.plan);
     manifest.weights = expected(&absent);

@@ -77,7 +77,7 @@ impl Packing<'_> {
         };
         if !self.pack.plan.outputs.is_empty() {
             let mut session = site.session(self.pack, "pack", cx)?;
-            session.execute(&[]).map_err(|e| cx.diags.report(internal(e)))?;
+            session.execute::<View<'_>>(&[]).map_err(|e| cx.diags.report(internal(e)))?;
             for (port, v) in self.pack.plan.outputs.iter().zip(session.results()) {
                 keep(&port.name, &v).map_err(|d| cx.diags.report(d))?;
             }

@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_ir::graph::HostOp;
 use portwright_runtime::bundle::Bundle;
 use portwright_runtime::load::{self, Info, Launch, LoadError, Session, Status};
 use portwright_runtime::manifest::{HostNode, Target};
-#[cfg(feature = "emu")]
-use portwright_runtime::tensor::Tensor;
 use portwright_runtime::tensor::View;
+#[cfg(feature = "emu")]
+use portwright_runtime::value::Arg;
+use portwright_runtime::value::{Input, Value};
 
 #[cfg(feature = "emu")]
 use portwright_emu as emu;
@@ -129,7 +131,7 @@ pub enum Running {
         /// What runs it.
         machine: Box<dyn emu::Machine>,
         /// Outputs of the last run.
-        results: Vec<Tensor>,
+        results: Vec<Value>,
     },
 }
 
@@ -179,20 +181,34 @@ impl Running {
     ///
     /// # Errors
     /// `E0602` and what [`run_error`] makes of others.
-    pub fn execute(&mut self, inputs: &[View<'_>], cx: &mut Cx) -> Lowered<()> {
+    pub fn execute(&mut self, inputs: &[impl Input], cx: &mut Cx) -> Lowered<()> {
         let done = match self {
             Running::Here { session, .. } => session.execute(inputs),
             #[cfg(feature = "emu")]
-            Running::Emulated { machine, results } => machine.run(inputs).map(|r| *results = r),
+            Running::Emulated { machine, results } => {
+                let given: Vec<Arg<'_>> = inputs.iter().map(Input::arg).collect();
+                machine.run(&given).map(|r| *results = r)
+            }
         };
         done.map_err(|e| cx.diags.report(run_error(&e)))
     }
-    /// Outputs of the last run.
+    /// Outputs of the last run that are tensors of numbers; others are empty ones here.
     pub fn results(&self) -> Vec<View<'_>> {
         match self {
             Running::Here { session, .. } => session.results(),
             #[cfg(feature = "emu")]
-            Running::Emulated { results, .. } => results.iter().map(Tensor::view).collect(),
+            Running::Emulated { results, .. } => {
+                let empty = View { dtype: 0, dims: Vec::new(), data: &[] };
+                results.iter().map(|v| v.tensor().map_or_else(|| empty.clone(), |t| t.view())).collect()
+            }
+        }
+    }
+    /// Outputs of the last run, of any kind.
+    pub fn values(&self) -> Vec<Value> {
+        match self {
+            Running::Here { session, .. } => session.values(),
+            #[cfg(feature = "emu")]
+            Running::Emulated { results, .. } => results.clone(),
         }
     }
     /// Launches since the last call, where it was started to keep them in this process.
@@ -264,8 +280,10 @@ fn refuse_compile_options(target: &TargetArgs, id: &str, cx: &mut Cx) -> Lowered
 /// `E0402` with each of them.
 pub fn fallback(nodes: &[HostNode], target: &str, most: Option<usize>, cx: &mut Cx) -> Lowered<()> {
     let most = most.unwrap_or(if target == "host" { usize::MAX } else { 0 });
+    // What works on texts and lists has no other place on any machine.
+    let nodes: Vec<&HostNode> = nodes.iter().filter(|n| HostOp::from_name(&n.op).is_none()).collect();
     if nodes.len() > most {
-        for n in nodes {
+        for n in &nodes {
             let d = Diagnostic::error(Code::OVER_FALLBACK, format!("runs on the host: {}", n.reason)).at(&n.node).op(&n.op);
             cx.diags.report(d.help(format!("{} nodes do; --max-fallback {} allows them", nodes.len(), nodes.len())));
         }

@@ -4,16 +4,22 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use portwright_frontend::TestValue;
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::dtype::DType;
+use portwright_ir::graph::ListKind;
 use portwright_ir::numerics;
+use portwright_runtime::blob::Kind;
 use portwright_runtime::load::Info;
 use portwright_runtime::npz::{self, Array};
 use portwright_runtime::tensor::{Tensor, View};
+use portwright_runtime::value::{List, Texts, Value};
 use portwright_targets::compile::onnx_dtype;
 
 use crate::Cx;
 use crate::view::Views;
+
+mod named;
 
 /// The dtype of a number of the C ABI.
 pub fn dtype_of(code: i32) -> Option<DType> {
@@ -29,7 +35,7 @@ const CURVE: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'
 ///
 /// # Errors
 /// `E0704` for a file that cannot be used, a name that the model lacks, or an input that is missing.
-pub fn read(path: &Path, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+pub fn read(path: &Path, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Value>> {
     if path.is_dir() {
         return read_folder(path, "input", wanted, cx);
     }
@@ -40,17 +46,16 @@ pub fn read(path: &Path, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
     by_name(arrays, path, wanted, cx)
 }
 
-fn by_name(mut arrays: Vec<(String, Array)>, path: &Path, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+fn by_name(mut arrays: Vec<(String, Array)>, path: &Path, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Value>> {
     let mut out = Vec::new();
     let names = || wanted.iter().map(|w| format!("`{}`", w.name)).collect::<Vec<_>>().join(", ");
     for w in wanted {
-        let Some(i) = arrays.iter().position(|(n, _)| *n == w.name) else {
-            let d = Diagnostic::error(Code::BAD_NPZ, format!("`{}` has no array `{}`", path.display(), w.name));
-            cx.diags.report(d.note(format!("the model takes {}", names())));
-            continue;
-        };
-        match arrays.swap_remove(i).1.into_tensor(w.dtype) {
-            Ok(t) => out.push(t),
+        match named::value(&mut arrays, &w.name, w.kind, w.dtype, &w.items) {
+            Ok(Some(v)) => out.push(v),
+            Ok(None) => {
+                let d = Diagnostic::error(Code::BAD_NPZ, format!("`{}` has no array `{}`", path.display(), w.name));
+                cx.diags.report(d.note(format!("the model takes {}", names())));
+            }
             Err(e) => {
                 cx.diags.report(Diagnostic::error(Code::BAD_NPZ, format!("`{}`, array `{}`: {e}", path.display(), w.name)));
             }
@@ -66,8 +71,8 @@ fn by_name(mut arrays: Vec<(String, Array)>, path: &Path, wanted: &[Info], cx: &
 /// Reads `NAME_0.pb`, `NAME_1.pb`, .. of an ONNX test data set.
 ///
 /// # Errors
-/// `E0704` for a file that is missing or no tensor.
-pub fn read_folder(path: &Path, name: &str, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+/// `E0704` for a file that is missing or of another kind.
+pub fn read_folder(path: &Path, name: &str, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Value>> {
     read_folder_without(path, name, wanted, &[], cx)
 }
 
@@ -75,13 +80,19 @@ pub fn read_folder(path: &Path, name: &str, wanted: &[Info], cx: &mut Cx) -> Low
 ///
 /// # Errors
 /// As [`read_folder`].
-pub fn read_folder_without(path: &Path, name: &str, wanted: &[Info], without: &[usize], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+pub fn read_folder_without(path: &Path, name: &str, wanted: &[Info], without: &[usize], cx: &mut Cx) -> Lowered<Vec<Value>> {
     let mut out = Vec::new();
     for (i, w) in (0..).filter(|i| !without.contains(i)).zip(wanted) {
         let file = path.join(format!("{name}_{i}.pb"));
-        let tensor = std::fs::read(&file).map_err(|e| e.to_string()).and_then(|b| portwright_frontend::tensor_from_pb(&b, Some(path)));
-        match tensor.and_then(|t| Tensor::new(onnx_dtype(t.dtype), &t.dims, &t.data)) {
-            Ok(t) => out.push(t),
+        let kind = match w.kind {
+            Kind::Sequence => Some(ListKind::Sequence),
+            Kind::Optional => Some(ListKind::Optional),
+            Kind::Map => Some(ListKind::Map),
+            Kind::Tensor | Kind::Strings => None,
+        };
+        let value = std::fs::read(&file).map_err(|e| e.to_string()).and_then(|b| portwright_frontend::value_from_pb(&b, kind, Some(path)));
+        match value.and_then(of_test) {
+            Ok(v) => out.push(v),
             Err(e) => {
                 cx.diags.report(Diagnostic::error(Code::BAD_NPZ, format!("`{}` for `{}`: {e}", file.display(), w.name)));
             }
@@ -91,13 +102,34 @@ pub fn read_folder_without(path: &Path, name: &str, wanted: &[Info], without: &[
     Ok(out)
 }
 
+fn of_test(v: TestValue) -> Result<Value, String> {
+    Ok(match v {
+        TestValue::Tensor(t) => Value::Tensor(Tensor::new(onnx_dtype(t.dtype), &t.dims, &t.data)?),
+        TestValue::Texts(dims, values) => Value::Texts(Texts { dims, values }),
+        TestValue::List(kind, items) => {
+            let kind = match kind {
+                ListKind::Sequence => Kind::Sequence,
+                ListKind::Optional => Kind::Optional,
+                ListKind::Map => Kind::Map,
+            };
+            Value::List(List { kind, items: items.into_iter().map(of_test).collect::<Result<_, _>>()? })
+        }
+    })
+}
+
 /// Random inputs: floats of a realistic scale, integers that are 0 or 1; symbolic dims take their smallest value, at least 1.
 ///
 /// # Errors
 /// An input whose size leaves memory.
-pub fn random(seed: u64, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+pub fn random(seed: u64, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Value>> {
     let mut out = Vec::new();
     for (i, w) in wanted.iter().enumerate() {
+        if w.kind != Kind::Tensor {
+            let what = if w.kind == Kind::Strings { "texts" } else { "a list" };
+            let d = Diagnostic::error(Code::BAD_OPTION, format!("`{}` is {what}, of which no random ones are made", w.name));
+            cx.diags.report(d.help("give the inputs with --inputs"));
+            continue;
+        }
         let dims: Vec<i64> = w.dims.iter().map(|d| if d.symbol.is_some() { d.min.max(1).min(d.max) } else { d.min }).collect();
         let made = dtype_of(w.dtype).and_then(|d| {
             let bytes = numerics::seeded_bytes(seed.wrapping_add(i as u64), d, &dims)?;
@@ -111,7 +143,7 @@ pub fn random(seed: u64, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
             Tensor::new(w.dtype, &dims, &bytes).ok()
         });
         match made {
-            Some(t) => out.push(t),
+            Some(t) => out.push(t.into()),
             None => {
                 cx.diags.report(Diagnostic::error(Code::OVER_MEMORY, format!("no random input of `{}`: {dims:?}", w.name)));
             }
@@ -125,11 +157,10 @@ pub fn random(seed: u64, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
 ///
 /// # Errors
 /// `E0702`.
-pub fn write(path: &Path, names: &[&str], values: &[View<'_>], cx: &mut Cx) -> Lowered<()> {
-    let arrays: Result<Vec<_>, _> =
-        names.iter().zip(values).map(|(n, v)| Array::from_tensor(&v.to_tensor()).map(|a| ((*n).to_owned(), a))).collect();
-    arrays
-        .and_then(|a| npz::save_npz(path, &a))
+pub fn write(path: &Path, names: &[&str], values: &[Value], cx: &mut Cx) -> Lowered<()> {
+    let mut arrays = Vec::new();
+    let made = names.iter().zip(values).try_for_each(|(n, v)| named::arrays(n, v, &mut arrays));
+    made.and_then(|()| npz::save_npz(path, &arrays))
         .or_else(|e| cx.fail(Diagnostic::error(Code::FILE_WRITE, format!("`{}`: {e}", path.display()))))
 }
 
@@ -142,6 +173,46 @@ pub fn elements(v: &View<'_>) -> Vec<f64> {
         if d.is_float() { numerics::decode_f64(d, bits) } else { numerics::int_from_bits(d, bits) as f64 }
     };
     (0..n).map(one).collect()
+}
+
+/// Describes an output of any kind for people.
+pub fn describe_value(name: &str, v: &Value, views: Option<&Views>) -> String {
+    match v {
+        Value::Tensor(t) => describe(name, &t.view(), views),
+        Value::Texts(t) => {
+            let shown: Vec<String> = t.values.iter().take(PRINTED).map(|s| format!("{s:?}")).collect();
+            let more = if t.values.len() > PRINTED { ", .." } else { "" };
+            format!("{name}: {}\n  [{}{more}]\n", v.describe(), shown.join(", "))
+        }
+        Value::List(l) => {
+            let mut s = format!("{name}: {}\n", v.describe());
+            for (i, item) in l.items.iter().take(PRINTED).enumerate() {
+                let part = match (l.kind, i) {
+                    (Kind::Map, 0) => format!("{name}/keys"),
+                    (Kind::Map, _) => format!("{name}/values"),
+                    (Kind::Optional, _) => name.to_owned(),
+                    _ => format!("{name}/{i}"),
+                };
+                s += &describe_value(&part, item, None);
+            }
+            s
+        }
+    }
+}
+
+/// A value as JSON: texts and numbers as lists, a sequence as a list of such, an optional as one of them or null, a map as keys and values.
+pub fn json(v: &Value) -> serde_json::Value {
+    match v {
+        Value::Tensor(t) => {
+            serde_json::json!({"dtype": portwright_runtime::dtype::name(t.dtype), "shape": t.dims, "values": elements(&t.view())})
+        }
+        Value::Texts(t) => serde_json::json!({"dtype": "str", "shape": t.dims, "values": t.values}),
+        Value::List(List { kind: Kind::Optional, items }) => items.first().map_or(serde_json::Value::Null, json),
+        Value::List(List { kind: Kind::Map, items }) => {
+            serde_json::json!({"keys": items.first().map(json), "values": items.get(1).map(json)})
+        }
+        Value::List(l) => serde_json::json!({"items": l.items.iter().map(json).collect::<Vec<_>>()}),
+    }
 }
 
 /// Describes an output for people: type, statistics, and what its view says. In a model without views the elements if they are few, a

@@ -6,9 +6,10 @@
  *
  *   hello    MAGIC, status, text; when the status is PW_OK: first address of the library, its bytes, inputs, outputs
  *   inputs   count, then of each: kind, dtype, name, rank, of each dim (is it symbolic, text, smallest, largest), largest size in
- *            bytes, alias (as pw_info has them)
- *   request  1, count of inputs, then of each (dtype, rank, dims, bytes, data), count of outputs, then of each the bits of an element
- *   reply    status, text, nanoseconds; when the status is PW_OK, of each output (rank, dims, bytes, data)
+ *            bytes, alias, items (as pw_info has them: count, then of each kind, dtype and rank)
+ *   value    kind; of a tensor dtype, rank, dims, bytes, data; of texts dtype, rank, dims, count, texts; of a list count, values
+ *   request  1, count of inputs, then a value each
+ *   reply    status, text, nanoseconds; when the status is PW_OK, a value for each output
  *
  * It ends with stdin, or with the process that started it.
  */
@@ -378,40 +379,114 @@ static size_t describe(const pw_api *api, const pw_model *model, int output, int
     }
     put_word(info.max_bytes);
     put_word((uint64_t)(int64_t)info.alias_of);
+    put_word((uint64_t)info.item_count);
+    for (int32_t i = 0; i < info.item_count; i++) {
+      put_word((uint64_t)info.items[i].kind);
+      put_word((uint64_t)info.items[i].dtype);
+      put_word((uint64_t)(int64_t)info.items[i].rank);
+    }
   }
   return n;
 }
 
-typedef struct { pw_value value; int64_t dims[MOST_RANK]; uint64_t bytes, bits; } slot;
+/* Memory of one request, in blocks that are given back at its end. */
+typedef struct block { struct block *next; uint64_t bytes, used; } block;
+static block *blocks;
+
+static void *take(uint64_t bytes) {
+  bytes = (bytes + 63) & ~63ull;
+  if (!blocks || blocks->bytes - blocks->used < bytes) {
+    uint64_t room = bytes + 64 > 1 << 20 ? bytes + 64 : 1 << 20;
+    block *fresh = map(room, 0);
+    if (!fresh) leave(1);
+    fresh->next = blocks, fresh->bytes = room, fresh->used = 64;
+    blocks = fresh;
+  }
+  blocks->used += bytes;
+  return (char *)blocks + blocks->used - bytes;
+}
+
+static void give_back(void) {
+  for (block *next; blocks; blocks = next) {
+    next = blocks->next;
+    sys(SYS_munmap, (long)blocks, (long)blocks->bytes, 0, 0, 0, 0);
+  }
+}
+
+static void get_value(pw_value *v) {
+  *v = (pw_value){.size = sizeof(pw_value), .kind = (int32_t)get_word()};
+  if (v->kind > PW_STRINGS) {
+    pw_list *l = take(sizeof *l);
+    l->count = get_word();
+    pw_value *items = take(l->count * sizeof *items);
+    for (uint64_t i = 0; i < l->count; i++) get_value(&items[i]);
+    l->items = items, v->data = l;
+    return;
+  }
+  v->dtype = (int32_t)get_word();
+  v->rank = (int32_t)get_word();
+  if (v->rank > MOST_RANK) leave(1);
+  v->dims = take((uint64_t)v->rank * sizeof *v->dims);
+  for (int32_t d = 0; d < v->rank; d++) v->dims[d] = (int64_t)get_word();
+  uint64_t n = get_word();
+  if (v->kind == PW_STRINGS) {
+    pw_string *texts = take(n * sizeof *texts);
+    for (uint64_t i = 0; i < n; i++) {
+      texts[i].bytes = get_word();
+      char *text = take(texts[i].bytes);
+      get(text, texts[i].bytes);
+      texts[i].data = text;
+    }
+    v->data = texts;
+    return;
+  }
+  v->data = take(n);
+  v->capacity_bytes = n;
+  get(v->data, n);
+}
+
+/* Bits of an element by ONNX's number of its dtype. */
+static uint64_t bits_of(int32_t dtype) {
+  static const uint8_t bits[] = {0, 32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64, 128, 16, 8, 8, 8, 8, 4, 4, 4, 8, 2, 2, 8, 8};
+  return dtype > 0 && (size_t)dtype < sizeof bits ? bits[dtype] : 0;
+}
+
+static void put_value(const pw_value *v) {
+  put_word((uint64_t)v->kind);
+  if (v->kind > PW_STRINGS) {
+    const pw_list *l = v->data;
+    put_word(l->count);
+    for (size_t i = 0; i < l->count; i++) put_value(&l->items[i]);
+    return;
+  }
+  uint64_t count = 1;
+  put_word((uint64_t)v->dtype);
+  put_word((uint64_t)v->rank);
+  for (int32_t d = 0; d < v->rank; d++) {
+    put_word((uint64_t)v->dims[d]);
+    count *= (uint64_t)v->dims[d];
+  }
+  if (v->kind == PW_STRINGS) {
+    put_word(count);
+    for (uint64_t i = 0; i < count; i++) {
+      const pw_string *text = (const pw_string *)v->data + i;
+      put_word(text->bytes);
+      put(text->data, text->bytes);
+    }
+    return;
+  }
+  uint64_t bits = bits_of(v->dtype), per_byte = bits && bits < 8 ? 8 / bits : 0;
+  uint64_t bytes = per_byte ? (count + per_byte - 1) / per_byte : count * (bits / 8);
+  put_word(bytes);
+  put(v->data, bytes);
+}
 
 static void run(const pw_api *api, pw_session *session, uint64_t outputs, int counted) {
-  uint64_t n = get_word(), room = (n + outputs + 1) * (sizeof(slot) + sizeof(pw_value));
-  slot *in = map(room, 0), *got = in ? in + n : 0;
-  pw_value *values = in ? (pw_value *)(got + outputs) : 0;
-  const char *wrong = in ? 0 : "no memory for the list of values";
-  if (wrong) leave(1);
-  for (uint64_t i = 0; i < n; i++) {
-    slot *s = &in[i];
-    s->value = (pw_value){.size = sizeof(pw_value), .dims = s->dims};
-    s->value.dtype = (int32_t)get_word();
-    s->value.rank = (int32_t)get_word();
-    for (int32_t d = 0; d < s->value.rank; d++) {
-      int64_t dim = (int64_t)get_word();
-      if (d < MOST_RANK) s->dims[d] = dim;
-    }
-    s->bytes = get_word();
-    s->value.data = s->bytes ? map(s->bytes, 0) : thread_local_data;
-    s->value.capacity_bytes = s->bytes;
-    if (!s->value.data || s->value.rank > MOST_RANK) leave(1);
-    get(s->value.data, s->bytes);
-    values[i] = s->value;
-  }
-  uint64_t given = get_word();
-  for (uint64_t i = 0; i < given; i++) {
-    uint64_t bits = get_word();
-    if (i < outputs) got[i].bits = bits;
-  }
-  for (uint64_t i = 0; i < outputs; i++) values[n + i] = (pw_value){.size = sizeof(pw_value), .dims = got[i].dims};
+  uint64_t n = get_word();
+  pw_value *values = take((n + outputs) * sizeof *values);
+  for (uint64_t i = 0; i < n; i++) get_value(&values[i]);
+  for (uint64_t i = 0; i < outputs; i++)
+    values[n + i] = (pw_value){.size = sizeof(pw_value), .dims = take(MOST_RANK * sizeof(int64_t))};
   uint64_t begin = now();
   pw_status status = api->run(session, values, n, values + n, outputs, 0);
   uint64_t took = now() - begin;
@@ -421,24 +496,9 @@ static void run(const pw_api *api, pw_session *session, uint64_t outputs, int co
   put_word(status);
   put_text(status == PW_OK ? "" : api->error(session, 0));
   put_word(took);
-  for (uint64_t i = 0; status == PW_OK && i < outputs; i++) {
-    const pw_value *v = &values[n + i];
-    uint64_t count = 1;
-    put_word((uint64_t)v->rank);
-    for (int32_t d = 0; d < v->rank; d++) {
-      put_word((uint64_t)v->dims[d]);
-      count *= (uint64_t)v->dims[d];
-    }
-    uint64_t per_byte = got[i].bits && got[i].bits < 8 ? 8 / got[i].bits : 0;
-    uint64_t bytes = per_byte ? (count + per_byte - 1) / per_byte : count * (got[i].bits / 8);
-    put_word(bytes);
-    put(v->data, bytes);
-  }
+  for (uint64_t i = 0; status == PW_OK && i < outputs; i++) put_value(&values[n + i]);
   flush();
-  for (uint64_t i = 0; i < n; i++) {
-    if (in[i].bytes) sys(SYS_munmap, (long)in[i].value.data, (long)in[i].bytes, 0, 0, 0, 0);
-  }
-  sys(SYS_munmap, (long)in, (long)room, 0, 0, 0, 0);
+  give_back();
 }
 
 _Noreturn __attribute__((used)) void begin(const uint64_t *stack) {

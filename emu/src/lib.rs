@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use portwright_runtime::load::{Info, LoadError};
 use portwright_runtime::manifest::Target;
-use portwright_runtime::tensor::{Tensor, View};
+use portwright_runtime::value::{Arg, Value};
 
 mod count;
 pub mod ptx;
@@ -53,7 +53,7 @@ pub trait Machine: Send {
     ///
     /// # Errors
     /// What the bundle says, naming the node; or how the emulated program died.
-    fn run(&mut self, inputs: &[View<'_>]) -> Result<Vec<Tensor>, LoadError>;
+    fn run(&mut self, inputs: &[Arg<'_>]) -> Result<Vec<Value>, LoadError>;
     /// Instructions executed since the last call, by function of the bundle's library; empty without [`Options::count`].
     fn take_counts(&mut self) -> Vec<Count>;
 }

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
+use portwright_runtime::blob::{Item, Kind};
 use portwright_runtime::dtype;
 use portwright_runtime::load::{Info, InfoDim, LoadError, Status};
-use portwright_runtime::tensor::{Bytes, Tensor, View};
+use portwright_runtime::tensor::{Bytes, Tensor};
+use portwright_runtime::value::{Arg, Input, List, Texts, Value};
 
 use crate::count::Counter;
 use crate::{Count, Machine};
@@ -33,6 +35,56 @@ pub(crate) struct Process {
 
 fn error(status: Status, message: impl Into<String>) -> LoadError {
     LoadError { status, message: message.into() }
+}
+
+/// Most lists that lie in each other.
+const MOST_NESTED: u32 = 16;
+
+fn put(to: &mut impl Write, w: u64) -> std::io::Result<()> {
+    to.write_all(&w.to_le_bytes())
+}
+
+/// Whether a value is as large as its dims say.
+fn fits(v: &Arg<'_>) -> Result<(), String> {
+    match v {
+        Arg::Tensor(v) if dtype::tensor_bytes(v.dtype, &v.dims) != Some(v.data.len() as u64) => {
+            Err(format!("{} bytes are no {}{:?}", v.data.len(), dtype::name(v.dtype), v.dims))
+        }
+        Arg::Texts(t) if dtype::elements(&t.dims) != Some(t.values.len() as u64) => {
+            Err(format!("{} texts are no str{:?}", t.values.len(), t.dims))
+        }
+        Arg::List(l) => l.items.iter().try_for_each(|v| fits(&v.arg())),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value as `c/runner.c` reads it.
+fn send(to: &mut impl Write, v: &Arg<'_>) -> std::io::Result<()> {
+    let head = |to: &mut dyn Write, kind: Kind, dtype: i32, dims: &[i64]| -> std::io::Result<()> {
+        let words = [kind as u64, dtype as u64, dims.len() as u64].into_iter().chain(dims.iter().map(|d| *d as u64));
+        words.into_iter().try_for_each(|w| to.write_all(&w.to_le_bytes()))
+    };
+    match v {
+        Arg::Tensor(v) => {
+            head(to, Kind::Tensor, v.dtype, &v.dims)?;
+            put(to, v.data.len() as u64)?;
+            to.write_all(v.data)
+        }
+        Arg::Texts(t) => {
+            head(to, Kind::Strings, 8, &t.dims)?;
+            put(to, t.values.len() as u64)?;
+            for s in &t.values {
+                put(to, s.len() as u64)?;
+                to.write_all(s.as_bytes())?;
+            }
+            Ok(())
+        }
+        Arg::List(l) => {
+            put(to, l.kind as u64)?;
+            put(to, l.items.len() as u64)?;
+            l.items.iter().try_for_each(|v| send(to, &v.arg()))
+        }
+    }
 }
 
 impl Process {
@@ -100,7 +152,7 @@ impl Process {
         let n = self.count()?;
         let mut all = Vec::new();
         for _ in 0..n {
-            let (kind, dtype, name, rank) = (self.word()? as i32, self.word()? as i32, self.text()?, self.count()?);
+            let (kind, dtype, name, rank) = (self.kind()?, self.word()? as i32, self.text()?, self.count()?);
             let mut dims = Vec::new();
             for _ in 0..rank {
                 let (symbolic, text, min, max) = (self.word()? != 0, self.text()?, self.word()? as i64, self.word()? as i64);
@@ -108,54 +160,64 @@ impl Process {
             }
             let (max_bytes, alias) = (self.word()?, self.word()? as i64);
             let (max_bytes, alias_of) = ((max_bytes > 0).then_some(max_bytes), usize::try_from(alias).ok());
-            all.push(Info { name, kind, dtype, dims, max_bytes, alias_of });
+            let mut items = Vec::new();
+            for _ in 0..self.count()? {
+                let (kind, dtype, rank) = (self.kind()?, self.word()? as i32, self.word()? as i64);
+                items.push(Item { kind, dtype, rank: u32::try_from(rank).ok() });
+            }
+            all.push(Info { name, kind, dtype, dims, max_bytes, alias_of, items });
         }
         Ok(all)
     }
 
-    fn request(&mut self, inputs: &[View<'_>]) -> std::io::Result<()> {
-        let bits: Vec<u64> = self.outputs.iter().map(|o| dtype::by_code(o.dtype).map_or(0, |d| u64::from(d.bits))).collect();
+    fn kind(&mut self) -> std::io::Result<Kind> {
+        let code = self.word()?;
+        Kind::from_code(code as i32).ok_or_else(|| std::io::Error::other("a value of no kind"))
+    }
+
+    fn request(&mut self, inputs: &[Arg<'_>]) -> std::io::Result<()> {
         let to = self.to.as_mut().ok_or_else(|| std::io::Error::other("it has ended"))?;
-        let mut put = |w: u64| to.write_all(&w.to_le_bytes());
-        put(1)?;
-        put(inputs.len() as u64)?;
-        for v in inputs {
-            let mut put = |w: u64| to.write_all(&w.to_le_bytes());
-            put(v.dtype as u64)?;
-            put(v.dims.len() as u64)?;
-            v.dims.iter().try_for_each(|d| put(*d as u64))?;
-            put(v.data.len() as u64)?;
-            to.write_all(v.data)?;
-        }
-        let mut put = |w: u64| to.write_all(&w.to_le_bytes());
-        put(bits.len() as u64)?;
-        bits.iter().try_for_each(|b| put(*b))?;
+        put(to, 1)?;
+        put(to, inputs.len() as u64)?;
+        inputs.iter().try_for_each(|v| send(to, v))?;
         to.flush()
     }
 
-    fn reply(&mut self) -> std::io::Result<Result<Vec<Tensor>, LoadError>> {
+    fn reply(&mut self) -> std::io::Result<Result<Vec<Value>, LoadError>> {
         let status = self.status()?;
         let _ns = self.word()?;
         if let Err(e) = status {
             return Ok(Err(e));
         }
-        let mut out = Vec::new();
-        for i in 0..self.outputs.len() {
-            let rank = self.count()?;
-            let mut dims = Vec::new();
-            for _ in 0..rank {
-                dims.push(self.word()? as i64);
-            }
-            let said = self.word()?;
-            let dtype = self.outputs.get(i).map_or(0, |o| o.dtype);
-            let bytes = dtype::tensor_bytes(dtype, &dims).filter(|n| *n == said).and_then(|n| usize::try_from(n).ok());
-            let Some(mut data) = bytes.and_then(Bytes::try_zeroed) else {
-                return Err(std::io::Error::other("an output of another size than its dims say"));
-            };
-            self.from.read_exact(&mut data)?;
-            out.push(Tensor { dtype, dims, data });
+        (0..self.outputs.len()).map(|_| self.value(0)).collect::<std::io::Result<_>>().map(Ok)
+    }
+
+    fn value(&mut self, depth: u32) -> std::io::Result<Value> {
+        let kind = self.kind()?;
+        if depth > MOST_NESTED {
+            return Err(std::io::Error::other("lists are nested too deeply"));
         }
-        Ok(Ok(out))
+        if kind.is_list() {
+            let n = self.count()?;
+            let items = (0..n).map(|_| self.value(depth + 1)).collect::<std::io::Result<_>>()?;
+            return Ok(Value::List(List { kind, items }));
+        }
+        let (dtype, rank) = (self.word()? as i32, self.count()?);
+        let mut dims = Vec::new();
+        for _ in 0..rank {
+            dims.push(self.word()? as i64);
+        }
+        let wrong = || std::io::Error::other("an output of another size than its dims say");
+        let said = self.word()?;
+        if kind == Kind::Strings {
+            let n = dtype::elements(&dims).filter(|n| *n == said).ok_or_else(wrong)?;
+            let values = (0..n).map(|_| self.text()).collect::<std::io::Result<_>>()?;
+            return Texts::new(dims, values).map(Value::Texts).ok_or_else(wrong);
+        }
+        let bytes = dtype::tensor_bytes(dtype, &dims).filter(|n| *n == said).and_then(|n| usize::try_from(n).ok());
+        let mut data = bytes.and_then(Bytes::try_zeroed).ok_or_else(wrong)?;
+        self.from.read_exact(&mut data)?;
+        Ok(Value::Tensor(Tensor { dtype, dims, data }))
     }
 
     /// How the process ended.
@@ -196,12 +258,11 @@ impl Machine for Process {
     fn outputs(&self) -> &[Info] {
         &self.outputs
     }
-    fn run(&mut self, inputs: &[View<'_>]) -> Result<Vec<Tensor>, LoadError> {
+    fn run(&mut self, inputs: &[Arg<'_>]) -> Result<Vec<Value>, LoadError> {
         for (i, v) in inputs.iter().enumerate() {
-            if dtype::tensor_bytes(v.dtype, &v.dims) != Some(v.data.len() as u64) {
+            if let Err(what) = fits(v) {
                 let name = self.inputs.get(i).map_or("?", |p| p.name.as_str());
-                let what = format!("{}{:?}", dtype::name(v.dtype), v.dims);
-                return Err(error(Status::Argument, format!("input {i} '{name}': {} bytes are no {what}", v.data.len())));
+                return Err(error(Status::Argument, format!("input {i} '{name}': {what}")));
             }
         }
         match self.request(inputs).and_then(|()| self.reply()) {

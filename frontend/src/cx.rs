@@ -7,15 +7,15 @@ use std::sync::Arc;
 use portwright_ir::diag::Code;
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{
-    BinaryOp, Dims, Graph, Literal, Op, Origin, PadMode, ReduceOp, Scalar, SymSource, TensorType, UnaryOp, ValueId,
+    BinaryOp, Dims, Graph, HostOp, ListType, Literal, Op, Origin, PadMode, ReduceOp, Scalar, SymSource, TensorType, UnaryOp, ValueId,
 };
 use portwright_ir::numerics;
-use portwright_ir::sym::SymExpr;
+use portwright_ir::sym::{SymExpr, SymName};
 use smallvec::SmallVec;
 
 use crate::fault::Fault;
 use crate::import::Importer;
-use crate::model::{AttrValue, GraphDef, NodeDef, TensorData, TensorDef, dtype_of};
+use crate::model::{AttrValue, GraphDef, NodeDef, TensorData, TensorDef, TypeDef, dtype_of};
 use crate::scope::{Env, Frame, Slot};
 
 /// Result of importing, or of a step of it.
@@ -42,6 +42,29 @@ pub fn dim_tensor(f: &mut Frame, v: ValueId) -> Option<Op> {
     Some(Op::DimTensor { values, dtype: ty.dtype, scalar: ty.rank() == 0 })
 }
 
+/// A host operation to be added.
+pub struct HostCall {
+    /// Which one.
+    pub op: HostOp,
+    /// Its numbers.
+    pub params: Vec<i64>,
+    /// What it takes.
+    pub operands: Vec<ValueId>,
+    /// Dtypes and dims of its results.
+    pub gives: Vec<(DType, Dims)>,
+    /// Dims that it finds.
+    pub symbols: Vec<SymName>,
+    /// Type of the list among its results.
+    pub list: Option<ListType>,
+}
+
+impl HostCall {
+    /// An operation of one result, without params and symbols.
+    pub fn new(op: HostOp, operands: &[ValueId], dtype: DType, dims: Dims) -> Self {
+        HostCall { op, params: Vec::new(), operands: operands.to_vec(), gives: vec![(dtype, dims)], symbols: Vec::new(), list: None }
+    }
+}
+
 /// A node being imported.
 pub struct Cx<'a, 'm> {
     pub(crate) imp: &'a mut Importer<'m>,
@@ -63,7 +86,7 @@ impl<'m> Cx<'_, 'm> {
         match self.slots.get(i) {
             Some(Slot::Value(v)) => Ok(*v),
             Some(Slot::Poison) => Err(Fault::follows()),
-            Some(Slot::List(_)) => Err(Fault::form(format!("input {i} is a sequence, expected a tensor"))),
+            Some(Slot::List(..)) => Err(Fault::form(format!("input {i} is a sequence, expected a tensor"))),
             Some(Slot::Absent) | None => Err(Fault::new(Code::BAD_ARITY, format!("input {i} is missing"))),
         }
     }
@@ -202,7 +225,6 @@ impl<'m> Cx<'_, 'm> {
         match self.int_opt(name)? {
             None | Some(0) => Ok(None),
             Some(n) => match i32::try_from(n).ok().and_then(dtype_of) {
-                Some(DType::Str) => Err(Fault::form(format!("attribute `{name}` asks for texts; Portwright computes on numbers"))),
                 Some(d) => Ok(Some(d)),
                 None => Err(Fault::attr(format!("attribute `{name}` is {n}, which is no dtype of ONNX"))),
             },
@@ -400,6 +422,27 @@ impl<'m> Cx<'_, 'm> {
         let n = self.g_mut().add_with_regions(op, operands, regions, origin)?;
         Ok(self.g().node(n).results.clone())
     }
+    /// Adds a host operation and returns its results.
+    pub fn host(&mut self, call: HostCall) -> Res<Vec<ValueId>> {
+        let HostCall { op, params, operands, gives, symbols, list } = call;
+        let takes = operands.iter().map(|&v| self.dtype(v)).collect();
+        let (gives, dims) = gives.into_iter().unzip();
+        self.add_all(Op::Host { op, params, takes, gives, dims, symbols, list, lowered: false }, &operands)
+    }
+    /// Adds a host operation and returns its first result.
+    pub fn host1(&mut self, call: HostCall) -> Res<ValueId> {
+        self.host(call)?.first().copied().ok_or_else(|| Fault::new(Code::INTERNAL, "a host operation without results"))
+    }
+    /// A list of values, which a run makes.
+    pub fn list_of(&mut self, list: ListType, values: &[ValueId]) -> Res<ValueId> {
+        let origin = Origin::path(self.path.clone());
+        self.imp.list_of(list, values, &origin)
+    }
+    /// What stands for a slot where a value of the declared type is wanted.
+    pub fn coerce(&mut self, slot: Slot, ty: &TypeDef) -> Res<ValueId> {
+        let origin = Origin::path(self.path.clone());
+        self.imp.coerce(slot, ty, &origin)
+    }
     /// Elementwise function of one operand.
     pub fn un(&mut self, op: UnaryOp, x: ValueId) -> Res<ValueId> {
         self.add(Op::Unary(op), &[x])
@@ -465,6 +508,15 @@ impl<'m> Cx<'_, 'm> {
     pub fn table_i64(&mut self, dims: &[i64], values: &[i64]) -> Res<ValueId> {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.table(7, dims, bytes)
+    }
+    /// Texts as a constant tensor.
+    pub fn table_texts(&mut self, dims: &[i64], values: &[&str]) -> Res<ValueId> {
+        let bytes = values.iter().flat_map(|v| self.text_number(v).to_le_bytes()).collect::<Vec<u8>>();
+        self.table(8, dims, bytes)
+    }
+    /// Number of a text in the table that runs begin with.
+    pub fn text_number(&mut self, text: &str) -> i64 {
+        self.imp.frames[0].graph.texts.intern(text)
     }
     fn table(&mut self, elem: i32, dims: &[i64], bytes: Vec<u8>) -> Res<ValueId> {
         let name = format!("{}.table", self.path);

@@ -14,6 +14,7 @@ use portwright_ir::weight::ByteOwner;
 
 use crate::external::{External, map_file};
 use crate::fault::Fault;
+use crate::lists;
 use crate::model::*;
 use crate::proto::{self, ParseFail};
 use crate::scope::{Frame, Scope, Slot};
@@ -243,19 +244,14 @@ impl<'m> Importer<'m> {
         self.body(&g.nodes, "main");
         for o in &g.outputs {
             match self.resolve(&o.name) {
-                Some(Slot::Value(v)) => {
-                    self.frames[0].graph.add_output(o.name.as_str(), v);
-                    self.check_output(o, v);
-                }
                 Some(Slot::Poison) => {}
-                Some(Slot::List(_)) => {
-                    let m = format!("output `{}` is a sequence; outputs are tensors", o.name);
-                    self.diags.report(Diagnostic::error(Code::UNSUPPORTED_FORM, m));
-                }
-                Some(Slot::Absent) => {
-                    let m = format!("output `{}` is an optional without a value", o.name);
-                    self.diags.report(Diagnostic::error(Code::UNSUPPORTED_FORM, m));
-                }
+                Some(slot) => match self.coerce(slot, &o.ty, &Origin::path(o.name.as_str())) {
+                    Ok(v) => {
+                        self.frames[0].graph.add_output(o.name.as_str(), v);
+                        self.check_output(o, v);
+                    }
+                    Err(f) => self.fault(Fault { message: format!("output `{}`: {}", o.name, f.message), ..f }, None, None),
+                },
                 None => {
                     self.diags.report(Diagnostic::error(Code::UNDEFINED_NAME, format!("output `{}` is defined nowhere", o.name)));
                 }
@@ -295,6 +291,20 @@ impl<'m> Importer<'m> {
 
     /// Adds a constant tensor to the current frame: a small one as such, else as a weight of the main graph.
     pub(crate) fn constant(&mut self, t: &TensorDef, name: &str, origin: Origin) -> Result<ValueId, Fault> {
+        let interned;
+        let t = match &t.data {
+            TensorData::Strings(texts) => {
+                let mut bytes = Vec::with_capacity(8 * texts.len());
+                for s in texts {
+                    let s = std::str::from_utf8(s)
+                        .map_err(|_| Fault::new(Code::BAD_TENSOR, format!("a text of tensor `{name}` is not UTF-8")))?;
+                    bytes.extend_from_slice(&self.frames[0].graph.texts.intern(s).to_le_bytes());
+                }
+                interned = TensorDef { data: TensorData::Bytes(bytes.into()), name: t.name.clone(), dims: t.dims.clone(), elem: t.elem };
+                &interned
+            }
+            _ => t,
+        };
         let checked = tensor::check(t, &mut self.external)?;
         let top = self.frames.len() - 1;
         let v = match checked.into_const() {
@@ -369,15 +379,16 @@ impl<'m> Importer<'m> {
     pub(crate) fn declared_type(&mut self, ty: &'m TypeDef) -> Result<TensorType, Fault> {
         let (elem, dims) = match ty {
             TypeDef::Tensor { elem, dims } => (*elem, dims),
+            TypeDef::Sequence(_) | TypeDef::Optional(_) | TypeDef::Map(..) => return Ok(TensorType::list(lists::declared(ty)?)),
             TypeDef::Other(kind) => return Err(Fault::form(format!("its type is {kind}; inputs are tensors"))),
             TypeDef::Missing => return Err(Fault::new(Code::MISSING_TYPE, "it has no type")),
         };
         let Some(dtype) = dtype_of(elem) else {
             return Err(Fault::new(Code::MISSING_TYPE, format!("its dtype has the number {elem}, which is not one of ONNX")));
         };
-        if dtype.bits() == 0 {
-            let f = Fault::new(Code::UNSUPPORTED_FORM, "it is a tensor of texts; Portwright computes on numbers");
-            return Err(f.help("move the text processing out of the model and feed it the numbers"));
+        if dtype == DType::Str {
+            // The empty text is the first of every table.
+            self.frames[0].graph.texts.intern("");
         }
         let Some(dims) = dims else {
             let f = Fault::new(Code::MISSING_TYPE, "not even its rank is declared");

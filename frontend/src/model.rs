@@ -86,7 +86,13 @@ pub enum TypeDef {
         /// Declared dims.
         dims: Option<Vec<DimDef>>,
     },
-    /// A sequence, map, optional or sparse tensor, in words.
+    /// A sequence of such.
+    Sequence(Box<TypeDef>),
+    /// An optional of such.
+    Optional(Box<TypeDef>),
+    /// A map: ONNX number of the keys' dtype, and type of the values.
+    Map(i32, Box<TypeDef>),
+    /// A sparse tensor or something unknown, in words.
     Other(&'static str),
     /// Nothing is declared.
     Missing,

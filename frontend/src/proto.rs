@@ -128,16 +128,17 @@ fn initializer(message: &[u8], keeper: Option<&Arc<dyn ByteOwner>>) -> Option<Te
 }
 
 /// One field of a message.
-struct Field<'b> {
-    number: u64,
+pub struct Field<'b> {
+    /// Its number.
+    pub number: u64,
     /// Its bytes, tag and all.
-    whole: &'b [u8],
+    pub whole: &'b [u8],
     /// What it holds, if its length is given.
-    message: Option<&'b [u8]>,
+    pub message: Option<&'b [u8]>,
 }
 
 /// Fields of a message, in order; `None` at the first that is damaged or a group, which nothing of ONNX is.
-struct Fields<'b>(&'b [u8]);
+pub struct Fields<'b>(pub &'b [u8]);
 
 impl<'b> Iterator for Fields<'b> {
     type Item = Option<Field<'b>>;
@@ -178,7 +179,7 @@ impl<'b> Fields<'b> {
 }
 
 /// A number of up to ten bytes, and how many it takes.
-fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut v = 0u64;
     for (i, b) in bytes.iter().take(10).enumerate() {
         v |= u64::from(b & 0x7f).checked_shl(7 * i as u32)?;
@@ -254,6 +255,7 @@ fn node(n: NodeProto) -> NodeDef {
 }
 
 fn type_def(t: &TypeProto) -> TypeDef {
+    let inner = |t: &protobuf::MessageField<TypeProto>| t.as_ref().map_or(TypeDef::Missing, type_def);
     match &t.value {
         Some(type_proto::Value::TensorType(t)) => TypeDef::Tensor {
             elem: t.elem_type,
@@ -267,9 +269,9 @@ fn type_def(t: &TypeProto) -> TypeDef {
                 s.dim.iter().map(dim).collect()
             }),
         },
-        Some(type_proto::Value::SequenceType(_)) => TypeDef::Other("a sequence"),
-        Some(type_proto::Value::MapType(_)) => TypeDef::Other("a map"),
-        Some(type_proto::Value::OptionalType(_)) => TypeDef::Other("an optional"),
+        Some(type_proto::Value::SequenceType(s)) => TypeDef::Sequence(Box::new(inner(&s.elem_type))),
+        Some(type_proto::Value::MapType(m)) => TypeDef::Map(m.key_type, Box::new(inner(&m.value_type))),
+        Some(type_proto::Value::OptionalType(o)) => TypeDef::Optional(Box::new(inner(&o.elem_type))),
         Some(type_proto::Value::SparseTensorType(_)) => TypeDef::Other("a sparse tensor"),
         Some(_) => TypeDef::Other("a value of an unknown kind"),
         None => TypeDef::Missing,

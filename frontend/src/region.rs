@@ -35,8 +35,9 @@ impl<'m> Importer<'m> {
                 let from = s.frame;
                 return Some(match slot {
                     Slot::Value(v) if from < to => Slot::Value(lift(&mut self.frames, from, to, *v)),
-                    Slot::List(l) if from < to => {
-                        Slot::List(l.clone().iter().map(|v| lift(&mut self.frames, from, to, *v)).collect::<Vec<_>>().into())
+                    Slot::List(l, dtype) if from < to => {
+                        let dtype = *dtype;
+                        Slot::List(l.clone().iter().map(|v| lift(&mut self.frames, from, to, *v)).collect::<Vec<_>>().into(), dtype)
                     }
                     s => s.clone(),
                 });

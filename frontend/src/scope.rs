@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use portwright_ir::dtype::DType;
 use portwright_ir::graph::symbolic::Symbolic;
 use portwright_ir::graph::{Graph, Op, Origin, ValueId};
 
@@ -21,8 +22,8 @@ pub type Env<'m> = HashMap<&'m str, &'m AttrValue>;
 pub enum Slot {
     /// A tensor of the scope's frame.
     Value(ValueId),
-    /// A sequence of known length whose elements are tensors.
-    List(Rc<[ValueId]>),
+    /// A sequence of known length whose elements are tensors of that dtype.
+    List(Rc<[ValueId]>, DType),
     /// An optional input that is not given, or an optional without a value.
     Absent,
     /// The node that should make it failed, which was reported.

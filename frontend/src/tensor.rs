@@ -93,8 +93,7 @@ pub fn check(t: &TensorDef, external: &mut External) -> Result<Checked, Fault> {
             WeightSource::Bytes { owner: b.owner.clone(), offset: b.offset, len: b.len }
         }
         TensorData::Strings(_) => {
-            return Err(Fault::new(Code::UNSUPPORTED_FORM, format!("tensor `{name}` holds {elems} texts; Portwright computes on numbers"))
-                .help("move the text processing out of the model and feed it the numbers"));
+            return Err(Fault::new(Code::UNSUPPORTED_FORM, format!("tensor `{name}` holds {elems} texts, expected numbers")));
         }
         TensorData::External { location, offset, len } => {
             let fault = |e: DataFault| Fault { note: e.note, ..Fault::new(Code::EXTERNAL_DATA, e.message) };

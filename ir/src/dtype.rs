@@ -63,8 +63,10 @@ pub enum DType {
     C64,
     /// Two f64.
     C128,
-    /// UTF-8 text; lives only in host operations.
+    /// UTF-8 text, as the number (64 bits) of an entry in the run's table of texts: equal texts have equal numbers, and the empty one is 0.
     Str,
+    /// A sequence, an optional or a map, as the number (64 bits) of an entry in the run's table of lists.
+    List,
 }
 
 /// What kind of arithmetic a dtype has.
@@ -80,8 +82,8 @@ pub enum Kind {
     Bool,
     /// Pair of floats.
     Complex,
-    /// Text.
-    Str,
+    /// Number of an entry in a table of texts or lists.
+    Handle,
 }
 
 /// Bit layout of a floating-point dtype.
@@ -127,7 +129,7 @@ macro_rules! dtypes {
             pub fn from_name(name: &str) -> Option<DType> {
                 match name { $($name => Some(DType::$v),)* _ => None }
             }
-            /// Width of one element in bits (strings: 0).
+            /// Width of one element in bits.
             pub fn bits(self) -> u32 {
                 match self { $(DType::$v => $bits),* }
             }
@@ -146,7 +148,7 @@ dtypes! {
     F6E2M3 "f6e2m3" 8 Float, F6E3M2 "f6e3m2" 8 Float, F4E2M1 "f4e2m1" 4 Float,
     I64 "i64" 64 Signed, I32 "i32" 32 Signed, I16 "i16" 16 Signed, I8 "i8" 8 Signed, I4 "i4" 4 Signed, I2 "i2" 2 Signed,
     U64 "u64" 64 Unsigned, U32 "u32" 32 Unsigned, U16 "u16" 16 Unsigned, U8 "u8" 8 Unsigned, U4 "u4" 4 Unsigned, U2 "u2" 2 Unsigned,
-    Bool "bool" 8 Bool, C64 "c64" 64 Complex, C128 "c128" 128 Complex, Str "str" 0 Str,
+    Bool "bool" 8 Bool, C64 "c64" 64 Complex, C128 "c128" 128 Complex, Str "str" 64 Handle, List "list" 64 Handle,
 }
 
 impl DType {
@@ -162,11 +164,15 @@ impl DType {
     pub fn is_signed_int(self) -> bool {
         self.kind() == Kind::Signed
     }
+    /// Whether elements are numbers of entries in a table of the run: texts and lists, which only host operations look into.
+    pub fn is_handle(self) -> bool {
+        self.kind() == Kind::Handle
+    }
     /// Whether several elements share a byte.
     pub fn is_packed(self) -> bool {
-        self.bits() != 0 && self.bits() < 8
+        self.bits() < 8
     }
-    /// Bytes of one element that fills whole bytes; `None` for packed types and strings.
+    /// Bytes of one element that fills whole bytes; `None` for packed types.
     pub fn bytes(self) -> Option<u32> {
         (self.bits() >= 8).then(|| self.bits() / 8)
     }

@@ -15,6 +15,8 @@ pub mod graph;
 pub mod kernel;
 pub mod numerics;
 pub mod plan;
+pub mod regex;
 pub mod sym;
 pub mod text;
+pub mod texts;
 pub mod weight;

@@ -159,7 +159,7 @@ pub fn share(graph: &mut Graph, log: &mut RuleLog) -> Vec<NodeId> {
             }
         }
         let node = graph.node(n);
-        if !node.regions.is_empty() || node.results.is_empty() || matches!(node.op, Op::NonZero { .. }) || log.spent() {
+        if !node.regions.is_empty() || node.results.is_empty() || matches!(node.op, Op::NonZero { .. } | Op::Host { .. }) || log.spent() {
             continue;
         }
         let mut h = Mix::default();
@@ -229,6 +229,7 @@ fn rebuild(graph: &Graph, fixed: &HashMap<&str, i64>) -> Result<Graph, TypeFault
     let value = |s: &str| fixed.get(s).map(|&v| SymExpr::from(v));
     let subst = |dims: &Dims| -> Dims { dims.iter().map(|d| d.substitute(&value)).collect() };
     let mut out = Graph::new(graph.name.clone());
+    out.texts.clone_from(&graph.texts);
     for s in graph.symbols().iter().filter(|s| !fixed.contains_key(&*s.name)) {
         out.add_symbol(s.clone());
     }

@@ -49,8 +49,11 @@ fn reject(reason: impl Into<String>) -> Support {
 
 fn cpu(graph: &Graph, node: &Node) -> Support {
     let dtypes = || node.operands.iter().chain(&node.results).map(|&v| graph.ty(v).dtype);
-    if dtypes().any(|d| d.kind() == Kind::Str) {
-        return reject("text has no kernels");
+    if matches!(node.op, Op::Handle { .. } | Op::Host { .. }) {
+        return Support::Native;
+    }
+    if dtypes().any(DType::is_handle) {
+        return reject("texts and lists have no kernels");
     }
     if dtypes().any(|d| d.kind() == Kind::Complex) {
         return reject("complex numbers have no kernels");

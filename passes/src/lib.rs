@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod decompose;
 pub mod fold;
 pub mod fuse;
+pub mod handles;
 pub mod hoist;
 pub mod kernel_rules;
 pub mod layout;

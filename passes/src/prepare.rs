@@ -6,7 +6,7 @@ use portwright_ir::graph::{Graph, Node, NodeId};
 
 use crate::rules::{self, Rule, RuleCx, RuleLog};
 use crate::spec::{MachineClass, Math};
-use crate::{canonical, decompose, fold, fuse, hoist, layout, legalize, products, raise};
+use crate::{canonical, decompose, fold, fuse, handles, hoist, layout, legalize, products, raise};
 
 /// Names of the stages at which a graph can be looked at, in order.
 pub const STAGES: &[&str] = &["graph", "fused", "legal"];
@@ -56,6 +56,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
         }
     };
 
+    handles::lower(&mut graph).map_err(|fault| diags.report(Diagnostic::error(fault.code, fault.message)))?;
     simplify(&mut graph, &canonical::rules(), &cx, &mut log);
     simplify(&mut graph, &[canonical::rules(), raise::rules(), canonical::affine::rules()].concat(), &cx, &mut log);
     look("graph", &graph, &nothing);
@@ -124,7 +125,16 @@ fn unfused(graph: &Graph) -> Option<&'static str> {
     graph.order().into_iter().find_map(|n| {
         let node = graph.node(n);
         let known = node.op.is_source()
-            || matches!(node.op, Op::Bind { .. } | Op::Reshape { .. } | Op::Fusion { .. } | Op::If {} | Op::Loop { .. });
+            || matches!(
+                node.op,
+                Op::Bind { .. }
+                    | Op::Host { .. }
+                    | Op::Handle { .. }
+                    | Op::Reshape { .. }
+                    | Op::Fusion { .. }
+                    | Op::If {}
+                    | Op::Loop { .. }
+            );
         let inside = || node.regions.iter().filter(|_| !matches!(node.op, Op::Fusion { .. })).find_map(unfused);
         if known { inside() } else { Some(node.op.mnemonic()) }
     })

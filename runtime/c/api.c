@@ -35,7 +35,7 @@ static pw_status api_describe(const pw_model *model, int output, size_t i, pw_in
   if (i >= (output ? model->outputs : model->inputs)) return argument("describe: the model has no such input or output");
   const pw_port *p = output ? &model->out[i] : &model->in[i];
   pw_info full = {size, p->kind, p->name, p->dtype, p->rank, p->dims, p->symbols, p->lo, p->hi, p->max_bytes, p->alias_of,
-                  p->append_axis};
+                  p->append_axis, p->item_count, p->items};
   memcpy(info, &full, size < sizeof full ? size : sizeof full);
   return PW_OK;
 }

@@ -42,9 +42,15 @@ static pw_status count(pw_session *s, int output, size_t given) {
 static pw_status common(pw_session *s, int output, size_t i, const pw_value *v, uint32_t size, const pw_port *p) {
   if (v->size < sizeof(pw_value) || v->size != size)
     return simple(s, PW_E_ARGUMENT, output, i, "pw_value.size is not sizeof(pw_value)");
-  if (v->kind != PW_TENSOR) return simple(s, PW_E_ARGUMENT, output, i, "the model takes a tensor here");
+  /* Of an output the kind is written. */
+  if (v->kind != p->kind && !(output && v->kind == PW_TENSOR)) {
+    static const char *const takes[] = {"the model takes a tensor here", "the model takes a tensor of texts here",
+                                        "the model takes a sequence here", "the model takes an optional here",
+                                        "the model takes a map here"};
+    return simple(s, PW_E_ARGUMENT, output, i, takes[p->kind]);
+  }
   if (v->place != PW_HOST) return simple(s, PW_E_DEVICE, output, i, "the bundle runs on the host and takes host memory");
-  if (v->dtype != p->dtype && !(output && v->dtype == 0)) {
+  if (v->dtype != p->dtype && !((output || p->kind != PW_TENSOR) && v->dtype == 0) && p->kind <= PW_STRINGS) {
     pw_text t = begin(s, PW_E_DTYPE, output, i);
     pw_put(&t, "dtype is "), pw_put_dtype(&t, v->dtype);
     pw_put(&t, ", the model has "), pw_put_dtype(&t, p->dtype);
@@ -144,8 +150,17 @@ pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, const pw_
     const pw_port *p = &m->in[i];
     pw_in *own = &s->in[i];
     pw_status status = common(s, 0, i, v, in->size, p);
-    if (status == PW_OK) status = dims(s, i, v, p);
+    if (status == PW_OK && p->kind <= PW_STRINGS) status = dims(s, i, v, p);
     if (status != PW_OK) return status;
+    if (p->kind != PW_TENSOR) {
+      own->value = v;
+      own->data = own->lo = own->hi = 0;
+      int unread = infer && !(m->flags & PW_BLOB_DATA_SHAPES) && !v->data;
+      if (p->kind == PW_STRINGS && pw_bytes_of(own->dims, p->rank, p->bits) < 0)
+        return simple(s, PW_E_SHAPE, 0, i, "its size does not fit 63 bits");
+      if (!unread && !pw_host_input(s, i, v)) return (pw_status)s->status;
+      continue;
+    }
     int64_t bytes = pw_bytes_of(own->dims, p->rank, p->bits);
     if (bytes < 0) return simple(s, PW_E_SHAPE, 0, i, "its size does not fit 63 bits");
     own->value = v;
@@ -194,6 +209,7 @@ pw_status pw_check_outputs(pw_session *s, pw_value *out, size_t m) {
     const pw_port *p = &s->model->out[i];
     pw_status status = common(s, 1, i, v, out->size, p);
     if (status != PW_OK) return status;
+    if (p->kind > PW_STRINGS) v->data = 0;
     if (!v->data && v->capacity_bytes) return simple(s, PW_E_ARGUMENT, 1, i, "data is null, but capacity_bytes is not 0");
     s->out[i].value = v;
   }

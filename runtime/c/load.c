@@ -91,6 +91,8 @@ typedef struct {
   int64_t *numbers;
   const char **symbols;
   int32_t *symbol;
+  pw_item *items; /* all of the blob's */
+  uint32_t item_count;
 } pieces;
 
 static const char *read_port(blob *b, const pw_model *m, const uint8_t *p, const uint8_t *dims, uint32_t dim_count,
@@ -104,9 +106,14 @@ static const char *read_port(blob *b, const pw_model *m, const uint8_t *p, const
   port->origin = pw_get_i32(p + AT(pw_blob_port, origin));
   port->flags = pw_get_u32(p + AT(pw_blob_port, flags));
   port->max_bytes = pw_get_u64(p + AT(pw_blob_port, max_bytes));
-  port->bits = pw_dtype_bits(port->dtype);
+  port->bits = port->kind == PW_TENSOR ? pw_dtype_bits(port->dtype) : 64;
   uint32_t first = pw_get_u32(p + AT(pw_blob_port, first_dim));
-  if (port->kind != PW_TENSOR || !port->bits) return "an input or output is not a tensor of numbers";
+  if (port->kind < PW_TENSOR || port->kind > PW_MAP || !port->bits) return "an input or output is of no kind";
+  uint32_t item = pw_get_u32(p + AT(pw_blob_port, first_item)), item_count = pw_get_u32(p + AT(pw_blob_port, item_count));
+  if (item > from->item_count || item_count > from->item_count - item || (port->kind > PW_STRINGS) != (item_count > 0) ||
+      (port->kind > PW_STRINGS && port->rank))
+    return "a list holds what does not exist";
+  port->items = from->items + item, port->item_count = (int32_t)item_count;
   if (port->rank < 0 || port->rank > PW_MAX_RANK || first > dim_count || (uint32_t)port->rank > dim_count - first)
     return "an input or output has dims that do not exist";
   if (port->origin < -1 || port->origin >= (int64_t)m->origin_count) return "an output's node does not exist";
@@ -173,13 +180,20 @@ static pw_status read_blob(pw_model *seed, pw_model **out, pw_text *t) {
   const uint8_t *dims = table(&b, AT(pw_blob_header, dims), sizeof(pw_blob_dim), &count);
   seed->origins = table(&b, AT(pw_blob_header, origins), sizeof(pw_blob_text), &seed->origin_count);
   seed->epochs = table(&b, AT(pw_blob_header, epochs), sizeof(pw_blob_epoch), &seed->epoch_count);
+  uint32_t item_count;
+  const uint8_t *items = table(&b, AT(pw_blob_header, items), sizeof(pw_blob_item), &item_count);
+  seed->texts = table(&b, AT(pw_blob_header, texts), sizeof(pw_blob_text), &seed->text_count);
   seed->text = b.text;
-  if (!b.text || !symbols || !inputs || !outputs || !dims || !seed->origins || !seed->epochs || seed->inputs > PW_MAX_PORTS ||
+  if (!b.text || !symbols || !inputs || !outputs || !dims || !seed->origins || !seed->epochs || !items || !seed->texts || seed->text_count > INT32_MAX || seed->inputs > PW_MAX_PORTS ||
       seed->outputs > PW_MAX_PORTS || seed->symbols > INT32_MAX) {
     damaged(t, "a table lies outside it");
     return PW_E_BUNDLE;
   }
   for (uint32_t i = 0; i < seed->origin_count; i++) text(&b, seed->origins + (uint64_t)i * sizeof(pw_blob_text));
+  for (uint32_t i = 0; i < seed->text_count; i++) {
+    text(&b, seed->texts + (uint64_t)i * sizeof(pw_blob_text));
+    if (!i && pw_get_u32(seed->texts + 4)) b.bad = 1;
+  }
   for (uint32_t i = 0; i < seed->epoch_count; i++) {
     int32_t origin = pw_get_i32(seed->epochs + (uint64_t)i * sizeof(pw_blob_epoch));
     if (origin < -1 || origin >= (int64_t)seed->origin_count) b.bad = 1;
@@ -197,7 +211,13 @@ static pw_status read_blob(pw_model *seed, pw_model **out, pw_text *t) {
 
   uint64_t ports = (uint64_t)seed->inputs + seed->outputs, all_dims = (uint64_t)(in_dims + out_dims);
   uint64_t head = (sizeof(pw_model) + PW_ALIGN - 1) / PW_ALIGN * PW_ALIGN;
-  uint64_t bytes = head + ports * sizeof(pw_port) + all_dims * (4 * sizeof(int64_t) + sizeof(char *) + sizeof(int32_t));
+  uint64_t bytes = head + ports * sizeof(pw_port) + all_dims * (4 * sizeof(int64_t) + sizeof(char *) + sizeof(int32_t)) +
+                   item_count * sizeof(pw_item);
+  uint64_t index = bytes = (bytes + 7) / 8 * 8;
+  if (seed->text_count) {
+    for (seed->text_room = 16; seed->text_room < 2 * (uint64_t)seed->text_count;) seed->text_room *= 2;
+    bytes += seed->text_room * sizeof(uint32_t);
+  }
   uint8_t *block = pw_take(seed, bytes);
   if (!block) {
     pw_put(t, "no memory for the model's description: ");
@@ -213,7 +233,23 @@ static pw_status read_blob(pw_model *seed, pw_model **out, pw_text *t) {
   from.numbers = (int64_t *)(void *)(m->in + ports);
   from.symbols = (const char **)(void *)(from.numbers + 4 * all_dims);
   from.symbol = (int32_t *)(void *)(from.symbols + all_dims);
+  from.items = (pw_item *)(void *)(from.symbol + all_dims), from.item_count = item_count;
   const char *fault = 0;
+  for (uint32_t i = 0; i < item_count; i++) {
+    const uint8_t *at = items + (uint64_t)i * sizeof(pw_blob_item);
+    pw_item item = {pw_get_i32(at), pw_get_i32(at + 4), pw_get_i32(at + 8)};
+    if (item.kind < PW_TENSOR || item.kind > PW_MAP || (item.kind == PW_TENSOR && !pw_dtype_bits(item.dtype)))
+      fault = "an element of a list is of no kind";
+    if (item.kind == PW_STRINGS) item.dtype = PW_STR;
+    from.items[i] = item;
+  }
+  m->text_index = (uint32_t *)(void *)(block + index);
+  for (uint32_t i = 0; i < m->text_count && !fault; i++) {
+    pw_string text = pw_model_text(m, i);
+    uint64_t at = pw_text_hash(text.data, text.bytes) & (m->text_room - 1);
+    while (m->text_index[at]) at = (at + 1) & (m->text_room - 1);
+    m->text_index[at] = i + 1;
+  }
   for (uint32_t i = 0; i < m->inputs && !fault; i++) {
     fault = read_port(&b, m, inputs + (uint64_t)i * sizeof(pw_blob_port), dims, count, symbols, 0, &m->in[i], &from);
     m->in[i].appended_by = -1;
@@ -241,6 +277,12 @@ static pw_status read_blob(pw_model *seed, pw_model **out, pw_text *t) {
 const char *pw_origin(const pw_model *m, int32_t origin) {
   if (origin < 0 || (uint32_t)origin >= m->origin_count) return 0;
   return (const char *)m->text + pw_get_u32(m->origins + (uint64_t)(uint32_t)origin * sizeof(pw_blob_text));
+}
+
+pw_string pw_model_text(const pw_model *m, uint32_t number) {
+  const uint8_t *entry = m->texts + (uint64_t)number * sizeof(pw_blob_text);
+  pw_string text = {(const char *)m->text + pw_get_u32(entry), pw_get_u32(entry + 4)};
+  return text;
 }
 
 int32_t pw_epoch_origin(const pw_model *m, int32_t epoch) {

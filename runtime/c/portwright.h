@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 #define PW_ABI_MAJOR 1u
-#define PW_ABI_MINOR 0u
+#define PW_ABI_MINOR 1u
 
 /* What a call came to. The text of an error comes from api->error(). */
 typedef enum {
@@ -88,6 +88,29 @@ typedef struct {
   void *reserved[2];        /* null */
 } pw_value;
 
+/*
+ * What the data of other kinds than PW_TENSOR points to. Everything that a run gives of them lives in the model's memory until the
+ * session's next run, and may be handed to that run as an input.
+ *  - PW_STRINGS: pw_string, one an element; for outputs the caller may give an array for them (capacity_bytes is its size), dense.
+ *  - PW_SEQUENCE: one pw_list of values, which the model gives. dtype, rank, dims and strides are not looked at.
+ *  - PW_OPTIONAL: as a sequence of one value or none; null data of an input is none.
+ *  - PW_MAP: as a sequence of two values of rank 1: keys (strings or int64) and values.
+ */
+typedef struct {
+  const char *data; /* UTF-8, without a closing zero; may be null where bytes is 0 */
+  size_t bytes;
+} pw_string;
+
+typedef struct {
+  size_t count;
+  const pw_value *items; /* as far apart as the size in the first one says */
+} pw_list;
+
+/* What a list holds, as the model declares it. A list in a list is followed by what it holds; a map by its keys, then its values. */
+typedef struct {
+  int32_t kind, dtype, rank; /* rank -1 = not known */
+} pw_item;
+
 /* Options of load; null stands for all zero. */
 typedef struct {
   uint32_t size;              /* sizeof(pw_options) */
@@ -115,6 +138,8 @@ typedef struct {
   uint64_t max_bytes;         /* largest size of the data; 0 = no bound known */
   int32_t alias_of;           /* outputs: the input whose memory it may take; -1 = none */
   int32_t append_axis;        /* with alias_of: the output is that input with more appended on this axis; -1 = same shape */
+  int32_t item_count;         /* lists: what they hold */
+  const pw_item *items;
 } pw_info;
 
 typedef struct pw_model pw_model;

@@ -4,7 +4,7 @@
  * Written by src/blob.rs and src/store.rs, read by load.c. Everything is little-endian; offsets count bytes from the start of
  * the blob. The reader takes nothing for granted: every offset, count, index and value is checked at load.
  *
- *   pw_blob_header | symbols | ports (inputs, then outputs) | dims | origins | epochs | text
+ *   pw_blob_header | symbols | ports (inputs, then outputs) | dims | origins | epochs | text | items | texts
  */
 #ifndef PW_BLOB_H
 #define PW_BLOB_H
@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define PW_BLOB_MAGIC "PWBLOB\r\n"
-#define PW_BLOB_VERSION 1u
+#define PW_BLOB_VERSION 2u
 #define PW_BLOB_NONE 0xffffffffu
 #define PW_MAX_RANK 64
 #define PW_MAX_PORTS 65536u
@@ -51,6 +51,7 @@ typedef struct {
   pw_blob_text name, cpu;               /* the model's name, and what it was compiled for (both for messages) */
   pw_blob_table symbols, inputs, outputs, dims, origins, epochs;
   pw_blob_table text;                   /* count = bytes */
+  pw_blob_table items, texts;
 } pw_blob_header;
 
 /* A symbolic dim. Inputs bind it: wherever it occurs in inputs it has one value in [lo, hi] that is a multiple of div. An
@@ -76,7 +77,13 @@ typedef struct {
   int32_t origin;        /* outputs: entry of origins, the node that makes it; -1 */
   uint32_t flags;
   uint64_t max_bytes;    /* 0 = no bound known */
+  uint32_t first_item, item_count; /* lists: entries of items */
 } pw_blob_port;
+
+/* What a list holds, as pw_item. */
+typedef struct { int32_t kind, dtype, rank; } pw_blob_item;
+
+/* texts: pw_blob_text each, the texts that constants are; the first is empty. Equal texts stand once. */
 
 /* origins: pw_blob_text each, the path or paths of ONNX nodes that a launch came from.
  * epochs: one int32_t each padded to 8 bytes, entry of origins that an error about that epoch's memory names; -1 = none. */

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 /* Version of everything in this header. A blob carries the version that its plan was compiled against. */
-#define PW_PLAN_VERSION 1u
+#define PW_PLAN_VERSION 2u
 
 /* All of this stays inside the library. */
 #if defined(__GNUC__)
@@ -71,6 +71,27 @@ enum pw_cost {
   PW_COST_STEPS = 4
 };
 
+/* Operations of the host, by the numbers that plans have for them. */
+enum pw_host_op {
+  PW_HOST_STRING_CONCAT,
+  PW_HOST_STRING_SPLIT,
+  PW_HOST_STRING_NORMALIZE,
+  PW_HOST_REGEX_FULL_MATCH,
+  PW_HOST_TOKENIZE,
+  PW_HOST_LIST_OF,
+  PW_HOST_LIST_LENGTH,
+  PW_HOST_LIST_AT,
+  PW_HOST_OPTIONAL_GET,
+  PW_HOST_LIST_INSERT,
+  PW_HOST_LIST_ERASE,
+  PW_HOST_LIST_SPLIT,
+  PW_HOST_LIST_CONCAT,
+  PW_HOST_ZIP_MAP,
+  PW_HOST_MAP_LOOKUP,
+  PW_HOST_MAP_VALUES,
+  PW_HOST_COUNT
+};
+
 /* What the model object defines (hidden visibility). */
 int32_t pw_plan_main(pw_ctx *ctx); /* PW_OK or the status of the call that failed */
 extern const uint8_t pw_model_blob[];
@@ -115,6 +136,16 @@ int32_t pw_rt_launch(pw_ctx *ctx, void *kernel, void *const *bufs, const int64_t
 /* Kernels: the value at linear position `at` broke the rule `code`. Of all failures in a launch the one with the smallest
  * `at` is reported, whatever the number of threads. The kernel goes on with a clamped value. */
 void pw_rt_guard(void *status, int32_t code, int64_t at, int64_t value);
+
+/* Runs an operation of the host and holds its results until the next one.
+ *   words  op, origin, how many operands, results and params there are; of each operand its address, ONNX dtype (0 = a list) and rank
+ *          and its dims; of each result its ONNX dtype; params
+ *   found  what the operation finds, as many as `symbols`
+ * Texts and lists in memory are the int64 that they are in the session's tables. 0 = done, else the status, which is recorded. */
+int32_t pw_rt_host(pw_ctx *ctx, const int64_t *words, int64_t *found, int32_t symbols);
+
+/* Copies a result that is held, which has so many bytes. 0 = done. */
+int32_t pw_rt_held(pw_ctx *ctx, int32_t result, void *to, int64_t bytes);
 
 /* Plans: records the error (the first one stays) and returns its status. */
 int32_t pw_rt_fail(pw_ctx *ctx, int32_t code, int32_t origin, int64_t a, int64_t b);

@@ -24,6 +24,8 @@ void pw_put_dims(pw_text *t, const int64_t *dims, int32_t rank);
 void pw_put_dtype(pw_text *t, int32_t dtype);
 /* Bits of an element; 0 = no such dtype, or one without a fixed size. */
 uint32_t pw_dtype_bits(int32_t dtype);
+/* As pw_dtype_bits, of what memory holds: texts lie in it as numbers. */
+uint32_t pw_stored_bits(int32_t dtype);
 const char *pw_feature_name(uint32_t bit);
 
 /* ---- pool.c ---- */
@@ -65,7 +67,11 @@ typedef struct {
   const char **symbols;                /* null = fixed */
   const int32_t *symbol;               /* -1 = fixed */
   int32_t appended_by;                 /* inputs: the output that may be written behind it in its memory, or -1 */
+  const pw_item *items;                /* lists: what they hold */
+  int32_t item_count;
 } pw_port;
+
+typedef struct pw_host pw_host;
 
 struct pw_model {
   pw_options options;
@@ -80,6 +86,10 @@ struct pw_model {
   void *store;
   const uint8_t *weights;
   uint64_t store_bytes, weight_bytes;
+  const uint8_t *texts;   /* the blob's table */
+  uint32_t text_count;
+  uint32_t *text_index;   /* by hash: 1 + the text's number; 0 = free */
+  uint64_t text_room;     /* a power of two, or 0 */
 };
 
 pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw_text *message);
@@ -90,6 +100,7 @@ void pw_model_release(pw_model *m);
 void *pw_take(const pw_model *m, uint64_t bytes);
 void pw_give(const pw_model *m, void *memory);
 const char *pw_origin(const pw_model *m, int32_t origin); /* null = none */
+pw_string pw_model_text(const pw_model *m, uint32_t number);
 int32_t pw_epoch_origin(const pw_model *m, int32_t epoch);
 /* A pw_text of a table, from its entry in the blob. */
 int32_t pw_get_i32(const uint8_t *p);
@@ -122,6 +133,7 @@ typedef struct {
   int32_t taken;      /* own[] that this run writes, or -1 */
   int32_t copied;     /* target is staged */
   int32_t in_place;   /* it lies behind the input to which it appends, with the caller's strides */
+  const void *texts;  /* what the last run gave of texts */
 } pw_out;
 
 struct pw_session {
@@ -135,6 +147,7 @@ struct pw_session {
   int64_t *symbol; /* bound by the inputs, -1 = not yet */
   pw_memory *arena;
   pw_memory scratch;
+  pw_host *host; /* texts and lists, once there are any */
   char message[1024];
 };
 
@@ -151,6 +164,14 @@ int pw_begin(pw_session *s, int32_t status, int32_t origin, pw_text *t);
 pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, const pw_value *out, int infer);
 pw_status pw_check_outputs(pw_session *s, pw_value *out, size_t m);
 const pw_value *pw_value_at(const pw_value *first, size_t i);
+
+/* ---- host/: texts and lists ---- */
+void pw_host_begin(pw_session *s);
+void pw_host_free(pw_session *s);
+/* An input or output of another kind than PW_TENSOR between the caller and the tables; 0 = failed, the error is recorded. */
+int pw_host_input(pw_session *s, size_t input, const pw_value *v);
+int pw_host_output(pw_session *s, uint32_t output);
+uint64_t pw_text_hash(const char *text, uint64_t bytes);
 
 /* ---- copy.c ---- */
 /* Whether the strides (null = yes) mean dense row-major. */

@@ -157,6 +157,7 @@ void pw_session_free(pw_session *s) {
     pw_drop(s, &s->out[i].staged);
   }
   for (uint32_t i = 0; i < m->epoch_count; i++) pw_drop(s, &s->arena[i]);
+  pw_host_free(s);
   pw_drop(s, &s->scratch);
   pw_give(m, s);
   pw_model_release(m);
@@ -296,6 +297,14 @@ void *pw_rt_output(pw_ctx *s, int32_t i, const int64_t *dims, int32_t rank) {
     uint64_t taken = v->strides ? strided_bytes(o, p) : o->bytes;
     if (v->capacity_bytes < taken) return output_error(s, i, PW_E_CAPACITY, taken, v->strides ? " takes, by its strides, " : " takes ");
     o->target = v->data;
+  } else if (p->kind != PW_TENSOR) {
+    /* Numbers of texts and lists, which deliver turns into what the caller takes. */
+    o->copied = 1;
+    if (v->data && v->data == o->texts && !v->capacity_bytes) v->data = 0;
+    int64_t given = pw_bytes_of(dims, rank, 8 * (uint32_t)sizeof(pw_string));
+    if (given < 0) return output_error(s, i, PW_E_SHAPE, 0, " does not fit 63 bits");
+    if (v->data && !pw_is_dense(o->dims, rank, v->strides)) return output_error(s, i, PW_E_ARGUMENT, 0, " of texts has strides");
+    if (v->data && v->capacity_bytes < (uint64_t)given) return output_error(s, i, PW_E_CAPACITY, (uint64_t)given, " takes ");
   } else if (!v->data || returned) {
     v->data = 0; /* from here on the last run's memory may be another output of this one */
     o->target = own_memory(s, o, p->origin);
@@ -319,6 +328,10 @@ static void deliver(pw_session *s, uint32_t i) {
   pw_out *o = &s->out[i];
   const pw_port *p = &s->model->out[i];
   pw_value *v = o->value;
+  if (p->kind != PW_TENSOR) {
+    pw_host_output(s, i);
+    return;
+  }
   if (o->taken >= 0) {
     /* The input in it has been read: it may go. */
     if (o->copied && pw_grow(s, &o->own[0], (int64_t)o->bytes, p->origin, "an output")) return;
@@ -406,6 +419,7 @@ pw_status pw_run(pw_session *s, const pw_value *in, size_t n, pw_value *out, siz
   s->shapes_only = infer;
   s->inferring = infer && !(model->flags & PW_BLOB_DATA_SHAPES);
   for (uint32_t i = 0; i < model->outputs; i++) s->out[i].target = 0, s->out[i].in_place = 0;
+  pw_host_begin(s);
   /* Outputs that continue inputs tell how these are read, if they are as many as there should be. */
   pw_check_inputs(s, in, n, !infer && m == model->outputs ? out : 0, infer);
   if (!s->status) pw_check_outputs(s, out, m);

@@ -54,6 +54,8 @@ static const struct {
 };
 enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
 
+uint32_t pw_stored_bits(int32_t dtype) { return dtype == PW_STR ? 64 : pw_dtype_bits(dtype); }
+
 uint32_t pw_dtype_bits(int32_t dtype) { return dtype > 0 && dtype < DTYPES ? dtypes[dtype].bits : 0; }
 
 void pw_put_dtype(pw_text *t, int32_t dtype) {

@@ -9,17 +9,18 @@ use std::fmt;
 /// First bytes of a blob.
 pub const MAGIC: [u8; 8] = *b"PWBLOB\r\n";
 /// Layout version (`PW_BLOB_VERSION`).
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Version of the calls between plan and runtime (`PW_PLAN_VERSION`).
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 /// Highest rank of an input or output.
 pub const MAX_RANK: usize = 64;
 /// Highest number of inputs, and of outputs.
 pub const MAX_PORTS: usize = 65536;
 
-const HEADER: usize = 184;
+const HEADER: usize = 200;
 const SYMBOL: usize = 32;
-const PORT: usize = 48;
+const PORT: usize = 56;
+const ITEM: usize = 12;
 const DIM: usize = 16;
 const CHECKED_FROM: usize = 32;
 const NONE: u32 = u32::MAX;
@@ -48,6 +49,8 @@ pub struct Blob {
     /// For each epoch of the arena the entry of `origins` that an error about its memory names. Its length is the number of
     /// epochs.
     pub epochs: Vec<Option<u32>>,
+    /// Texts that constants are, each once; the first is empty.
+    pub texts: Vec<String>,
     /// The weight store; `None` when the model has no weights.
     pub store: Option<StoreRef>,
 }
@@ -100,6 +103,28 @@ pub enum Kind {
     Map = 4,
 }
 
+/// What a list holds. One that is a list itself is followed by what that holds, a map by its keys and then its values.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Item {
+    /// What it is.
+    pub kind: Kind,
+    /// ONNX TensorProto.DataType of tensors.
+    pub dtype: i32,
+    /// Rank of tensors, where it is known.
+    pub rank: Option<u32>,
+}
+
+impl Kind {
+    /// The kind of that number.
+    pub fn from_code(code: i32) -> Option<Kind> {
+        [Kind::Tensor, Kind::Strings, Kind::Sequence, Kind::Optional, Kind::Map].into_iter().find(|k| *k as i32 == code)
+    }
+    /// Whether its values are lists.
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::Sequence | Kind::Optional | Kind::Map)
+    }
+}
+
 /// An input or output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Port {
@@ -111,6 +136,8 @@ pub struct Port {
     pub dtype: i32,
     /// Its dims.
     pub dims: Vec<Dim>,
+    /// What a list holds; empty for others.
+    pub items: Vec<Item>,
     /// Outputs: the input whose memory it may take.
     pub alias_of: Option<u32>,
     /// With `alias_of`: the output is that input with more appended on this axis; `None` = same shape.
@@ -165,6 +192,10 @@ impl Writer {
         if s.contains('\0') {
             return err(format!("the text {s:?} contains a zero byte"));
         }
+        self.any_text(s)
+    }
+    /// As `text`, for texts whose lengths are always looked at.
+    fn any_text(&mut self, s: &str) -> Result<[u8; 8], BlobError> {
         let (offset, bytes) = match self.seen.get(s) {
             Some(at) => *at,
             None => {
@@ -225,8 +256,22 @@ impl Blob {
             }
         }
         let mut dims = Vec::new();
-        let inputs = self.write_ports(&mut w, &self.inputs, false, &mut dims)?;
-        let outputs = self.write_ports(&mut w, &self.outputs, true, &mut dims)?;
+        let inputs = self.write_ports(&mut w, &self.inputs, false, (&mut dims, 0))?;
+        let in_items = self.inputs.iter().map(|p| p.items.len()).sum();
+        let outputs = self.write_ports(&mut w, &self.outputs, true, (&mut dims, in_items))?;
+        let mut items = Vec::new();
+        for i in self.inputs.iter().chain(&self.outputs).flat_map(|p| &p.items) {
+            for n in [i.kind as i32, i.dtype, i.rank.and_then(|r| i32::try_from(r).ok()).unwrap_or(-1)] {
+                items.extend_from_slice(&n.to_le_bytes());
+            }
+        }
+        if self.texts.first().is_some_and(|t| !t.is_empty()) {
+            return err("the first text is not empty");
+        }
+        let mut texts = Vec::with_capacity(self.texts.len() * 8);
+        for t in &self.texts {
+            texts.extend_from_slice(&w.any_text(t)?);
+        }
         let mut origins = Vec::with_capacity(self.origins.len() * 8);
         for o in &self.origins {
             origins.extend_from_slice(&w.text(o)?);
@@ -236,14 +281,25 @@ impl Blob {
             epochs.extend_from_slice(&pair(index(*e, self.origins.len(), "origin")? as u32, 0));
         }
         w.text.resize(w.text.len().next_multiple_of(8), 0);
+        items.resize(items.len().next_multiple_of(8), 0);
+        let item_count = self.inputs.iter().chain(&self.outputs).map(|p| p.items.len()).sum::<usize>();
 
         let mut offset = HEADER;
         let mut tables = Vec::new();
         let mut body = Vec::new();
-        for (bytes, entry) in
-            [(&symbols, SYMBOL), (&inputs, PORT), (&outputs, PORT), (&dims, DIM), (&origins, 8), (&epochs, 8), (&w.text, 1)]
-        {
-            tables.extend_from_slice(&pair(to_u32(offset)?, to_u32(bytes.len() / entry)?));
+        for (bytes, entry) in [
+            (&symbols, SYMBOL),
+            (&inputs, PORT),
+            (&outputs, PORT),
+            (&dims, DIM),
+            (&origins, 8),
+            (&epochs, 8),
+            (&w.text, 1),
+            (&items, ITEM),
+            (&texts, 8),
+        ] {
+            let count = if entry == ITEM { item_count } else { bytes.len() / entry };
+            tables.extend_from_slice(&pair(to_u32(offset)?, to_u32(count)?));
             body.extend_from_slice(bytes);
             offset += bytes.len();
         }
@@ -270,7 +326,13 @@ impl Blob {
         Ok(out)
     }
 
-    fn write_ports(&self, w: &mut Writer, ports: &[Port], outputs: bool, dims: &mut Vec<u8>) -> Result<Vec<u8>, BlobError> {
+    fn write_ports(
+        &self,
+        w: &mut Writer,
+        ports: &[Port],
+        outputs: bool,
+        (dims, mut item): (&mut Vec<u8>, usize),
+    ) -> Result<Vec<u8>, BlobError> {
         let mut out = Vec::with_capacity(ports.len() * PORT);
         for p in ports {
             if p.dims.len() > MAX_RANK {
@@ -312,6 +374,11 @@ impl Blob {
                 out.extend_from_slice(&n.to_le_bytes());
             }
             out.extend_from_slice(&p.max_bytes.to_le_bytes());
+            if p.kind.is_list() == p.items.is_empty() || (p.kind.is_list() && !p.dims.is_empty()) {
+                return err(format!("{:?} is a list that holds nothing, or holds something and is none", p.name));
+            }
+            out.extend_from_slice(&pair(to_u32(item)?, to_u32(p.items.len())?));
+            item += p.items.len();
         }
         Ok(out)
     }
@@ -364,6 +431,8 @@ impl Blob {
             .map(|at| Ok(Symbol { name: text(at)?, lo: r.i64(at + 8)?, hi: r.i64(at + 16)?, div: r.i64(at + 24)? }))
             .collect::<Result<_, BlobError>>()?;
         let (dims_at, dims) = table(3, DIM)?;
+        let (items_at, items) = table(7, ITEM)?;
+        let (texts_at, texts) = table(8, 8)?;
         let port = |at: usize| -> Result<Port, BlobError> {
             let n = |i: usize| r.i32(at + 8 + 4 * i);
             let (rank, first) = (n(2)?, r.u32(at + 20)? as usize);
@@ -375,13 +444,15 @@ impl Blob {
                 let fixed = r.i64(dims_at + i * DIM)?;
                 own.push(if fixed >= 0 { Dim::Fixed(fixed) } else { Dim::Symbol(r.u32(dims_at + i * DIM + 8)?) });
             }
-            let kind = match n(0)? {
-                0 => Kind::Tensor,
-                1 => Kind::Strings,
-                2 => Kind::Sequence,
-                3 => Kind::Optional,
-                4 => Kind::Map,
-                k => return err(format!("kind {k}")),
+            let Some(kind) = Kind::from_code(n(0)?) else { return err(format!("kind {}", n(0)?)) };
+            let (item, count) = (r.u32(at + 48)? as usize, r.u32(at + 52)? as usize);
+            if item.checked_add(count).is_none_or(|end| end > items) {
+                return err("a port holds what does not exist");
+            }
+            let read_item = |i: usize| -> Result<Item, BlobError> {
+                let at = items_at + i * ITEM;
+                let Some(kind) = Kind::from_code(r.i32(at)?) else { return err(format!("kind {}", r.i32(at)?)) };
+                Ok(Item { kind, dtype: r.i32(at + 4)?, rank: u32::try_from(r.i32(at + 8)?).ok() })
             };
             let opt = |i: usize| n(i).map(|v| u32::try_from(v).ok());
             Ok(Port {
@@ -389,6 +460,7 @@ impl Blob {
                 kind,
                 dtype: n(1)?,
                 dims: own,
+                items: (item..item + count).map(read_item).collect::<Result<_, _>>()?,
                 alias_of: opt(4)?,
                 append_axis: opt(5)?,
                 origin: opt(6)?,
@@ -414,6 +486,7 @@ impl Blob {
             outputs: ports(2)?,
             origins: (0..origins).map(|i| text(origins_at + 8 * i)).collect::<Result<_, _>>()?,
             epochs: (0..epochs).map(|i| r.i32(epochs_at + 8 * i).map(|o| u32::try_from(o).ok())).collect::<Result<_, _>>()?,
+            texts: (0..texts).map(|i| text(texts_at + 8 * i)).collect::<Result<_, _>>()?,
             store: (data_bytes > 0).then_some(StoreRef { data_bytes, layout }),
         };
         // What refers to nothing would not be written again.

@@ -91,7 +91,7 @@ pub fn random(infos: &[Info], dims: &BTreeMap<String, i64>, seed: u64) -> Result
     for info in infos {
         let shape: Vec<i64> =
             info.dims.iter().map(|d| d.symbol.as_ref().map_or(d.min, |s| dims.get(s).copied().unwrap_or(d.min.max(1)))).collect();
-        let Some(d) = dtype::by_code(info.dtype).filter(|d| d.bits > 0 && info.kind == 0) else {
+        let Some(d) = dtype::by_code(info.dtype).filter(|d| d.bits > 0 && info.kind == crate::blob::Kind::Tensor) else {
             return error(Status::Dtype, format!("the input {:?} is not a tensor of numbers", info.name));
         };
         let bytes = dtype::tensor_bytes(d.code, &shape).and_then(|n| usize::try_from(n).ok());

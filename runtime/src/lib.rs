@@ -21,5 +21,6 @@ pub mod npz;
 pub mod program;
 pub mod store;
 pub mod tensor;
+pub mod value;
 
 pub use embed::object_for;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Loads a bundle's library into this process and runs it through its C ABI. The structs are those of `c/portwright.h`.
 
+use crate::blob::{Item, Kind};
 use crate::bundle;
 use crate::features::Arch;
-use crate::tensor::{Bytes, View};
+use crate::tensor::{Bytes, Tensor, View};
+use crate::value::{Arg, Input, List, Texts, Value};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io::Read as _;
 use std::path::Path;
@@ -103,6 +105,27 @@ struct PwInfo {
     max_bytes: u64,
     alias_of: i32,
     append_axis: i32,
+    item_count: i32,
+    items: *const PwItem,
+}
+
+#[repr(C)]
+struct PwItem {
+    kind: i32,
+    dtype: i32,
+    rank: i32,
+}
+
+#[repr(C)]
+struct PwString {
+    data: *const c_char,
+    bytes: usize,
+}
+
+#[repr(C)]
+struct PwList {
+    count: usize,
+    items: *const PwValue,
 }
 
 type PwRun = unsafe extern "C" fn(*mut c_void, *const PwValue, usize, *mut PwValue, usize, *mut c_void) -> c_int;
@@ -151,8 +174,8 @@ pub struct Launch {
 pub struct Info {
     /// Its name.
     pub name: String,
-    /// 0 = tensor; `pw_info.kind`.
-    pub kind: i32,
+    /// What it holds.
+    pub kind: Kind,
     /// ONNX TensorProto.DataType.
     pub dtype: i32,
     /// Its dims.
@@ -161,6 +184,8 @@ pub struct Info {
     pub max_bytes: Option<u64>,
     /// Outputs: the input whose memory it may take.
     pub alias_of: Option<usize>,
+    /// What a list holds.
+    pub items: Vec<Item>,
 }
 
 /// One axis of an [`Info`].
@@ -349,14 +374,20 @@ fn describe(inner: &Inner, output: c_int) -> Vec<Info> {
                 InfoDim { symbol: (!symbol.is_null()).then(|| text(symbol)), min: *info.min_dims.add(i), max: *info.max_dims.add(i) }
             }
         });
+        let items = (0..usize::try_from(info.item_count).unwrap_or(0)).map(|i| {
+            // SAFETY: the array has `item_count` entries and lives as long as the model.
+            let item = unsafe { &*info.items.add(i) };
+            Item { kind: Kind::from_code(item.kind).unwrap_or_default(), dtype: item.dtype, rank: u32::try_from(item.rank).ok() }
+        });
         all.push(Info {
             // SAFETY: a closed text that lives as long as the model.
             name: unsafe { text(info.name) },
-            kind: info.kind,
+            kind: Kind::from_code(info.kind).unwrap_or_default(),
             dtype: info.dtype,
             dims: dims.collect(),
             max_bytes: (info.max_bytes > 0).then_some(info.max_bytes),
             alias_of: usize::try_from(info.alias_of).ok(),
+            items: items.collect(),
         });
     }
 }
@@ -409,7 +440,7 @@ impl Session {
     ///
     /// # Errors
     /// What the bundle says: wrong inputs, or what is wrong with the data, naming the node.
-    pub fn run(&mut self, inputs: &[View<'_>]) -> Result<Vec<View<'_>>, LoadError> {
+    pub fn run(&mut self, inputs: &[impl Input]) -> Result<Vec<View<'_>>, LoadError> {
         self.execute(inputs)?;
         Ok(self.results())
     }
@@ -418,7 +449,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn infer(&mut self, inputs: &[View<'_>]) -> Result<Vec<Vec<i64>>, LoadError> {
+    pub fn infer(&mut self, inputs: &[impl Input]) -> Result<Vec<Vec<i64>>, LoadError> {
         let mut dims = self.dims.clone();
         let mut outputs: Vec<PwValue> = dims.iter_mut().map(|d| output_value(d)).collect();
         self.call(inputs, |api, session, values| {
@@ -432,7 +463,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn execute(&mut self, inputs: &[View<'_>]) -> Result<(), LoadError> {
+    pub fn execute<I: Input>(&mut self, inputs: &[I]) -> Result<(), LoadError> {
         let mut outputs = mem::take(&mut self.outputs);
         for (o, d) in outputs.iter_mut().zip(&mut self.dims) {
             // What the last run gave belongs to the session again.
@@ -463,44 +494,128 @@ impl Session {
         views.collect()
     }
 
-    fn call(&self, inputs: &[View<'_>], f: impl FnOnce(&PwApi, *mut c_void, &[PwValue]) -> c_int) -> Result<(), LoadError> {
-        // The library trusts sizes and alignment of what it is given; a view is only slices.
-        let mut copies: Vec<Bytes> = Vec::new();
+    /// The outputs of the last run, of any kind; empty tensors of rank 0 where it failed.
+    pub fn values(&self) -> Vec<Value> {
+        let tensors = self.results();
+        let all = self.outputs.iter().zip(&self.dims).zip(&self.model.0.outputs).zip(tensors);
+        all.map(|(((o, dims), info), view)| match info.kind {
+            Kind::Tensor => Value::Tensor(view.to_tensor()),
+            _ if o.data.is_null() => Value::Tensor(view.to_tensor()),
+            kind => {
+                let own = PwValue { kind: kind as i32, dims: dims.as_ptr().cast_mut(), ..*o };
+                // SAFETY: the run gave it, and it lives until the session's next run, which needs `&mut`.
+                unsafe { read(&own) }
+            }
+        })
+        .collect()
+    }
+
+    fn call(&self, inputs: &[impl Input], f: impl FnOnce(&PwApi, *mut c_void, &[PwValue]) -> c_int) -> Result<(), LoadError> {
+        let mut held = Held::default();
+        let mut values = Vec::with_capacity(inputs.len());
         for (i, v) in inputs.iter().enumerate() {
             let name = self.model.0.inputs.get(i).map_or("?", |p| p.name.as_str());
-            match crate::dtype::tensor_bytes(v.dtype, &v.dims) {
-                Some(n) if n == v.data.len() as u64 => {}
-                _ => {
-                    let what = format!("{}{:?}", crate::dtype::name(v.dtype), v.dims);
-                    return Err(error(Status::Argument, format!("input {i} '{name}': {} bytes are no {what}", v.data.len())));
-                }
-            }
-            if v.data.as_ptr().align_offset(8) != 0 {
-                copies.push(v.data.into());
-            }
+            let made = held.value(&v.arg()).map_err(|what| error(Status::Argument, format!("input {i} '{name}': {what}")))?;
+            values.push(made);
         }
-        let mut aligned = copies.iter();
-        let values: Vec<PwValue> = inputs
-            .iter()
-            .map(|v| {
-                let data = if v.data.as_ptr().align_offset(8) == 0 { Some(v.data) } else { aligned.next().map(|b| &b[..]) };
-                let data = data.unwrap_or_default();
-                PwValue {
-                    size: mem::size_of::<PwValue>() as u32,
-                    data: data.as_ptr().cast_mut().cast(),
-                    capacity_bytes: data.len(),
-                    dtype: v.dtype,
-                    rank: i32::try_from(v.dims.len()).unwrap_or(i32::MAX),
-                    dims: v.dims.as_ptr().cast_mut(),
-                    ..EMPTY
-                }
-            })
-            .collect();
         let api = self.model.0.api();
         match Status::from_code(f(api, self.session, &values)) {
             Status::Ok => Ok(()),
             // SAFETY: the session is alive; the text stays until its next call.
             status => Err(error(status, unsafe { text((api.error)(self.session, ptr::null())) })),
+        }
+    }
+}
+
+/// What the values of a call point to.
+#[derive(Default)]
+struct Held {
+    copies: Vec<Bytes>,
+    texts: Vec<Vec<PwString>>,
+    values: Vec<Vec<PwValue>>,
+    lists: Vec<Box<PwList>>,
+    dims: Vec<Vec<i64>>,
+}
+
+impl Held {
+    fn value(&mut self, v: &Arg<'_>) -> Result<PwValue, String> {
+        let base = PwValue { size: mem::size_of::<PwValue>() as u32, ..EMPTY };
+        match v {
+            Arg::Tensor(v) => {
+                // The library trusts sizes and alignment of what it is given; a view is only slices.
+                if crate::dtype::tensor_bytes(v.dtype, &v.dims) != Some(v.data.len() as u64) {
+                    return Err(format!("{} bytes are no {}{:?}", v.data.len(), crate::dtype::name(v.dtype), v.dims));
+                }
+                let data = if v.data.as_ptr().align_offset(8) == 0 {
+                    v.data.as_ptr()
+                } else {
+                    self.copies.push(v.data.into());
+                    self.copies.last().map_or(ptr::null(), |b| b.as_ptr())
+                };
+                let (dims, rank) = self.dims(&v.dims);
+                Ok(PwValue { data: data.cast_mut().cast(), capacity_bytes: v.data.len(), dtype: v.dtype, rank, dims, ..base })
+            }
+            Arg::Texts(t) => {
+                if crate::dtype::elements(&t.dims) != Some(t.values.len() as u64) {
+                    return Err(format!("{} texts are no str{:?}", t.values.len(), t.dims));
+                }
+                self.texts.push(t.values.iter().map(|s| PwString { data: s.as_ptr().cast(), bytes: s.len() }).collect());
+                let data = self.texts.last().map_or(ptr::null(), |t| t.as_ptr());
+                let (dims, rank) = self.dims(&t.dims);
+                Ok(PwValue { kind: Kind::Strings as i32, data: data.cast_mut().cast(), dtype: STRING, rank, dims, ..base })
+            }
+            Arg::List(l) => {
+                let items = l.items.iter().map(|v| self.value(&v.arg())).collect::<Result<Vec<_>, _>>()?;
+                self.lists.push(Box::new(PwList { count: items.len(), items: items.as_ptr() }));
+                self.values.push(items);
+                let data = self.lists.last().map_or(ptr::null(), |l| ptr::from_ref(&**l));
+                Ok(PwValue { kind: l.kind as i32, data: data.cast_mut().cast(), ..base })
+            }
+        }
+    }
+    fn dims(&mut self, dims: &[i64]) -> (*mut i64, i32) {
+        self.dims.push(dims.to_vec());
+        (self.dims.last_mut().map_or(ptr::null_mut(), |d| d.as_mut_ptr()), i32::try_from(dims.len()).unwrap_or(i32::MAX))
+    }
+}
+
+/// ONNX's number of texts.
+const STRING: i32 = 8;
+
+/// Copies a value that a library gave.
+///
+/// # Safety
+/// It is as the library gave it, and what it points to is still there.
+unsafe fn read(v: &PwValue) -> Value {
+    let rank = usize::try_from(v.rank).unwrap_or(0);
+    // SAFETY: dims has `rank` entries where it is not null.
+    let dims = if v.dims.is_null() || rank == 0 { Vec::new() } else { unsafe { slice::from_raw_parts(v.dims, rank) }.to_vec() };
+    match Kind::from_code(v.kind).unwrap_or_default() {
+        Kind::Tensor => {
+            let bytes = crate::dtype::tensor_bytes(v.dtype, &dims).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+            let data = match bytes {
+                // SAFETY: the library gave so many bytes.
+                Some(n) if !v.data.is_null() => unsafe { slice::from_raw_parts(v.data.cast(), n) },
+                _ => &[],
+            };
+            Value::Tensor(Tensor { dtype: v.dtype, dims, data: data.into() })
+        }
+        Kind::Strings => {
+            let n = crate::dtype::elements(&dims).and_then(|n| usize::try_from(n).ok()).filter(|_| !v.data.is_null()).unwrap_or(0);
+            // SAFETY: the library gave as many texts as the dims say, each with its bytes.
+            let one = |i| unsafe {
+                let s = &*v.data.cast::<PwString>().add(i);
+                let bytes = if s.bytes == 0 { &[][..] } else { slice::from_raw_parts(s.data.cast::<u8>(), s.bytes) };
+                String::from_utf8_lossy(bytes).into_owned()
+            };
+            Value::Texts(Texts { dims, values: (0..n).map(one).collect() })
+        }
+        kind => {
+            // SAFETY: a list is given as one.
+            let list = unsafe { v.data.cast::<PwList>().as_ref() };
+            // SAFETY: it has as many items as it says.
+            let items = list.map_or_else(Vec::new, |l| (0..l.count).map(|i| unsafe { read(&*l.items.add(i)) }).collect());
+            Value::List(List { kind, items })
         }
     }
 }

@@ -256,7 +256,7 @@ impl Manifest {
             name: blob.name.clone(),
             versions: BTreeMap::from([
                 (version("portwright"), version(env!("CARGO_PKG_VERSION"))),
-                (version("abi"), version("1.0")),
+                (version("abi"), version("1.1")),
                 (version("plan"), crate::blob::PLAN_VERSION.to_string()),
             ]),
             source: Source::default(),

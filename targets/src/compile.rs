@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::dtype::DType;
+use portwright_ir::graph::{Item, ItemRank, ListKind, ListType, TensorType};
 use portwright_ir::kernel::{Kernel, KernelId, Module};
 use portwright_ir::plan::{HostPlan, Stmt, Storage};
 use portwright_ir::sym::SymExpr;
-use portwright_runtime::blob::{Blob, Dim, Port, Symbol};
+use portwright_runtime::blob::{Blob, Dim, Item as BlobItem, Kind, Port, Symbol};
 use portwright_runtime::dtype;
 use portwright_runtime::store::Layout;
 
@@ -247,6 +248,8 @@ pub fn describe(plan: &HostPlan, machine: &Machine) -> Blob {
         dtype: onnx_dtype(p.dtype),
         dims: p.dims.iter().map(&mut dim).collect(),
         alias_of: p.alias_of,
+        kind: kind_of(&p.ty()),
+        items: p.list.as_ref().map_or_else(Vec::new, items),
         read_by_plan: input.is_some_and(|i| read.contains(&i)),
         max_bytes: bytes(p.dtype, &p.dims),
         ..Port::default()
@@ -289,8 +292,45 @@ pub fn describe(plan: &HostPlan, machine: &Machine) -> Blob {
         outputs,
         origins,
         epochs,
+        texts: plan.texts.iter().map(|t| t.to_string()).collect(),
         store: store_layout(plan).reference(),
     }
+}
+
+/// What a value of that type is to a caller.
+pub fn kind_of(ty: &TensorType) -> Kind {
+    match &ty.list {
+        Some(l) => list_kind(l.kind),
+        None if ty.dtype == DType::Str => Kind::Strings,
+        None => Kind::Tensor,
+    }
+}
+
+fn list_kind(k: ListKind) -> Kind {
+    match k {
+        ListKind::Sequence => Kind::Sequence,
+        ListKind::Optional => Kind::Optional,
+        ListKind::Map => Kind::Map,
+    }
+}
+
+/// What a list holds, as a description has it: outer lists first.
+pub fn items(l: &ListType) -> Vec<BlobItem> {
+    let mut out = Vec::new();
+    for item in &l.items {
+        match item {
+            Item::Tensor(d, rank) => {
+                let kind = if *d == DType::Str { Kind::Strings } else { Kind::Tensor };
+                let rank = if let ItemRank::Is(r) = rank { Some(*r) } else { None };
+                out.push(BlobItem { kind, dtype: onnx_dtype(*d), rank });
+            }
+            Item::List(l) => {
+                out.push(BlobItem { kind: list_kind(l.kind), dtype: 0, rank: None });
+                out.extend(items(l));
+            }
+        }
+    }
+    out
 }
 
 fn count_epochs(body: &[Stmt], n: &mut usize) {
@@ -318,6 +358,8 @@ fn reads(body: &[Stmt], plan: &HostPlan, f: &mut impl FnMut(Option<u32>)) {
     for s in body {
         match s {
             Stmt::Read { buffer, .. } => one(buffer, f),
+            // What it finds decides shapes, or what it holds is an output.
+            Stmt::Host(_) => f(None),
             Stmt::If { then, els, .. } => {
                 reads(then, plan, f);
                 reads(els, plan, f);

@@ -26,6 +26,16 @@ mod registry;
 mod tile_unit;
 mod workers;
 
+/// Plans call host operations by numbers that stand in a header of the runtime.
+#[test]
+fn host_operations_have_the_numbers_of_the_runtime() {
+    let header = include_str!("../../runtime/c/pw_plan.h");
+    let body = header.split("enum pw_host_op {").nth(1).and_then(|b| b.split('}').next()).unwrap_or_default();
+    let names: Vec<String> = body.split(',').map(|n| n.trim().to_ascii_lowercase()).filter(|n| !n.is_empty()).collect();
+    let ours = portwright_ir::graph::HostOp::ALL.iter().map(|op| format!("pw_host_{}", op.name()));
+    assert_eq!(ours.chain(["pw_host_count".into()]).collect::<Vec<_>>(), names);
+}
+
 /// A plan of one launch: read buffers are inputs, written ones outputs, symbols are dims of inputs.
 pub(crate) fn plan_of(m: &Module, id: KernelId) -> HostPlan {
     let k = &m.kernels[id];
@@ -35,7 +45,8 @@ pub(crate) fn plan_of(m: &Module, id: KernelId) -> HostPlan {
     let (mut buffers, mut outputs) = (Vec::new(), Vec::new());
     for b in k.abi_bufs() {
         let b = &k.bufs[b];
-        let port = Port { name: b.name.as_str().into(), dtype: b.dtype, dims: b.dims.iter().cloned().collect(), alias_of: None };
+        let port =
+            Port { name: b.name.as_str().into(), dtype: b.dtype, dims: b.dims.iter().cloned().collect(), alias_of: None, list: None };
         let storage = if b.mode == Mode::Ro {
             p.inputs.push(port);
             Storage::Input(p.inputs.len() as u32 - 1)
@@ -60,7 +71,7 @@ pub(crate) fn plan_of(m: &Module, id: KernelId) -> HostPlan {
         // A size that no input has is told by one more.
         let bind = bind.unwrap_or_else(|| {
             let dims = [SymExpr::sym(s.name.as_str())].into_iter().collect();
-            p.inputs.push(Port { name: format!("size of {}", s.name).into(), dtype: DType::U8, dims, alias_of: None });
+            p.inputs.push(Port { name: format!("size of {}", s.name).into(), dtype: DType::U8, dims, alias_of: None, list: None });
             Stmt::Bind { symbol: s.name.as_str().into(), input: p.inputs.len() as u32 - 1, axis: 0 }
         });
         p.body.push(bind);

@@ -10,7 +10,7 @@ use portwright_ir::text::{Cursor, parse_expr};
 use portwright_runtime::bundle::Bundle;
 use portwright_runtime::load::Info;
 use portwright_runtime::manifest::{self, Kernel};
-use portwright_runtime::tensor::{Tensor, View};
+use portwright_runtime::value::Value;
 
 use crate::Cx;
 use crate::args::{BenchArgs, On};
@@ -46,7 +46,7 @@ pub fn run(a: BenchArgs, cx: &mut Cx) -> Lowered<()> {
     let mut running = Running::start(&bundle, &place, how, cx)?;
     let seed = a.inputs.is_none().then_some(1);
     let inputs = super::run::inputs(a.inputs.as_deref(), seed, running.inputs(), cx)?;
-    let given: Vec<View<'_>> = inputs.iter().map(Tensor::view).collect();
+    let given = inputs;
     progress.stage("bench");
     if !place.is_here() {
         drop(running);
@@ -147,10 +147,15 @@ impl Entry {
 }
 
 /// Bytes, products and launches by nodes, for inputs of these shapes.
-fn work(bundle: &Path, inputs: &[Info], given: &[View<'_>]) -> HashMap<String, (u64, u64, u64)> {
+fn work(bundle: &Path, inputs: &[Info], given: &[Value]) -> HashMap<String, (u64, u64, u64)> {
     let mut symbols: HashMap<&str, i64> = HashMap::new();
-    for (info, view) in inputs.iter().zip(given) {
-        for (axis, &d) in info.dims.iter().zip(&view.dims) {
+    for (info, value) in inputs.iter().zip(given) {
+        let dims = match value {
+            Value::Tensor(t) => &t.dims,
+            Value::Texts(t) => &t.dims,
+            Value::List(_) => continue,
+        };
+        for (axis, &d) in info.dims.iter().zip(dims) {
             if let Some(name) = &axis.symbol {
                 symbols.insert(name, d);
             }
@@ -181,7 +186,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(bundle: &Path, place: &Place, given: &[View<'_>], cx: &mut Cx) -> Lowered<Counts> {
+    fn of(bundle: &Path, place: &Place, given: &[Value], cx: &mut Cx) -> Lowered<Counts> {
         let mut running = Running::start(bundle, place, Start { threads: 0, profile: true }, cx)?;
         // The first run sizes the arena and makes qemu translate, block by block as memory comes; the second is what a run costs.
         running.execute(given, cx)?;
@@ -217,7 +222,7 @@ impl Counts {
 fn instructions(
     a: &BenchArgs,
     (bundle, place, scratch): (&Path, &Place, &Scratch),
-    given: &[View<'_>],
+    given: &[Value],
     mut progress: Progress,
     cx: &mut Cx,
 ) -> Lowered<()> {

@@ -3,9 +3,11 @@
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::interp::{self, Tensor};
+use portwright_ir::graph::{Graph, ListKind};
+use portwright_runtime::blob::Kind;
 use portwright_runtime::load::{Info, InfoDim};
-use portwright_runtime::tensor::View;
-use portwright_targets::compile::onnx_dtype;
+use portwright_runtime::value::{List, Texts, Value};
+use portwright_targets::compile::{items, kind_of, onnx_dtype};
 
 use crate::args::{RunArgs, TargetArgs};
 use crate::progress::Progress;
@@ -31,8 +33,7 @@ pub fn run(a: &RunArgs, cx: &mut Cx) -> Lowered<()> {
     let results = interpret(&m.graph, &inputs, cx)?;
     progress.end();
     let names: Vec<&str> = m.graph.outputs().iter().map(|o| &*o.name).collect();
-    let outputs: Vec<View<'_>> = results.iter().map(portwright_runtime::tensor::Tensor::view).collect();
-    super::run::show(&names, &outputs, views.as_ref(), (a.outputs.as_deref(), a.json), cx)
+    super::run::show(&names, &results, views.as_ref(), (a.outputs.as_deref(), a.json), cx)
 }
 
 /// The interpreter knows no machine: options of one are refused.
@@ -69,39 +70,60 @@ pub fn describe(g: &portwright_ir::graph::Graph) -> Vec<Info> {
             });
             Info {
                 name: g.value(v).name.as_deref().unwrap_or_default().to_owned(),
-                kind: 0,
+                kind: kind_of(ty),
                 dtype: onnx_dtype(ty.dtype),
                 dims: dims.collect(),
                 max_bytes: None,
                 alias_of: None,
+                items: ty.list.as_deref().map_or_else(Vec::new, items),
             }
         })
         .collect()
 }
 
-/// Runs a graph on tensors of the runtime.
+/// Runs a graph on values of the runtime.
 ///
 /// # Errors
 /// `E0602` with the node's path.
-pub fn interpret(
-    g: &portwright_ir::graph::Graph,
-    inputs: &[portwright_runtime::tensor::Tensor],
-    cx: &mut Cx,
-) -> Lowered<Vec<portwright_runtime::tensor::Tensor>> {
-    let given: Vec<Tensor> = inputs
-        .iter()
-        .filter_map(|t| {
-            let dims = t.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>()?;
-            Tensor::new(values::dtype_of(t.dtype)?, dims, t.data.to_vec())
-        })
-        .collect();
-    let out = interp::run(g, &given, &interp::Options::default())
+pub fn interpret(g: &Graph, inputs: &[Value], cx: &mut Cx) -> Lowered<Vec<Value>> {
+    let mut g = g.clone();
+    portwright_passes::handles::lower(&mut g).map_err(|f| cx.diags.report(Diagnostic::error(f.code, f.message)))?;
+    let given: Vec<interp::Value> = inputs.iter().filter_map(of_runtime).collect();
+    let out = interp::run_values(&g, &given, &interp::Options::default())
         .map_err(|e| cx.diags.report(Diagnostic::error(Code::RUN_FAILED, e.message.clone()).at(e.path.clone())))?;
-    let back = |t: Tensor| {
-        let dims: Vec<i64> = t.dims.iter().map(|&d| d as i64).collect();
-        portwright_runtime::tensor::Tensor::new(onnx_dtype(t.dtype), &dims, t.bytes())
-    };
-    out.into_iter().map(back).collect::<Result<_, _>>().or_else(|e| cx.fail(Diagnostic::error(Code::INTERNAL, e)))
+    out.into_iter().map(to_runtime).collect::<Result<_, _>>().or_else(|e| cx.fail(Diagnostic::error(Code::INTERNAL, e)))
+}
+
+fn of_runtime(v: &Value) -> Option<interp::Value> {
+    let sizes = |dims: &[i64]| dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>();
+    Some(match v {
+        Value::Tensor(t) => interp::Value::Tensor(Tensor::new(values::dtype_of(t.dtype)?, sizes(&t.dims)?, t.data.to_vec())?),
+        Value::Texts(t) => interp::Value::Texts(sizes(&t.dims)?, t.values.clone()),
+        Value::List(l) => {
+            let kind = match l.kind {
+                Kind::Optional => ListKind::Optional,
+                Kind::Map => ListKind::Map,
+                _ => ListKind::Sequence,
+            };
+            interp::Value::List(kind, l.items.iter().map(of_runtime).collect::<Option<_>>()?)
+        }
+    })
+}
+
+fn to_runtime(v: interp::Value) -> Result<Value, String> {
+    let sizes = |dims: &[usize]| dims.iter().map(|&d| d as i64).collect::<Vec<i64>>();
+    Ok(match v {
+        interp::Value::Tensor(t) => portwright_runtime::tensor::Tensor::new(onnx_dtype(t.dtype), &sizes(&t.dims), t.bytes())?.into(),
+        interp::Value::Texts(dims, values) => Value::Texts(Texts { dims: sizes(&dims), values }),
+        interp::Value::List(kind, items) => {
+            let kind = match kind {
+                ListKind::Sequence => Kind::Sequence,
+                ListKind::Optional => Kind::Optional,
+                ListKind::Map => Kind::Map,
+            };
+            Value::List(List { kind, items: items.into_iter().map(to_runtime).collect::<Result<_, _>>()? })
+        }
+    })
 }
 
 /// Outputs of a graph as a bundle describes them.
@@ -110,11 +132,12 @@ pub fn describe_outputs(g: &portwright_ir::graph::Graph) -> Vec<Info> {
         .iter()
         .map(|o| Info {
             name: o.name.to_string(),
-            kind: 0,
+            kind: kind_of(g.ty(o.value)),
             dtype: onnx_dtype(g.ty(o.value).dtype),
             dims: Vec::new(),
             max_bytes: None,
             alias_of: None,
+            items: g.ty(o.value).list.as_deref().map_or_else(Vec::new, items),
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_runtime::load::Info;
-use portwright_runtime::tensor::{Tensor, View};
+use portwright_runtime::value::Value;
 
 use crate::args::{On, RunArgs};
 use crate::compile::Scratch;
@@ -30,18 +30,17 @@ pub fn run(a: RunArgs, cx: &mut Cx) -> Lowered<()> {
     progress.stage("run");
     let mut running = Running::start(&bundle, &place, Start { threads: a.threads, profile: false }, cx)?;
     let inputs = inputs(a.inputs.as_deref(), a.random, running.inputs(), cx)?;
-    let given: Vec<View<'_>> = inputs.iter().map(Tensor::view).collect();
-    running.execute(&given, cx)?;
+    running.execute(&inputs, cx)?;
     progress.end();
     let names: Vec<&str> = running.outputs().iter().map(|o| o.name.as_str()).collect();
-    show(&names, &running.results(), views.as_ref(), (a.outputs.as_deref(), a.json), cx)
+    show(&names, &running.values(), views.as_ref(), (a.outputs.as_deref(), a.json), cx)
 }
 
 /// Writes or prints results.
 ///
 /// # Errors
 /// `E0702`.
-pub fn show(names: &[&str], results: &[View<'_>], views: Option<&Views>, (file, json): (Option<&Path>, bool), cx: &mut Cx) -> Lowered<()> {
+pub fn show(names: &[&str], results: &[Value], views: Option<&Views>, (file, json): (Option<&Path>, bool), cx: &mut Cx) -> Lowered<()> {
     if let Some(path) = file {
         values::write(path, names, results, cx)?;
     }
@@ -49,7 +48,14 @@ pub fn show(names: &[&str], results: &[View<'_>], views: Option<&Views>, (file, 
         let list: Vec<_> = names
             .iter()
             .zip(results)
-            .map(|(n, v)| serde_json::json!({"name": n, "dtype": portwright_runtime::dtype::name(v.dtype), "shape": v.dims, "values": values::elements(v)}))
+            .map(|(n, v)| {
+                let mut entry = values::json(v);
+                if !entry.is_object() {
+                    entry = serde_json::json!({ "value": entry });
+                }
+                entry["name"] = (*n).into();
+                entry
+            })
             .collect();
         println!("{}", serde_json::json!({"schema": 1, "outputs": list}));
     } else if file.is_none() {
@@ -57,7 +63,7 @@ pub fn show(names: &[&str], results: &[View<'_>], views: Option<&Views>, (file, 
             println!("{title}");
         }
         for (n, v) in names.iter().zip(results) {
-            print!("{}", values::describe(n, v, views));
+            print!("{}", values::describe_value(n, v, views));
         }
     }
     Ok(())
@@ -67,7 +73,7 @@ pub fn show(names: &[&str], results: &[View<'_>], views: Option<&Views>, (file, 
 ///
 /// # Errors
 /// `E0704`.
-pub fn inputs(from: Option<&Path>, seed: Option<u64>, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+pub fn inputs(from: Option<&Path>, seed: Option<u64>, wanted: &[Info], cx: &mut Cx) -> Lowered<Vec<Value>> {
     match (from, seed) {
         (Some(path), _) => values::read(path, wanted, cx),
         (None, _) if wanted.is_empty() => Ok(Vec::new()),

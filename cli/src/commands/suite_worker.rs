@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use portwright_ir::diag::{Code, Diagnostic, Lowered, Severity};
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Graph, Literal, Op};
+use portwright_runtime::blob::Kind;
 use portwright_runtime::bundle::Bundle;
 use portwright_runtime::manifest::HostNode;
-use portwright_runtime::tensor::{Tensor, View};
+use portwright_runtime::tensor::View;
+use portwright_runtime::value::Value;
 use portwright_targets::codegen::Workers;
 
 use super::suite::{BUNDLE, MODEL, Outcome, Status, name_of};
@@ -188,6 +190,15 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: O
         Runner::Executed { random, .. } => *random,
         Runner::Interpreted(g) => draws(g),
     };
+    // Nothing numeric is a host operation.
+    if let Runner::Executed { running, host, .. } = &runner
+        && let Some(h) = host.first()
+        && running.inputs().iter().chain(running.outputs()).all(|i| i.kind == Kind::Tensor)
+        && !uses_lists(case)
+    {
+        let m = format!("{}: `{}` runs on the host, and the case is one of numbers", h.node, h.op);
+        return cx.fail(Diagnostic::error(Code::OVER_FALLBACK, m));
+    }
     let (inputs, outputs) = match &runner {
         Runner::Executed { running, .. } => (running.inputs().to_vec(), running.outputs().to_vec()),
         Runner::Interpreted(g) => (super::interpret::describe(g), super::interpret::describe_outputs(g)),
@@ -196,19 +207,18 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: O
     for set in &sets {
         let given = values::read_folder_without(set, "input", &inputs, &numbers, cx)?;
         let expected = values::read_folder(set, "output", &outputs, cx)?;
-        let views: Vec<View<'_>> = given.iter().map(Tensor::view).collect();
-        let got: Vec<Tensor> = match &mut runner {
+        let got: Vec<Value> = match &mut runner {
             Runner::Executed { running, .. } => {
-                running.execute(&views, cx)?;
-                running.results().iter().map(View::to_tensor).collect()
+                running.execute(&given, cx)?;
+                running.values()
             }
             Runner::Interpreted(g) => super::interpret::interpret(g, &given, cx)?,
         };
-        if random && got.iter().zip(&expected).all(|(g, e)| g.dtype == e.dtype && g.dims == e.dims) {
+        if random && got.iter().zip(&expected).all(|(g, e)| g.describe() == e.describe()) {
             return Ok(Outcome::bad(name, Status::Skipped, None, "its numbers are random; dtypes and shapes agree"));
         }
         for ((g, e), info) in got.iter().zip(&expected).zip(&outputs) {
-            match compare(&g.view(), &e.view(), rtol, atol) {
+            match compare_values(g, e, rtol, atol) {
                 Ok((abs, rel)) => (max_abs, max_rel) = (max_abs.max(abs), max_rel.max(rel)),
                 Err(why) => return cx.fail(Diagnostic::error(Code::NUMBERS_DIFFER, format!("output `{}`: {why}", info.name))),
             }
@@ -239,10 +249,37 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: O
     })
 }
 
+/// Whether a case's model has operators on texts, sequences, optionals or maps.
+fn uses_lists(case: &Path) -> bool {
+    let words = ["Sequence", "Optional", "String", "Regex", "Tokenizer", "ZipMap", "CastMap", "DictVectorizer"];
+    let bytes = std::fs::read(case.join(MODEL)).unwrap_or_default();
+    words.iter().any(|w| bytes.windows(w.len()).any(|b| b == w.as_bytes()))
+}
+
 fn tolerance(case: &Path) -> (f64, f64) {
     let text = std::fs::read_to_string(case.join("tol.json")).unwrap_or_default();
     let v: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     (v["rtol"].as_f64().unwrap_or(RTOL), v["atol"].as_f64().unwrap_or(ATOL))
+}
+
+/// As [`compare`], of values of any kind: texts and the structure of lists are equal or not.
+pub fn compare_values(got: &Value, expected: &Value, rtol: f64, atol: f64) -> Result<(f64, f64), String> {
+    match (got, expected) {
+        (Value::Tensor(g), Value::Tensor(e)) => compare(&g.view(), &e.view(), rtol, atol),
+        (Value::Texts(g), Value::Texts(e)) if g.dims == e.dims => match g.values.iter().zip(&e.values).position(|(x, y)| x != y) {
+            Some(i) => Err(format!("element {i} is {:?}, expected {:?}", g.values[i], e.values[i])),
+            None => Ok((0.0, 0.0)),
+        },
+        (Value::List(g), Value::List(e)) if g.kind == e.kind && g.items.len() == e.items.len() => {
+            let mut most = (0f64, 0f64);
+            for (i, (x, y)) in g.items.iter().zip(&e.items).enumerate() {
+                let (abs, rel) = compare_values(x, y, rtol, atol).map_err(|why| format!("item {i}: {why}"))?;
+                most = (most.0.max(abs), most.1.max(rel));
+            }
+            Ok(most)
+        }
+        _ => Err(format!("{}, expected {}", got.describe(), expected.describe())),
+    }
 }
 
 /// Largest absolute and relative difference; `Err` says where the tolerance is exceeded.

@@ -2,13 +2,13 @@
 //! Branches and loops. Subgraphs become regions; what a known condition or a fixed number of trips decides is imported in place.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Graph, Op, SymSource, Symbol, TensorType, ValueId};
+use portwright_ir::graph::{BinaryOp, Graph, HostOp, Item, ListKind, Op, SymSource, Symbol, TensorType, ValueId};
 use portwright_ir::sym::SymExpr;
 
 use super::{Entry, MANY, op};
-use crate::cx::{Cx, Res};
+use crate::cx::{Cx, HostCall, Res};
 use crate::fault::Fault;
-use crate::model::GraphDef;
+use crate::model::{GraphDef, TypeDef};
 use crate::scope::{Frame, Slot, lift};
 
 pub const TABLE: &[Entry] = &[op("If", 1, 1, 1, if_), op("Loop", 1, 2, MANY, loop_), op("Scan", 8, 1, MANY, scan)];
@@ -52,7 +52,7 @@ fn tensors(slots: Vec<Slot>, what: &str) -> Res<Vec<ValueId>> {
     let one = |(i, s)| match s {
         Slot::Value(v) => Ok(v),
         Slot::Poison => Err(Fault::follows()),
-        Slot::List(_) => Err(Fault::form(format!("output {i} of {what} is a sequence; branches and loops give tensors"))),
+        Slot::List(..) => Err(Fault::form(format!("output {i} of {what} is a sequence; branches and loops give tensors"))),
         Slot::Absent => Err(Fault::form(format!("output {i} of {what} is an optional without a value"))),
     };
     slots.into_iter().enumerate().map(one).collect()
@@ -75,7 +75,16 @@ fn if_(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     for (g, label) in [(then, "then"), (other, "else")] {
         let prefix = format!("{path}.{label}");
         let seed = regions.first().map_or_else(Vec::new, |r| r.captures.clone());
-        let r = region(cx, &[], &seed, &prefix, |cx, _| tensors(cx.imp.subgraph(g, Vec::new(), &prefix)?, "a branch"));
+        let r = region(cx, &[], &seed, &prefix, |cx, _| {
+            let slots = cx.imp.subgraph(g, Vec::new(), &prefix)?;
+            // An optional without a value says in the other branch what it would be.
+            let declared = |i: usize| [g, then, other].into_iter().filter_map(move |g| g.outputs.get(i)).map(|o| &o.ty);
+            let wanted = |i: usize| {
+                let optional = declared(i).find(|t| matches!(t, TypeDef::Optional(_)));
+                optional.or_else(|| declared(i).next()).unwrap_or(&TypeDef::Missing)
+            };
+            slots.into_iter().enumerate().map(|(i, s)| cx.coerce(s, wanted(i))).collect()
+        });
         match r {
             Ok(r) => regions.push(r),
             Err(f) => fault = fault.filter(|o: &Fault| o.code.is_some()).or(Some(f)),
@@ -122,6 +131,9 @@ fn compared(cx: &mut Cx<'_, '_>, cond: ValueId) -> Option<(SymExpr, SymExpr)> {
 fn same_outputs(a: &Graph, b: &Graph) -> Res<()> {
     for (i, (x, y)) in a.outputs().iter().zip(b.outputs()).enumerate() {
         let (x, y) = (a.ty(x.value), b.ty(y.value));
+        if x.list.is_some() != y.list.is_some() {
+            return Err(Fault::form(format!("output {i} is {x} in one branch and {y} in the other")));
+        }
         let clash = x.dims.iter().zip(&y.dims).any(|(x, y)| !portwright_ir::graph::infer::may_be_equal(a, x, y));
         if x.rank() != y.rank() || clash {
             let m = format!("output {i} is {x} in one branch and {y} in the other; the condition must be known when the model is compiled");
@@ -162,13 +174,22 @@ fn loop_<'m>(cx: &mut Cx<'_, 'm>) -> Res<Vec<Slot>> {
         return Err(Fault::new(portwright_ir::diag::Code::BAD_ARITY, m));
     }
     let before = cx.imp.diags.all().len();
-    let fault = match as_loop(cx, body, (trip, count), cond, &carried) {
-        Ok(slots) => return Ok(slots),
-        Err(f) => f,
-    };
     // Shapes that change from trip to trip have no loop, but a known number of trips can be written out.
     let nodes = body.nodes.len() as i64 + 1;
     let small = count.filter(|n| *n >= 0 && n.checked_mul(nodes).is_some_and(|n| n <= MAX_UNROLLED));
+    let mut start = carried.clone();
+    if small.is_none() || start.iter().any(|s| matches!(s, Slot::Value(v) if cx.dtype(*v) == DType::List)) {
+        // Sequences of known length become lists of the run.
+        for (s, d) in start.iter_mut().zip(&body.inputs[2..]) {
+            if matches!(s, Slot::List(..) | Slot::Absent) || matches!(d.ty, TypeDef::Optional(_)) {
+                *s = Slot::Value(cx.coerce(s.clone(), &d.ty)?);
+            }
+        }
+    }
+    let fault = match as_loop(cx, body, (trip, count), cond, &start) {
+        Ok(slots) => return Ok(slots),
+        Err(f) => f,
+    };
     match small {
         Some(n) if fault.code.is_some() && cx.imp.diags.all().len() == before => unrolled(cx, body, if always { n } else { 0 }, &carried),
         _ => Err(fault),
@@ -189,6 +210,8 @@ fn as_loop<'m>(
     own.extend(initial.iter().zip(&body.inputs[2..]).map(|(&v, d)| (d.name.clone(), cx.ty(v).clone())));
     let path = cx.path.clone();
     let prefix = format!("{path}.body");
+    // Optionals that the body gives without their wrapping are unwrapped behind the loop.
+    let mut unwrap = vec![false; initial.len()];
     let mut r = region(cx, &own, &[], &prefix, |cx, values| {
         // What is cut by the iteration has a size that follows from it; unused, the binding goes.
         let at = cx.expr(values[0], "iteration")?;
@@ -201,7 +224,16 @@ fn as_loop<'m>(
             let listed = i < 2 && matches!(&body.inputs[i].ty, crate::model::TypeDef::Tensor { dims: Some(d), .. } if d.len() == 1);
             slots.push(Slot::Value(if listed { cx.reshape(v, vec![1.into()])? } else { v }));
         }
-        let mut out = tensors(cx.imp.subgraph(body, slots, &prefix)?, "the body")?;
+        let lists: Vec<Option<ListKind>> = values.iter().map(|&v| cx.ty(v).list.as_ref().map(|l| l.kind)).collect();
+        let mut made = cx.imp.subgraph(body, slots, &prefix)?;
+        for (i, s) in made.iter_mut().enumerate().skip(1).take(initial.len()) {
+            let Some(Some(kind)) = lists.get(i + 1) else { continue };
+            let optional = matches!(s, Slot::Absent) || matches!(s, Slot::Value(v) if is_optional(cx, *v));
+            let ty = if *kind == ListKind::Optional { &body.inputs[i + 1].ty } else { &TypeDef::Missing };
+            unwrap[i - 1] = *kind == ListKind::Optional && !optional;
+            *s = Slot::Value(cx.coerce(s.clone(), ty)?);
+        }
+        let mut out = tensors(made, "the body")?;
         if let Some(c) = out.first_mut() {
             *c = cx.as_scalar(*c)?;
         }
@@ -240,7 +272,22 @@ fn as_loop<'m>(
     let trips = trips.as_sym().cloned().ok_or_else(|| Fault::form("the number of trips cannot be given"))?;
     let operands: Vec<ValueId> = [trip, cond].into_iter().chain(initial.iter().copied()).chain(r.captures).collect();
     let results = cx.add_regions(Op::Loop { carried: initial.len() as u32, trips }, &operands, vec![r.graph])?;
-    Ok(results.into_iter().map(Slot::Value).collect())
+    let mut slots = Vec::new();
+    for (i, v) in results.into_iter().enumerate() {
+        let inner = cx.ty(v).list.as_ref().filter(|_| unwrap.get(i) == Some(&true)).and_then(|l| l.item().cloned());
+        slots.push(Slot::Value(match inner {
+            Some(Item::List(l)) => {
+                let call = HostCall::new(HostOp::OptionalGet, &[v], DType::List, Vec::new());
+                cx.host1(HostCall { list: Some(*l), ..call })?
+            }
+            _ => v,
+        }));
+    }
+    Ok(slots)
+}
+
+fn is_optional(cx: &Cx<'_, '_>, v: ValueId) -> bool {
+    cx.ty(v).list.as_ref().is_some_and(|l| l.kind == ListKind::Optional)
 }
 
 /// Writes `n` trips out one after the other. A condition that turns false must be known.

@@ -30,12 +30,15 @@ struct Tree {
 }
 
 impl Tree {
-    fn read(cx: &Cx<'_, '_>, least: i64, most: i64) -> Res<(Tree, i64)> {
-        if cx.attr("pool_strings").is_some() {
-            return Err(Fault::form("its n-grams are texts; n-grams of integers are counted"));
-        }
+    fn read(cx: &mut Cx<'_, '_>, least: i64, most: i64, texts: bool) -> Res<(Tree, i64)> {
         let need = |name: &str| cx.ints(name)?.ok_or_else(|| Fault::attr(format!("attribute `{name}` is missing")));
-        let (pool, starts, indexes) = (need("pool_int64s")?, need("ngram_counts")?, need("ngram_indexes")?);
+        let (starts, indexes) = (need("ngram_counts")?, need("ngram_indexes")?);
+        let pool = if texts {
+            let pool = cx.texts("pool_strings")?.ok_or_else(|| Fault::attr("attribute `pool_strings` is missing"))?;
+            pool.into_iter().map(|t| cx.text_number(t)).collect()
+        } else {
+            need("pool_int64s")?
+        };
         let width = indexes.iter().copied().max().unwrap_or(-1);
         if indexes.iter().any(|i| *i < 0) || width >= 1 << 24 || indexes.is_empty() {
             return Err(Fault::attr("`ngram_indexes` names no columns of a result"));
@@ -101,7 +104,7 @@ fn by_column(weights: &[f32], indexes: &[i64], columns: i64) -> Res<Vec<f32>> {
 }
 
 /// A sorted list as a table that is searched by halves.
-struct Sorted {
+pub struct Sorted {
     table: ValueId,
     /// Number of entries, and the power of two that they are filled up to.
     len: i64,
@@ -109,15 +112,20 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn new(cx: &mut Cx<'_, '_>, keys: &[i64]) -> Res<Sorted> {
+    /// A table of these keys, which are sorted and unique.
+    pub fn new(cx: &mut Cx<'_, '_>, keys: &[i64]) -> Res<Sorted> {
         let mut all = keys.to_vec();
         // Two at least: a table of one is a scalar constant.
         let filled = keys.len().max(2).next_power_of_two();
         all.resize(filled, i64::MAX);
         Ok(Sorted { table: cx.table_i64(&[filled as i64], &all)?, len: keys.len() as i64, filled: filled as i64 })
     }
+    /// Number of entries that places may lie in.
+    pub fn filled(&self) -> i64 {
+        self.filled
+    }
     /// Place of every `x` (i64) and whether it is there.
-    fn find(&self, cx: &mut Cx<'_, '_>, x: ValueId) -> Res<(ValueId, ValueId)> {
+    pub fn find(&self, cx: &mut Cx<'_, '_>, x: ValueId) -> Res<(ValueId, ValueId)> {
         let dims = cx.dims(x);
         let mut at = cx.fill(DType::I64, 0.0, dims)?;
         let mut step = self.filled / 2;
@@ -142,8 +150,9 @@ fn tf_idf(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     use BinaryOp::*;
     let x = cx.input(0)?;
     let flat = cx.want_rank(x, 1..=2)? == 1;
-    if !cx.dtype(x).is_int() {
-        return Err(Fault::form(format!("its input is {}; n-grams of integers are counted", cx.ty(x))));
+    let texts = cx.dtype(x) == DType::Str;
+    if !cx.dtype(x).is_int() && !texts {
+        return Err(Fault::form(format!("its input is {}; n-grams of integers and of texts are counted", cx.ty(x))));
     }
     let (least, most, skips) = (cx.need_int("min_gram_length")?, cx.need_int("max_gram_length")?, cx.need_int("max_skip_count")?);
     if least < 1 || most < least || most > MAX_STEPS || !(0..=MAX_STEPS).contains(&skips) {
@@ -153,8 +162,8 @@ fn tf_idf(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         m @ ("TF" | "IDF" | "TFIDF") => m,
         other => return Err(Fault::attr(format!("`mode` is {other:?}, expected TF, IDF or TFIDF"))),
     };
-    let (tree, columns) = Tree::read(cx, least, most)?;
-    let x = cx.cast(x, DType::I64)?;
+    let (tree, columns) = Tree::read(cx, least, most, texts)?;
+    let x = if texts { cx.add(Op::Handle { to: DType::I64, list: None }, &[x])? } else { cx.cast(x, DType::I64)? };
     let x = if flat { cx.unsqueeze(x, &[0])? } else { x };
     let (rows, length) = (cx.dim(x, 0)?, cx.dim(x, 1)?);
     let tokens = Sorted::new(cx, &tree.tokens)?;

@@ -163,11 +163,38 @@ fn linear_regressor(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     one(post_transform(cx, y)?)
 }
 
-/// Labels as integers; texts are not computed.
-pub fn labels(cx: &Cx<'_, '_>, name: &str) -> Res<Vec<i64>> {
-    match cx.ints(name)? {
-        Some(l) if !l.is_empty() => Ok(l),
-        _ => Err(Fault::form("its labels are texts; integer labels are computed").help("export the model with integer labels")),
+/// Labels of classes.
+pub enum Labels<'m> {
+    Ints(Vec<i64>),
+    Texts(Vec<&'m str>),
+}
+
+impl Labels<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Labels::Ints(l) => l.len(),
+            Labels::Texts(l) => l.len(),
+        }
+    }
+    /// As a constant tensor.
+    pub fn table(&self, cx: &mut Cx<'_, '_>) -> Res<ValueId> {
+        let n = [self.len() as i64];
+        match self {
+            Labels::Ints(l) => cx.table_i64(&n, l),
+            Labels::Texts(l) => cx.table_texts(&n, l),
+        }
+    }
+}
+
+/// Labels of that name, or the attribute `classlabels_strings`.
+pub fn labels<'m>(cx: &Cx<'_, 'm>, name: &str) -> Res<Labels<'m>> {
+    if let Some(l) = cx.ints(name)?.filter(|l| !l.is_empty()) {
+        return Ok(Labels::Ints(l));
+    }
+    match cx.texts("classlabels_strings")? {
+        Some(l) if !l.is_empty() => Ok(Labels::Texts(l)),
+        _ => Err(Fault::attr(format!("neither `{name}` nor `classlabels_strings` is given"))),
     }
 }
 
@@ -198,12 +225,12 @@ fn linear_classifier(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     if n == 2 && cx.floats("intercepts")?.is_some_and(|b| b.len() == 1) {
         let s = linear(cx, 1)?;
         let (scores, at) = of_two(cx, s)?;
-        let table = cx.table_i64(&[n], &labels)?;
+        let table = labels.table(cx)?;
         return many([cx.gather(table, at, 0)?, scores]);
     }
     let y = linear(cx, n)?;
     let at = cx.add(Op::ArgReduce { op: ArgOp::Max, axis: 1, keep: false, last: false }, &[y])?;
-    let table = cx.table_i64(&[n], &labels)?;
+    let table = labels.table(cx)?;
     let label = cx.gather(table, at, 0)?;
     let scores = post_transform(cx, y)?;
     many([label, scores])

@@ -16,6 +16,7 @@ mod attention;
 mod bilinear;
 mod blocks;
 mod cache;
+mod category;
 mod cell;
 mod contrib;
 mod control;
@@ -49,6 +50,7 @@ mod signal;
 mod state;
 mod svm;
 mod taps;
+mod text;
 mod trees;
 
 /// Imports one node.
@@ -102,6 +104,7 @@ const FAMILIES: &[&[Entry]] = &[
     shape::TABLE,
     signal::TABLE,
     state::TABLE,
+    text::TABLE,
 ];
 
 type Table = HashMap<(&'static str, &'static str), &'static Entry>;
@@ -130,10 +133,20 @@ fn table() -> &'static Table {
         let default = FAMILIES.iter().flat_map(|f| f.iter()).map(|e| (("", e.op), e));
         // Older exporters wrote this one into the default domain.
         let stray = contrib::TABLE.iter().filter(|e| e.op == "SimplifiedLayerNormalization").map(|e| (("", e.op), e));
-        let vendor =
-            [blocks::TABLE, cache::TABLE, contrib::TABLE, encoder::TABLE, experts::TABLE, extra::TABLE, fused::TABLE, qlinear::TABLE]
-                .map(|t| ("com.microsoft", t));
+        let vendor = [
+            blocks::TABLE,
+            cache::TABLE,
+            contrib::TABLE,
+            encoder::TABLE,
+            experts::TABLE,
+            extra::TABLE,
+            fused::TABLE,
+            qlinear::TABLE,
+            text::VENDOR,
+        ]
+        .map(|t| ("com.microsoft", t));
         let domains = vendor.into_iter().chain([
+            ("ai.onnx.ml", category::TABLE),
             ("ai.onnx.ml", ml::TABLE),
             ("ai.onnx.ml", svm::TABLE),
             ("ai.onnx.ml", trees::TABLE),

@@ -60,8 +60,11 @@ fn constant(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     if let Some(v) = cx.floats("value_floats")? {
         return one(cx.numbers(DType::F32, &[v.len() as i64], &v)?);
     }
-    if cx.attr("value_string").is_some() || cx.attr("value_strings").is_some() {
-        return Err(Fault::form("it is a constant text; Portwright computes on numbers"));
+    if let Some(v) = cx.text_opt("value_string")? {
+        return one(cx.table_texts(&[], &[v])?);
+    }
+    if let Some(v) = cx.texts("value_strings")? {
+        return one(cx.table_texts(&[v.len() as i64], &v)?);
     }
     Err(Fault::attr("none of its value attributes is given"))
 }

@@ -143,7 +143,7 @@ fn svm_classifier(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let votes = cx.contract("np,pk->nk", above, first)?;
     let votes = cx.bin(Add, votes, second)?;
     let at = cx.add(Op::ArgReduce { op: ArgOp::Max, axis: 1, keep: false, last: false }, &[votes])?;
-    let table = cx.table_i64(&[k as i64], &labels)?;
+    let table = labels.table(cx)?;
     let label = cx.gather(table, at, 0)?;
     let (a, b) = (floats(cx, "prob_a")?, floats(cx, "prob_b")?);
     if !a.is_empty() {

@@ -302,7 +302,7 @@ fn tree_classifier(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let n = labels.len() as i64;
     let ids = cx.ints("class_ids")?.unwrap_or_default();
     let single = n == 2 && ids.windows(2).all(|w| w[0] == w[1]);
-    let table = cx.table_i64(&[n], &labels)?;
+    let table = labels.table(cx)?;
     if !single {
         let y = scores(cx, "class", n)?;
         let at = cx.add(Op::ArgReduce { op: ArgOp::Max, axis: 1, keep: false, last: false }, &[y])?;

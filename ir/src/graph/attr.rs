@@ -8,7 +8,7 @@ use crate::entity::EntityId;
 use crate::sym::{SymExpr, SymName};
 
 use super::op::WeightId;
-use super::types::{Literal, Quant, Scalar};
+use super::types::{ListType, Literal, Quant, Scalar};
 
 /// Attributes of an op by name.
 pub type Attrs = Vec<(&'static str, Attr)>;
@@ -36,6 +36,8 @@ pub enum Attr {
     Weight(WeightId),
     /// A quantization.
     Quant(Quant),
+    /// Type of a list.
+    ListType(ListType),
     /// Nothing: an absent optional.
     Absent,
 }
@@ -127,7 +129,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(Scalar => Scalar, Literal => Literal, Quant => Quant);
+plain!(Scalar => Scalar, Literal => Literal, Quant => Quant, ListType => ListType);
 
 impl AttrValue for WeightId {
     fn to_attr(&self) -> Attr {

@@ -36,12 +36,13 @@ pub mod types;
 pub mod verify;
 pub mod winograd;
 
+pub use crate::texts::Texts;
 pub use flow::Flow;
 pub use nodes::Uses;
-pub use op::{ArgOp, BinaryOp, FusionKind, Op, PadMode, ReduceOp, ScatterOp, UnaryOp, WeightId};
+pub use op::{ArgOp, BinaryOp, FusionKind, HostOp, Op, PadMode, ReduceOp, ScatterOp, UnaryOp, WeightId};
 pub use order::collect_attr_symbols;
 pub use patch::Patch;
-pub use types::{Constraint, Dims, Literal, Origin, Quant, Scalar, SymSource, Symbol, TensorType};
+pub use types::{Constraint, Dims, Item, ItemRank, ListKind, ListType, Literal, Origin, Quant, Scalar, SymSource, Symbol, TensorType};
 
 entity_ids! {
     /// A node of a graph.
@@ -137,6 +138,8 @@ pub struct Graph {
     /// What the model takes as given; tested when a run binds its symbols.
     pub constraints: Vec<Constraint>,
     assumed: HashSet<(SymExpr, SymExpr)>,
+    /// Texts that constants are: each run's table begins with them. Regions are of the graph around them in this.
+    pub texts: Texts,
     next_seq: u64,
     /// What [`Graph::order`] found, until a node or an operand changes.
     ordered: OnceLock<Vec<NodeId>>,
@@ -344,6 +347,30 @@ impl Graph {
     pub fn ty(&self, v: ValueId) -> &TensorType {
         &self.values[v].ty
     }
+    /// Replaces the type of a value by `f`'s, where it gives one, without inference: for what turns a whole graph at once.
+    pub fn retype(&mut self, mut f: impl FnMut(&TensorType) -> Option<TensorType>) {
+        for v in self.values.keys().collect::<Vec<_>>() {
+            if let Some(ty) = f(&self.values[v].ty) {
+                self.values[v].ty = ty;
+            }
+        }
+    }
+    /// Gives a value a type without inference, as [`retype`](Self::retype) does.
+    pub fn set_type(&mut self, v: ValueId, ty: TensorType) {
+        self.values[v].ty = ty;
+    }
+    /// Replaces each weight for which `f` gives another one.
+    pub fn replace_weights(&mut self, mut f: impl FnMut(&Weight) -> Option<Weight>) {
+        for w in self.weights.keys().collect::<Vec<_>>() {
+            if let Some(new) = f(&self.weights[w]) {
+                self.weights[w] = new;
+            }
+        }
+    }
+    /// The op of a node, for changes that leave operands and results as they are.
+    pub fn op_mut(&mut self, n: NodeId) -> &mut Op {
+        &mut self.nodes.get_mut(n).op
+    }
     /// Names a value as the model file does.
     pub fn set_name(&mut self, v: ValueId, name: impl Into<Arc<str>>) {
         self.values[v].name = Some(name.into());
@@ -429,6 +456,7 @@ pub(super) fn defined_symbols(op: &Op, regions: &[Graph]) -> Vec<SymName> {
     match op {
         Op::Bind { symbols } => symbols.clone(),
         Op::NonZero { count } => vec![count.clone()],
+        Op::Host { symbols, .. } => symbols.clone(),
         Op::Loop { trips, .. } => vec![trips.clone()],
         // What its body finds, a fusion finds.
         Op::Fusion { .. } => regions.iter().flat_map(|r| r.symbol_nodes.keys().cloned()).collect(),

@@ -12,7 +12,7 @@ use crate::entity_ids;
 use crate::sym::{SymExpr, SymName};
 
 use super::attr::{Attr, AttrValue, Attrs};
-use super::types::{Dims, Literal, Quant, Scalar};
+use super::types::{Dims, ListType, Literal, Quant, Scalar};
 
 entity_ids! {
     /// A weight of a graph.
@@ -181,6 +181,50 @@ named! {
         Any "any",
         /// Logical and; true for none.
         All "all",
+    }
+}
+
+named! {
+    /// What the host computes: operations on characters and on the structure of lists. Nothing numeric is among them. The alternatives'
+    /// order is the numbers by which the runtime knows them; `list` is a sequence, an optional or a map.
+    HostOp {
+        /// Texts joined one by one. `(str[d..], str[d..]) -> str[d..]`
+        StringConcat "string_concat",
+        /// Parts between delimiters, of an empty one between white space; `params` = [most cuts, or -1]. Symbol: the most parts of any text,
+        /// to which the others are filled up with empty texts. `(str[d..], delimiter: str[]) -> (str[d.., parts], counts: i64[d..])`
+        StringSplit "string_split",
+        /// What is no stop word, in another case; `params` = [0 as it is, 1 lower, 2 upper; 1 where case counts]. Symbol: how many texts are
+        /// left; where none is, there is one empty text. `(str[n], stop words: str[k]) -> str[kept]`
+        StringNormalize "string_normalize",
+        /// Whether the whole text matches the automaton of a regular expression ([`crate::regex`]). `(str[d..], i64[program]) -> bool[d..]`
+        RegexFullMatch "regex_full_match",
+        /// Tokens of each text; `params` = [0 what matches, 1 what lies between matches, 2 characters; 1 where begin and end are marked by
+        /// \u{2} and \u{3}; fewest characters of a token]. Symbol: the most tokens of any text, to which others are filled up with `pad`.
+        /// `(str[n], pad: str[], i64[programs]) -> str[n, tokens]`
+        Tokenize "tokenize",
+        /// A list of the operands. `(any..) -> list`
+        ListOf "list_of",
+        /// How many elements there are. `(list) -> i64[]`
+        ListLength "list_length",
+        /// The element at a position, which may count from the end. Symbols: the dims of a tensor. `(list, i64[]) -> element`
+        ListAt "list_at",
+        /// The element of an optional. Symbols: as `list_at`. `(list) -> element`
+        OptionalGet "optional_get",
+        /// With an element before that position, or at the end. `(list, element, i64[]?) -> list`
+        ListInsert "list_insert",
+        /// Without the element at that position, or the last. `(list, i64[]?) -> list`
+        ListErase "list_erase",
+        /// Cuts a tensor; `params` = [axis; 0 parts of one element without that axis, 1 parts of one element, 2 parts of equal size, 3 parts
+        /// of given sizes]. `(any[d..], sizes: i64[]?) -> list`
+        ListSplit "list_split",
+        /// Joins tensors along an axis, or along a new one; `params` = [axis, 1 for a new one]. Symbols: the dims. `(list) -> any[..]`
+        ListConcat "list_concat",
+        /// Each row with its columns' keys as a map. `(number[n, k], keys: str[k] or i64[k]) -> sequence of maps`
+        ZipMap "zip_map",
+        /// Values of a map by keys, 0 where a key is missing. `(map, keys: str[k] or i64[k]) -> values[1, k]`
+        MapLookup "map_lookup",
+        /// Values of a map in the order of its keys. Symbol: how many. `(map: i64 to T) -> T[1, n]`
+        MapValues "map_values",
     }
 }
 
@@ -434,6 +478,23 @@ define_ops! {
     /// One kernel: region body over the operands.
     Fusion "fusion" { kind: FusionKind },
 
+    // ---- host: texts and lists ----
+    /// An operation of the host. `takes` are the dtypes of the operands and `gives` those of the results; once `lowered`, texts and lists
+    /// are the i64 that [`Op::Handle`] makes of them, and are still named as they were. `dims` are the results' dims, and `symbols` those
+    /// that the operation finds; a list that it gives is a `list`.
+    Host "host" {
+        op: HostOp,
+        params: Vec<i64>,
+        takes: Vec<DType>,
+        gives: Vec<DType>,
+        dims: Vec<Dims>,
+        symbols: Vec<SymName>,
+        list: Option<ListType>,
+        lowered: bool,
+    },
+    /// Texts and lists as the numbers (i64) that they have in the tables of a run, and back.
+    Handle "handle" { to: DType, list: Option<ListType> },
+
     // ---- quantization ----
     /// `round(x / scale) + zero_point` clamped to `to`. `(x, scale, zero_point?) -> to[..]`; `axis` and `block` as in [`Quant`].
     Quantize "quantize" { to: DType, axis: Option<u32>, block: u32, saturate: bool },
@@ -498,6 +559,10 @@ impl Op {
             self,
             Op::Weight { .. } | Op::Const { .. } | Op::Fill { .. } | Op::Iota { .. } | Op::DimTensor { .. } | Op::RandomUniform { .. }
         )
+    }
+    /// Whether the host computes it; `handle` is a view.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Op::Host { .. })
     }
     /// Whether it only moves elements.
     pub fn is_movement(&self) -> bool {

@@ -26,6 +26,112 @@ pub struct Quant {
     pub block_elems: u32,
 }
 
+/// What a list is to a model.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListKind {
+    /// Any number of elements of one type.
+    Sequence,
+    /// One element or none.
+    Optional,
+    /// Two elements of equal length: keys in rank 1, and values.
+    Map,
+}
+
+impl ListKind {
+    /// Every kind.
+    pub const ALL: &'static [ListKind] = &[ListKind::Sequence, ListKind::Optional, ListKind::Map];
+    /// Name in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            ListKind::Sequence => "seq",
+            ListKind::Optional => "optional",
+            ListKind::Map => "map",
+        }
+    }
+}
+
+/// Rank of the tensors in a list.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ItemRank {
+    /// Nothing was put into the list yet that would tell.
+    Unknown,
+    /// Of all of them.
+    Is(u32),
+    /// They differ.
+    Mixed,
+}
+
+/// What a list holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// Tensors of one dtype.
+    Tensor(DType, ItemRank),
+    /// Lists.
+    List(Box<ListType>),
+}
+
+/// Type of a list: its kind and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListType {
+    /// What it is.
+    pub kind: ListKind,
+    /// Type of its elements; of a map keys and values.
+    pub items: Vec<Item>,
+}
+
+impl ListType {
+    /// A sequence or optional of such elements.
+    pub fn of(kind: ListKind, item: Item) -> Self {
+        ListType { kind, items: vec![item] }
+    }
+    /// Type of the elements; of a map that of its keys.
+    pub fn item(&self) -> Option<&Item> {
+        self.items.first()
+    }
+    /// The type that takes both; `None` where they differ in more than what is known of ranks.
+    pub fn join(&self, other: &ListType) -> Option<ListType> {
+        if self.kind != other.kind || self.items.len() != other.items.len() {
+            return None;
+        }
+        let items = self.items.iter().zip(&other.items).map(|(a, b)| a.join(b)).collect::<Option<_>>()?;
+        Some(ListType { kind: self.kind, items })
+    }
+}
+
+impl Item {
+    /// The type that takes both; `None` where they differ in more than what is known of ranks.
+    pub fn join(&self, other: &Item) -> Option<Item> {
+        match (self, other) {
+            (Item::Tensor(d, a), Item::Tensor(e, b)) if d == e => Some(Item::Tensor(
+                *d,
+                match (a, b) {
+                    (ItemRank::Unknown, r) | (r, ItemRank::Unknown) => *r,
+                    (a, b) if a == b => *a,
+                    _ => ItemRank::Mixed,
+                },
+            )),
+            (Item::List(a), Item::List(b)) => a.join(b).map(|l| Item::List(Box::new(l))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ListType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(", self.kind.name())?;
+        for (i, item) in self.items.iter().enumerate() {
+            f.write_str(if i > 0 { ", " } else { "" })?;
+            match item {
+                Item::Tensor(d, ItemRank::Unknown) => write!(f, "{d}")?,
+                Item::Tensor(d, ItemRank::Is(r)) => write!(f, "{d} rank {r}")?,
+                Item::Tensor(d, ItemRank::Mixed) => write!(f, "{d} mixed")?,
+                Item::List(l) => write!(f, "{l}")?,
+            }
+        }
+        f.write_str(")")
+    }
+}
+
 /// Type of a value: storage dtype, dims, and the quantization if it stands for other numbers.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TensorType {
@@ -35,16 +141,22 @@ pub struct TensorType {
     pub dims: Dims,
     /// Quantization, for values that carry scales with them.
     pub quant: Option<Box<Quant>>,
+    /// What the list holds, for values of dtype `list`, which are scalars.
+    pub list: Option<Box<ListType>>,
 }
 
 impl TensorType {
     /// A plain tensor.
     pub fn new(dtype: DType, dims: impl Into<Dims>) -> Self {
-        TensorType { dtype, dims: dims.into(), quant: None }
+        TensorType { dtype, dims: dims.into(), quant: None, list: None }
     }
     /// A plain tensor of static dims.
     pub fn fixed(dtype: DType, dims: &[i64]) -> Self {
         Self::new(dtype, dims.iter().map(|&d| d.into()).collect::<Dims>())
+    }
+    /// A sequence, an optional or a map.
+    pub fn list(list: ListType) -> Self {
+        TensorType { list: Some(Box::new(list)), ..Self::new(DType::List, Dims::new()) }
     }
     /// Number of dims.
     pub fn rank(&self) -> usize {
@@ -60,12 +172,15 @@ impl TensorType {
     }
     /// Same dims, other dtype.
     pub fn with_dtype(&self, dtype: DType) -> Self {
-        TensorType { dtype, dims: self.dims.clone(), quant: None }
+        TensorType { dtype, dims: self.dims.clone(), quant: None, list: None }
     }
 }
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(l), true) = (&self.list, self.dims.is_empty()) {
+            return write!(f, "{l}");
+        }
         write!(f, "{}[", self.dtype)?;
         for (i, d) in self.dims.iter().enumerate() {
             write!(f, "{}{d}", if i > 0 { "," } else { "" })?;

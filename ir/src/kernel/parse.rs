@@ -228,7 +228,7 @@ impl Parser {
 
     fn dtype(&mut self) -> Parsed<DType> {
         match self.word().and_then(DType::from_name) {
-            Some(d) if !matches!(d, DType::Str | DType::C64 | DType::C128) => {
+            Some(d) if !matches!(d, DType::Str | DType::List | DType::C64 | DType::C128) => {
                 self.at += 1;
                 Ok(d)
             }
@@ -238,13 +238,13 @@ impl Parser {
     /// The scalar, vector or mask type that a word spells.
     fn type_word(w: &str) -> Option<Ty> {
         if let Some(d) = DType::from_name(w) {
-            return (!matches!(d, DType::Str | DType::C64 | DType::C128)).then_some(Ty::Scalar(d));
+            return (!matches!(d, DType::Str | DType::List | DType::C64 | DType::C128)).then_some(Ty::Scalar(d));
         }
         if let Some(n) = w.strip_prefix("mask") {
             return n.parse().ok().filter(|n| *n > 0).map(Ty::mask);
         }
         let (d, n) = w.rsplit_once('x')?;
-        let d = DType::from_name(d).filter(|d| !matches!(d, DType::Str | DType::C64 | DType::C128))?;
+        let d = DType::from_name(d).filter(|d| !matches!(d, DType::Str | DType::List | DType::C64 | DType::C128))?;
         n.parse().ok().filter(|n: &u16| *n > 0).map(|n| Ty::Vec(d, n))
     }
     fn ty(&mut self) -> Parsed<Ty> {

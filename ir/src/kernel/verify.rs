@@ -244,7 +244,9 @@ impl<'a> Verifier<'a> {
             let n = &b.name;
             self.need(b.dims.len() == b.strides.len(), || format!("`{n}` has {} dims and {} strides", b.dims.len(), b.strides.len()));
             self.need(b.align.is_power_of_two(), || format!("`{n}` is aligned to {} bytes", b.align));
-            self.need(!matches!(b.dtype, DType::Str | DType::C64 | DType::C128), || format!("`{n}` has elements of {}", b.dtype));
+            self.need(!matches!(b.dtype, DType::Str | DType::List | DType::C64 | DType::C128), || {
+                format!("`{n}` has elements of {}", b.dtype)
+            });
             for d in b.dims.iter().chain(&b.strides) {
                 self.symbolic(d, &format!("`{n}`"));
                 self.need(self.sym_range(d).1 >= 0, || format!("a dim of `{n}` is negative"));

@@ -27,7 +27,7 @@ pub fn unary(op: UnaryOp, dtype: DType, x: u64) -> u64 {
             Kind::Float => unary_float(op, dtype, x),
             Kind::Signed | Kind::Unsigned | Kind::Bool => unary_int(op, dtype, x),
             Kind::Complex => unary_complex(op, dtype, x),
-            Kind::Str => 0,
+            Kind::Handle => 0,
         },
     }
 }
@@ -161,7 +161,7 @@ pub fn binary(op: BinaryOp, dtype: DType, a: u64, b: u64) -> u64 {
             }
             Kind::Signed | Kind::Unsigned | Kind::Bool => binary_int(op, dtype, a, b),
             Kind::Complex => binary_complex(op, dtype, a, b),
-            Kind::Str => 0,
+            Kind::Handle => 0,
         },
     }
 }

@@ -70,7 +70,7 @@ fn int_to_float(to: DType, v: i128, saturate: bool) -> u64 {
 
 /// Converts `n` packed or whole-byte elements; as [`cast`] does, one by one. `None` if `src` is too short or a dtype has no scalar form.
 pub fn cast_slice(src: &[u8], n: usize, from: DType, to: DType, saturate: bool) -> Option<Vec<u8>> {
-    let scalar = |d: DType| d != DType::Str && d != DType::C128;
+    let scalar = |d: DType| !d.is_handle() && d != DType::C128;
     let need = usize::try_from(from.bytes_for(n as u64)?).ok()?;
     let src = src.get(..need)?;
     if from == to {

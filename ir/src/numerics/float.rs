@@ -15,7 +15,7 @@ pub fn decode_f64(dtype: DType, bits: u64) -> f64 {
         DType::F32 | DType::C64 => f64::from(f32::from_bits(bits as u32)),
         DType::F16 => half::f16::from_bits(bits as u16).to_f64(),
         DType::BF16 => half::bf16::from_bits(bits as u16).to_f64(),
-        DType::C128 | DType::Str => 0.0,
+        DType::C128 | DType::Str | DType::List => 0.0,
         _ => match dtype.float_format() {
             Some(f) => decode_format(f, bits),
             None => int_from_bits(dtype, bits) as f64,
@@ -38,7 +38,7 @@ pub fn encode_f64(dtype: DType, v: f64, saturate: bool) -> u64 {
             let r = if saturate && r.is_infinite() { f32::MAX.copysign(r) } else { r };
             u64::from(r.to_bits())
         }
-        DType::C128 | DType::Str => 0,
+        DType::C128 | DType::Str | DType::List => 0,
         _ => match dtype.float_format() {
             Some(f) => encode_float(dtype, f, v, saturate),
             None => super::convert::float_to_int(dtype, v),

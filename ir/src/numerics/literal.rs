@@ -43,7 +43,7 @@ impl Scalar {
         match self.dtype.kind() {
             Kind::Float => Some(self.to_f64()).filter(|v| v.fract() == 0.0 && v.abs() < 9.2e18).map(|v| v as i64),
             Kind::Signed | Kind::Unsigned | Kind::Bool => i64::try_from(int_from_bits(self.dtype, self.bits)).ok(),
-            Kind::Complex | Kind::Str => None,
+            Kind::Complex | Kind::Handle => None,
         }
     }
     /// Converted ([`super::cast`]).
@@ -120,12 +120,12 @@ impl Literal {
     }
     /// The element at row-major position `i`; `None` if it lies outside or the dtype has no scalar form.
     pub fn elem(&self, i: usize) -> Option<Scalar> {
-        let plain = !matches!(self.dtype, DType::C128 | DType::Str);
+        let plain = self.dtype != DType::C128;
         (plain && i < self.len()).then(|| Scalar { dtype: self.dtype, bits: get(&self.bytes, self.dtype, i) })
     }
     /// Elements in row-major order.
     pub fn elems(&self) -> Elems<'_> {
-        let plain = !matches!(self.dtype, DType::C128 | DType::Str);
+        let plain = self.dtype != DType::C128;
         Elems { literal: self, at: 0, end: if plain { self.len() } else { 0 } }
     }
     /// The one number that every element is, if there is one (bits are compared).

@@ -47,7 +47,7 @@ pub fn seeded_bytes(seed: u64, dtype: DType, dims: &[i64]) -> Option<Vec<u8>> {
     let key = mix(seed ^ 0x5e_ed0f_4e19);
     let draw = |i: u64| mix(key.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     match dtype {
-        DType::Str => None,
+        d if d.is_handle() => None,
         DType::C64 => super::packed::collect(DType::F32, (0..n * 2).map(|i| element(DType::F32, draw(i)))),
         DType::C128 => super::packed::collect(DType::F64, (0..n * 2).map(|i| element(DType::F64, draw(i)))),
         d => super::packed::collect(d, (0..n).map(|i| element(d, draw(i)))),

@@ -15,7 +15,7 @@ pub fn print_scalar(s: Scalar) -> String {
         Kind::Signed | Kind::Unsigned => int_from_bits(s.dtype, s.bits).to_string(),
         Kind::Float => print_float(s.dtype, s.bits),
         Kind::Complex => format!("{}:{}", print_float(DType::F32, s.bits & 0xffff_ffff), print_float(DType::F32, s.bits >> 32)),
-        Kind::Str => String::new(),
+        Kind::Handle => s.bits.to_string(),
     }
 }
 
@@ -68,7 +68,8 @@ pub fn parse_scalar(dtype: DType, text: &str) -> Option<Scalar> {
             let (re, im) = text.split_once(':')?;
             parse_float(DType::F32, re)? | parse_float(DType::F32, im)? << 32
         }
-        Kind::Complex | Kind::Str => return None,
+        Kind::Handle => text.parse::<u64>().ok()?,
+        Kind::Complex => return None,
     };
     Some(Scalar { dtype, bits })
 }

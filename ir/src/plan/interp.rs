@@ -359,6 +359,8 @@ impl Machine<'_> {
                     numerics::set(bytes, dtype, i, numerics::int_to_bits(dtype, v.into()));
                 }
             }
+            Stmt::Host(h) => return Err(self.unheld(h.origin)),
+            Stmt::Held { .. } => return Err(broken("nothing is held")),
             Stmt::Copy { to, from } => {
                 let (src, dst) = (self.locate(*from)?, self.locate(*to)?);
                 if (src.dtype, src.bytes) != (dst.dtype, dst.bytes) {
@@ -393,6 +395,10 @@ impl Machine<'_> {
         Ok(())
     }
 
+    fn unheld(&self, origin: OriginId) -> RunError {
+        let path = self.plan.origins.get(origin).map_or("", |o| o.first()).to_owned();
+        RunError { path, message: "host operations are not interpreted here".into(), code: Code::NOT_SUPPORTED, fault: None }
+    }
     fn launch(&mut self, l: &Launch) -> Run<()> {
         let id = KernelId::new(l.kernel.index());
         let module = self.module;

@@ -11,15 +11,19 @@
 //!    A size that only data can tell is read, and opens the next epoch.
 //! 4. **Kernels** run one after the other, in text order; a launch is complete before the next statement.
 //! 5. Integer arithmetic of expressions is exact: leaving `i64`, or a divisor that is not positive, is an error of the run, not a wrap.
-//! 6. Values are dense and row-major. A value of zero elements has no bytes, and launches over an empty grid do nothing.
+//! 6. **Texts and lists** are numbers (i64) of entries in tables of the run. [`Stmt::Host`] alone looks into them; what it makes it
+//!    holds until [`Stmt::Held`] puts it into memory, whose size may follow from symbols that it bound.
+//! 7. Values are dense and row-major. A value of zero elements has no bytes, and launches over an empty grid do nothing.
 
 use std::sync::Arc;
 
 use crate::dtype::DType;
 use crate::entity::PrimaryMap;
 use crate::entity_ids;
-use crate::graph::types::{Dims, Origin};
+use crate::graph::HostOp;
+use crate::graph::types::{Dims, ListType, Origin, TensorType};
 use crate::sym::{SymExpr, SymName};
+use crate::texts::Texts;
 
 pub mod interp;
 mod parse;
@@ -97,6 +101,18 @@ pub struct Port {
     pub dims: Dims,
     /// For an output: the input whose memory it continues.
     pub alias_of: Option<u32>,
+    /// What a list holds.
+    pub list: Option<ListType>,
+}
+
+impl Port {
+    /// Its type.
+    pub fn ty(&self) -> TensorType {
+        match &self.list {
+            Some(l) => TensorType::list(l.clone()),
+            None => TensorType::new(self.dtype, self.dims.clone()),
+        }
+    }
 }
 
 /// A symbol with the range that the plan relies on.
@@ -210,6 +226,25 @@ pub struct Launch {
     pub origin: OriginId,
 }
 
+/// One operation of the host ([`HostOp`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostCall {
+    /// Which operation.
+    pub op: HostOp,
+    /// Its numbers.
+    pub params: Vec<i64>,
+    /// What it reads; texts and lists are buffers of i64.
+    pub operands: Vec<BufferId>,
+    /// What the operands are to it.
+    pub takes: Vec<DType>,
+    /// What its results are to it.
+    pub gives: Vec<DType>,
+    /// Bound from here on to what it finds, in order.
+    pub symbols: Vec<SymName>,
+    /// Node that it computes.
+    pub origin: OriginId,
+}
+
 /// One statement of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stmt {
@@ -296,6 +331,15 @@ pub enum Stmt {
         /// Read.
         from: BufferId,
     },
+    /// Runs a host operation; its results are held until the next one.
+    Host(HostCall),
+    /// Writes a result that is held into a buffer of its size.
+    Held {
+        /// Written.
+        buffer: BufferId,
+        /// Which result of the last host operation.
+        result: u32,
+    },
     /// Runs one of two blocks; symbols bound inside are not visible after it.
     If {
         /// Taken when it holds.
@@ -335,6 +379,8 @@ pub struct HostPlan {
     pub outputs: Vec<Port>,
     /// Weight store, in order of offset.
     pub weights: Vec<StoredWeight>,
+    /// Texts that constants are: a run's table begins with them.
+    pub texts: Texts,
     /// Buffers.
     pub buffers: PrimaryMap<BufferId, Buffer>,
     /// Statements.

@@ -4,10 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage, StoredWeight};
+use super::{
+    Buffer, BufferId, Fault, HostCall, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage, StoredWeight,
+};
 use crate::diag::{Code, Diagnostic};
 use crate::dtype::DType;
 use crate::entity::EntityId;
+use crate::graph::HostOp;
+use crate::graph::text::{dtype, tensor_type};
 use crate::graph::types::{Dims, Origin};
 use crate::sym::SymExpr;
 use crate::text::{Cursor, Kind, SyntaxError, Token, parse_expr};
@@ -88,6 +92,11 @@ impl Parser<'_> {
                     let p = self.port(true)?;
                     self.plan.outputs.push(p);
                 }
+                "text" => {
+                    self.c.bump();
+                    let text = self.c.quoted_text("a text")?;
+                    self.plan.texts.intern(&text);
+                }
                 "weight" => self.weight()?,
                 "buffer" => self.buffer_line()?,
                 _ => return Ok(()),
@@ -122,9 +131,9 @@ impl Parser<'_> {
         self.c.bump();
         let name = self.c.quoted_text("a name")?.into();
         self.c.expect(":")?;
-        let (dtype, dims) = self.typ()?;
+        let ty = tensor_type(&mut self.c)?;
         let alias_of = if output && self.c.eat("alias") { Some(self.c.int("the position of an input")?) } else { None };
-        Ok(Port { name, dtype, dims, alias_of })
+        Ok(Port { name, dtype: ty.dtype, dims: ty.dims, alias_of, list: ty.list.map(|l| *l) })
     }
     fn weight(&mut self) -> Read<()> {
         self.c.bump();
@@ -281,7 +290,7 @@ impl Parser<'_> {
         let t = self.c.peek();
         let word = if t.kind == Kind::Ident { self.c.text(t) } else { "" };
         const WORDS: &[&str] =
-            &["bind", "let", "read", "room", "check", "epoch", "output", "launch", "choose", "dims", "copy", "if", "loop"];
+            &["bind", "let", "read", "room", "check", "epoch", "output", "launch", "choose", "dims", "copy", "if", "loop", "host", "held"];
         if WORDS.contains(&word) {
             self.c.bump();
         }
@@ -349,6 +358,12 @@ impl Parser<'_> {
                 self.c.expect("[")?;
                 Stmt::WriteDims { buffer, values: self.c.list("]", parse_expr)? }
             }
+            "host" => self.host()?,
+            "held" => {
+                let buffer = self.buffer()?;
+                self.c.expect("=")?;
+                Stmt::Held { buffer, result: self.c.int("the number of a result")? }
+            }
             "copy" => {
                 let to = self.buffer()?;
                 self.c.expect("=")?;
@@ -375,6 +390,38 @@ impl Parser<'_> {
             }
             _ => return Err(self.c.expected("a statement")),
         })
+    }
+    /// A host operation, behind its keyword.
+    fn host(&mut self) -> Read<Stmt> {
+        let at = self.c.peek();
+        let name = self.c.ident("a host operation")?;
+        let Some(op) = HostOp::from_name(name) else {
+            return Err(self.c.error_at(at, format!("there is no host operation `{name}`")));
+        };
+        self.c.expect("(")?;
+        let mut operands = Vec::new();
+        while !self.c.eat(")") {
+            if !operands.is_empty() {
+                self.c.expect(",")?;
+            }
+            operands.push(self.buffer()?);
+        }
+        let mut dtypes = |word: &str| -> Read<Vec<DType>> {
+            self.c.expect(word)?;
+            self.c.expect("(")?;
+            self.c.list(")", dtype)
+        };
+        let (takes, gives) = (dtypes("takes")?, dtypes("gives")?);
+        let (mut params, mut symbols) = (Vec::new(), Vec::new());
+        if self.c.eat("params") {
+            self.c.expect("(")?;
+            params = self.c.list(")", |c| c.int("an integer"))?;
+        }
+        if self.c.eat("binds") {
+            self.c.expect("(")?;
+            symbols = self.c.list(")", |c| c.name("the name of a symbol").map(Into::into))?;
+        }
+        Ok(Stmt::Host(HostCall { op, params, operands, takes, gives, symbols, origin: self.origin()? }))
     }
     fn cases(&mut self) -> Read<Vec<(Vec<Pred>, Launch)>> {
         self.c.expect("{")?;

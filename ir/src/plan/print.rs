@@ -67,9 +67,12 @@ impl Printer<'_> {
         for (what, ports) in [("input", &plan.inputs), ("output", &plan.outputs)] {
             for p in ports {
                 let alias = p.alias_of.map_or_else(String::new, |i| format!(" alias {i}"));
-                let ty = TensorType::new(p.dtype, p.dims.clone());
+                let ty = p.ty();
                 self.line(0, &format!("{what} {}: {ty}{alias}", print_text(&p.name)));
             }
+        }
+        for t in plan.texts.iter() {
+            self.line(0, &format!("text {}", print_text(t)));
         }
         for w in &plan.weights {
             let ty = TensorType::fixed(w.dtype, &w.dims);
@@ -126,6 +129,18 @@ impl Printer<'_> {
                 "}".into()
             }
             Stmt::WriteDims { buffer: b, values } => format!("dims {} = [{}]", buffer(*b), exprs(values)),
+            Stmt::Host(h) => {
+                let mut s = format!("host {} ({})", h.op.name(), list(h.operands.iter().map(|&b| buffer(b))));
+                let _ = write!(s, " takes({}) gives({})", list(&h.takes), list(&h.gives));
+                if !h.params.is_empty() {
+                    let _ = write!(s, " params({})", list(&h.params));
+                }
+                if !h.symbols.is_empty() {
+                    let _ = write!(s, " binds({})", list(h.symbols.iter().map(|n| print_name(n))));
+                }
+                s + &self.at(h.origin)
+            }
+            Stmt::Held { buffer: b, result } => format!("held {} = {result}", buffer(*b)),
             Stmt::Copy { to, from } => format!("copy {} = {}", buffer(*to), buffer(*from)),
             Stmt::If { pred, then, els } => {
                 self.line(depth, &format!("if {pred} {{"));

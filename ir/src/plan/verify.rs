@@ -118,8 +118,8 @@ impl Verify<'_> {
                 Some(d) if d.bits() != b.dtype.bits() => self.fault(format!("{what} is {}, its memory {d}", b.dtype)),
                 Some(_) => {}
             }
-            if b.dtype == DType::Str {
-                self.fault(format!("{what} is text"));
+            if b.dtype == DType::List && !b.dims.is_empty() {
+                self.fault(format!("{what} is a tensor of lists"));
             }
             if b.dims.iter().any(|d| d.is_overflowed() || d.as_const().is_some_and(|d| d < 0)) {
                 self.fault(format!("{what} has a dim that is no number of elements"));
@@ -282,6 +282,21 @@ impl Verify<'_> {
                     self.fault(format!("{} values are written to buffer %{}", values.len(), buffer.index()));
                 }
             }
+            Stmt::Host(h) => {
+                self.at(h.origin);
+                h.operands.iter().for_each(|&b| self.buffer(b, false));
+                if h.takes.len() != h.operands.len() {
+                    self.fault(format!("`{}` has {} operands and takes {}", h.op.name(), h.operands.len(), h.takes.len()));
+                }
+                for (&b, &d) in h.operands.iter().zip(&h.takes) {
+                    let stored = if d.is_handle() { DType::I64 } else { d };
+                    if self.plan.buffers.get(b).is_some_and(|b| b.dtype != stored) {
+                        self.fault(format!("`{}` takes {d}, which buffer %{} does not hold", h.op.name(), b.index()));
+                    }
+                }
+                h.symbols.iter().for_each(|s| self.bind(s));
+            }
+            Stmt::Held { buffer, .. } => self.buffer(*buffer, true),
             Stmt::Copy { to, from } => {
                 self.buffer(*from, false);
                 self.buffer(*to, true);

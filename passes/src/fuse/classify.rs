@@ -34,7 +34,9 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
     match &node.op {
         Op::RandomUniform { .. } => Class::Alone(FusionKind::Single),
         op if op.is_source() => Class::Source,
-        Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::Quantized { .. } => Class::Stays,
+        Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::Quantized { .. } | Op::Host { .. } | Op::Handle { .. } => {
+            Class::Stays
+        }
         Op::Reshape { dims } => match node.operands.first() {
             Some(&x) if unit_stripped(&g.ty(x).dims) == unit_stripped(dims) => Class::UnitReshape,
             _ => Class::Stays,

@@ -68,6 +68,7 @@ pub(super) fn emit(g: &Graph, plan: &Grouping, log: &mut RuleLog) -> Result<Grap
         e.map[v] = Some(e.out.add_input(value.name.clone().unwrap_or_default(), value.ty.clone()));
     }
     e.out.constraints.clone_from(&g.constraints);
+    e.out.texts.clone_from(&g.texts);
     for ((_, group), body) in groups.into_iter().zip(bodies) {
         match group.kind {
             Kind::Stays => e.stay(&body)?,

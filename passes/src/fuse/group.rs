@@ -79,7 +79,8 @@ impl Grouping {
         for o in g.outputs() {
             uses[o.value] += 1;
         }
-        let symbols = order.iter().any(|&n| matches!(g.node(n).op, Op::Bind { .. } | Op::NonZero { .. } | Op::Loop { .. }));
+        let symbols =
+            order.iter().any(|&n| matches!(g.node(n).op, Op::Bind { .. } | Op::NonZero { .. } | Op::Host { .. } | Op::Loop { .. }));
         let mut b = Build { g, groups: Vec::new(), of: SecondaryMap::default(), uses, loose: SecondaryMap::default(), clock: 0, symbols };
         for &n in &order {
             b.visit(n);

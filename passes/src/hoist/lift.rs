@@ -87,7 +87,7 @@ impl Known {
         for n in topological(g) {
             let node = g.node(n);
             let known = match &node.op {
-                Op::RandomUniform { .. } => None,
+                Op::RandomUniform { .. } | Op::Host { .. } | Op::Handle { .. } => None,
                 op if super::needs_symbols(op) => None,
                 // Weights are the model's; what a body has of its own stays with it.
                 Op::Weight { .. } => fixed.is_none().then_some(true),

@@ -110,9 +110,13 @@ fn packed_values(graph: &Graph) -> Vec<ValueId> {
     for &n in &order {
         let node = graph.node(n);
         let of = match &node.op {
-            Op::RandomUniform { .. } | Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. } | Op::NonZero { .. } => {
-                From::Inputs
-            }
+            Op::RandomUniform { .. }
+            | Op::Bind { .. }
+            | Op::If {}
+            | Op::Loop { .. }
+            | Op::Fusion { .. }
+            | Op::NonZero { .. }
+            | Op::Host { .. } => From::Inputs,
             op if needs_symbols(op) => From::Inputs,
             Op::Weight { .. } => From::Weights,
             Op::Const { value } if value.len() > 1 => From::Weights,

@@ -19,7 +19,11 @@ impl Builder<'_> {
     fn region(&mut self, g: &Graph, inputs: &[BufferId], body: &mut Vec<Stmt>) -> Vec<BufferId> {
         let (bound, open) = (self.bound.clone(), self.open);
         let outputs = vec![None; g.outputs().len()];
+        // What the region takes as given is tested in it.
+        let outer = std::mem::replace(&mut self.pending, g.constraints.clone());
+        self.check_constraints(body);
         let out = self.block(g, inputs, &outputs, body);
+        self.pending = outer;
         (self.bound, self.open) = (bound, open);
         out
     }

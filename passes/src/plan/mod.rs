@@ -23,6 +23,7 @@ use crate::spec::MachineClass;
 
 mod alias;
 mod control;
+mod host;
 mod memory;
 mod region;
 mod unchecked;
@@ -77,7 +78,7 @@ fn build_with(
         diags,
         pool: KernelPool::new(),
         ranges: ranges::of(graph, &[]),
-        plan: HostPlan { name: graph.name.clone(), ..Default::default() },
+        plan: HostPlan { name: graph.name.clone(), texts: graph.texts.clone(), ..Default::default() },
         weights: Vec::new(),
         stored: HashMap::new(),
         origins: HashMap::new(),
@@ -170,7 +171,10 @@ impl Builder<'_> {
         for s in self.graph.symbols() {
             self.plan.symbols.push(PlanSymbol { name: s.name.clone(), lo: s.lo, hi: s.hi, div: s.div });
         }
-        let port = |name: Arc<str>, ty: &TensorType, alias_of| Port { name, dtype: ty.dtype, dims: ty.dims.clone(), alias_of };
+        let port = |name: Arc<str>, ty: &TensorType, alias_of| {
+            let list = ty.list.as_deref().cloned();
+            Port { name, dtype: ty.dtype, dims: ty.dims.clone(), alias_of, list }
+        };
         for (i, &v) in self.graph.inputs().iter().enumerate() {
             let name = self.graph.value(v).name.clone().unwrap_or_else(|| format!("input_{i}").into());
             self.plan.inputs.push(port(name, self.graph.ty(v), None));
@@ -339,11 +343,12 @@ impl Builder<'_> {
         for (o, port) in g.outputs().iter().zip(outputs) {
             let Some(port) = port else { continue };
             let mut v = o.value;
-            while let Some(Node { op: Op::Reshape { .. }, operands, .. }) = g.producer(v) {
+            while let Some(Node { op: Op::Reshape { .. } | Op::Handle { .. }, operands, .. }) = g.producer(v) {
                 v = operands[0];
             }
-            let made =
-                g.producer(v).is_some_and(|n| matches!(n.op, Op::Fusion { .. } | Op::DimTensor { .. } | Op::Fill { .. } | Op::Iota { .. }));
+            let made = g.producer(v).is_some_and(|n| {
+                matches!(n.op, Op::Fusion { .. } | Op::DimTensor { .. } | Op::Fill { .. } | Op::Iota { .. } | Op::Host { .. })
+            });
             if made {
                 direct.entry(v).or_insert(*port);
             }
@@ -443,7 +448,7 @@ impl Builder<'_> {
                 let region = source_region(node, g.ty(node.results[0]));
                 self.fusion(g, node, FusionKind::Map, &region, env, direct, body);
             }
-            Op::Reshape { .. } => {
+            Op::Reshape { .. } | Op::Handle { .. } => {
                 let Some(&from) = env.get(&node.operands[0]) else { return };
                 let v = node.results[0];
                 let b = self.view(from, 0.into(), &g.ty(v).clone());
@@ -474,6 +479,7 @@ impl Builder<'_> {
                     self.fusion(g, node, *kind, region, env, direct, body);
                 }
             }
+            Op::Host { .. } => self.host_node(g, node, env, direct, body),
             Op::If {} => self.if_node(g, node, env, body),
             Op::Loop { .. } => self.loop_node(g, node, env, body),
             op => {

@@ -76,7 +76,13 @@ pub fn is_static(g: &Graph, v: ValueId) -> bool {
         *left -= 1;
         match &node.op {
             Op::DimTensor { values, .. } => values.iter().all(|d| d.as_const().is_some()),
-            Op::RandomUniform { .. } | Op::Bind { .. } | Op::If {} | Op::Loop { .. } | Op::NonZero { .. } => false,
+            Op::RandomUniform { .. }
+            | Op::Bind { .. }
+            | Op::If {}
+            | Op::Loop { .. }
+            | Op::NonZero { .. }
+            | Op::Host { .. }
+            | Op::Handle { .. } => false,
             op if op.is_source() => true,
             _ => node.operands.iter().all(|&o| walk(g, o, left)),
         }

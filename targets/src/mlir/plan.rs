@@ -10,11 +10,12 @@ use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::graph::types::Dims;
 use portwright_ir::kernel::Module;
-use portwright_ir::plan::{BufferId, Fault as DataFault, HostPlan, Launch, OriginId, Pred, Stmt, Storage, interp as plan_interp};
+use portwright_ir::plan::{BufferId, Fault as DataFault, HostCall, HostPlan, Launch, OriginId, Pred, Stmt, Storage, interp as plan_interp};
 use portwright_ir::sym::{Atom, SymExpr, View};
 
 use super::code::Code;
 use super::kernel::{Fault, division, symbol};
+use crate::compile::onnx_dtype;
 
 /// Nanoseconds below which waking threads costs more than it gives.
 const TINY_NS: i64 = 20_000;
@@ -56,7 +57,12 @@ struct Emit<'a> {
     outputs: Vec<String>,
     /// Node that an overflow here is reported for.
     origin: i32,
+    /// What a host operation is told, and what it finds.
+    words: [String; 2],
 }
+
+/// Words of a host operation before its operands: its number, its node, how many operands, results and params there are.
+const HOST_HEAD: usize = 5;
 
 /// Emits the plan, its declarations and the description of the model.
 ///
@@ -73,6 +79,7 @@ pub(super) fn emit(module: &Module, plan: &HostPlan, blob: &[u8], loc: &str, out
         arenas: Vec::new(),
         outputs: Vec::new(),
         origin: -1,
+        words: [String::new(), String::new()],
     };
     e.function()?;
     e.c.finish("llvm.func hidden @pw_plan_main(%ctx: !llvm.ptr) -> i32 attributes {no_unwind}", out);
@@ -96,6 +103,8 @@ fn declarations(module: &Module, plan: &HostPlan, out: &mut String) {
         ("pw_rt_front", "!llvm.ptr, i32, i64", "i64"),
         ("pw_rt_output", "!llvm.ptr, i32, !llvm.ptr, i32", "!llvm.ptr"),
         ("pw_rt_launch", "!llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, i64, i32, i32", "i32"),
+        ("pw_rt_host", "!llvm.ptr, !llvm.ptr, !llvm.ptr, i32", "i32"),
+        ("pw_rt_held", "!llvm.ptr, i32, !llvm.ptr, i64", "i32"),
         ("pw_rt_fail", "!llvm.ptr, i32, i32, i64, i64", "i32"),
         ("pw_rt_status", "!llvm.ptr", "i32"),
         ("pw_rt_loop", "!llvm.ptr, i32, i64, i64", "i32"),
@@ -184,6 +193,17 @@ impl Emit<'_> {
         });
         self.arenas = (0..epochs).map(|_| self.slot("!llvm.ptr", 1)).collect();
         self.outputs = (0..self.plan.outputs.len()).map(|_| self.slot("!llvm.ptr", 1)).collect();
+        let (mut words, mut found) = (0, 0);
+        outputs_and_epochs(&self.plan.body, &mut |s| {
+            if let Stmt::Host(h) = s {
+                let dims: usize = h.operands.iter().filter_map(|b| self.plan.buffers.get(*b)).map(|b| 3 + b.dims.len()).sum();
+                words = words.max(HOST_HEAD + dims + h.gives.len() + h.params.len());
+                found = found.max(h.symbols.len());
+            }
+        });
+        if words > 0 {
+            self.words = [self.slot("i64", words), self.slot("i64", found)];
+        }
         let slots = [self.slot("!llvm.ptr", bufs), self.slot("i64", scalars), self.slot("i64", 3), self.slot("i64", rank)];
         let body = &self.plan.body;
         self.stmts(body, &slots)?;
@@ -452,6 +472,14 @@ impl Emit<'_> {
                     self.c.op(format_args!("llvm.store {v}, {p} : {t}, !llvm.ptr"));
                 }
             }
+            Stmt::Host(h) => self.host(h)?,
+            Stmt::Held { buffer, result } => {
+                let bytes = self.plan.buffers.get(*buffer).ok_or("a buffer that does not exist")?.bytes();
+                let (n, result, to) = (self.value(&bytes)?, self.c.i32(*result as i32), self.address(*buffer)?);
+                let s =
+                    self.c.def(format_args!("llvm.call @pw_rt_held(%ctx, {result}, {to}, {n}) : (!llvm.ptr, i32, !llvm.ptr, i64) -> i32"));
+                self.succeeded(&s);
+            }
             Stmt::Copy { to, from } => {
                 let bytes = self.plan.buffers.get(*to).ok_or("a buffer that does not exist")?.bytes();
                 let n = self.value(&bytes)?;
@@ -533,6 +561,62 @@ impl Emit<'_> {
         for (i, d) in dims.iter().enumerate() {
             let v = self.value(d)?;
             self.store(array, i, &v, "i64");
+        }
+        Ok(())
+    }
+
+    /// Goes on where a status says that all is well.
+    fn succeeded(&mut self, status: &str) {
+        let zero = self.c.i32(0);
+        let ok = self.c.def(format_args!("arith.cmpi eq, {status}, {zero} : i32"));
+        self.unless(&ok, "^failed");
+    }
+
+    /// Calls a host operation as `pw_plan.h` says, and binds what it finds.
+    fn host(&mut self, h: &HostCall) -> Result<(), Fault> {
+        self.origin = origin_number(h.origin);
+        let [words, found] = self.words.clone();
+        let counts = [h.operands.len(), h.gives.len(), h.params.len()];
+        let head = [h.op as i64, i64::from(self.origin)].into_iter().chain(counts.map(|n| n as i64));
+        let mut at = 0;
+        let mut put = |e: &mut Self, v: String| {
+            e.store(&words, at, &v, "i64");
+            at += 1;
+        };
+        for n in head {
+            let v = self.c.i64(n);
+            put(self, v);
+        }
+        for (&b, &takes) in h.operands.iter().zip(&h.takes) {
+            let p = self.address(b)?;
+            let dims = self.plan.buffers.get(b).ok_or("a buffer that does not exist")?.dims.clone();
+            let address = self.c.def(format_args!("llvm.ptrtoint {p} : !llvm.ptr to i64"));
+            put(self, address);
+            for n in [i64::from(onnx_dtype(takes)), dims.len() as i64] {
+                let v = self.c.i64(n);
+                put(self, v);
+            }
+            for d in &dims {
+                let v = self.value(d)?;
+                put(self, v);
+            }
+        }
+        for n in h.gives.iter().map(|d| i64::from(onnx_dtype(*d))).chain(h.params.iter().copied()) {
+            let v = self.c.i64(n);
+            put(self, v);
+        }
+        let n = self.c.i32(h.symbols.len() as i32);
+        let s =
+            self.c.def(format_args!("llvm.call @pw_rt_host(%ctx, {words}, {found}, {n}) : (!llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32"));
+        self.succeeded(&s);
+        for (i, symbol) in h.symbols.iter().enumerate() {
+            let p = if i == 0 {
+                found.clone()
+            } else {
+                self.c.def(format_args!("llvm.getelementptr {found}[{i}] : (!llvm.ptr) -> !llvm.ptr, i64"))
+            };
+            let v = self.c.def(format_args!("llvm.load {p} : !llvm.ptr -> i64"));
+            self.bind(symbol, v);
         }
         Ok(())
     }

@@ -94,11 +94,10 @@ pub fn saves(case: &Case, target: &str, cpu: &str, least: f64) -> Result<Done, S
         let how = Start { threads: 1, profile: true };
         let mut running = Running::start(&at, &place, how, &mut cx).map_err(|_| show(cx.diags.all()))?;
         let inputs = portwright_cli::values::random(1, running.inputs(), &mut cx).map_err(|_| show(cx.diags.all()))?;
-        let given: Vec<View<'_>> = inputs.iter().map(RunTensor::view).collect();
         // What the first run does once, translation too, is not in the second.
         for _ in 0..2 {
             running.take_instructions();
-            running.execute(&given, &mut cx).map_err(|_| show(cx.diags.all()))?;
+            running.execute(&inputs, &mut cx).map_err(|_| show(cx.diags.all()))?;
         }
         let kernels = running.take_instructions().into_iter().filter(|c| c.0.starts_with("pwk_"));
         Ok::<u64, String>(kernels.map(|c| c.1).sum())

@@ -76,7 +76,7 @@ impl Cx<'_> {
             let m = format!("found {} operands, expected a zero point just when the type has one", self.operands.len());
             return Err(self.fail(Code::BAD_ARITY, m));
         }
-        Ok(vec![TensorType { dtype: q.dtype, dims: q.dims.clone(), quant: Some(Box::new(quant.clone())) }])
+        Ok(vec![TensorType { quant: Some(Box::new(quant.clone())), ..q.with_dtype(q.dtype) }])
     }
 
     // ---- normalization ----

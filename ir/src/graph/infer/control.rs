@@ -9,6 +9,23 @@ use crate::dtype::DType;
 use crate::graph::{Graph, TensorType, TypeFault};
 use crate::sym::{SymExpr, SymName};
 
+/// Whether values of both types may stand in one place: of ranks of elements as much is known as is known of both.
+fn lists_join(a: &TensorType, b: &TensorType) -> bool {
+    match (&a.list, &b.list) {
+        (Some(a), Some(b)) => a.join(b).is_some(),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// The type that takes both, which [`lists_join`] holds for.
+fn joined(a: &TensorType, b: &TensorType) -> TensorType {
+    match (&a.list, &b.list) {
+        (Some(x), Some(y)) => TensorType::list(x.join(y).unwrap_or_else(|| (**x).clone())),
+        _ => a.clone(),
+    }
+}
+
 impl<'a> Cx<'a> {
     fn region_count(&self, expected: usize) -> Result<(), TypeFault> {
         let found = self.regions.len();
@@ -37,7 +54,7 @@ impl<'a> Cx<'a> {
         if found == expected {
             return Ok(());
         }
-        if found.dtype != expected.dtype || found.quant != expected.quant {
+        if found.dtype != expected.dtype || found.quant != expected.quant || !lists_join(found, expected) {
             return Err(self.fail(Code::DTYPE_MISMATCH, format!("{}: found {found}, expected {expected}", what())));
         }
         if found.rank() != expected.rank() {
@@ -76,7 +93,7 @@ impl<'a> Cx<'a> {
         for (i, (x, y)) in a.iter().zip(&b).enumerate() {
             self.fits(y, x, &|| format!("output {i} of both regions"))?;
         }
-        Ok(a.into_iter().cloned().collect())
+        Ok(a.iter().zip(&b).map(|(x, y)| joined(x, y)).collect())
     }
 
     pub(super) fn loop_(&mut self, carried: u32, trips: &SymName) -> Types {
@@ -98,7 +115,7 @@ impl<'a> Cx<'a> {
             if i < carried {
                 let before = self.operands[i + 2];
                 self.fits(t, before, &|| format!("carried value {i} after and before the body"))?;
-                types.push(before.clone());
+                types.push(joined(before, t));
             } else {
                 let mut dims = vec![SymExpr::sym(trips.clone())];
                 dims.extend_from_slice(&t.dims);

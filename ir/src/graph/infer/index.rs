@@ -95,8 +95,8 @@ impl Cx<'_> {
     pub(super) fn non_zero(&mut self, count: &SymName) -> Types {
         self.arity(1, 1)?;
         let t = self.operands[0];
-        if matches!(t.dtype, DType::Str) {
-            return Err(self.fail(Code::DTYPE_MISMATCH, "operand 0 is str, expected numbers"));
+        if t.dtype.is_handle() {
+            return Err(self.fail(Code::DTYPE_MISMATCH, "operand 0 is no tensor of numbers"));
         }
         Ok(vec![TensorType::new(DType::I64, vec![SymExpr::from_usize(t.rank()), SymExpr::sym(count.clone())])])
     }

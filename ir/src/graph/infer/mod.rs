@@ -13,6 +13,7 @@ mod blocks;
 mod compose;
 mod contract;
 mod control;
+mod host;
 mod index;
 mod movement;
 #[cfg(test)]
@@ -215,6 +216,10 @@ impl<'a> Cx<'a> {
         {
             return Err(self.fail(Code::DTYPE_MISMATCH, format!("operand {i} is a quantized value, expected a plain tensor")));
         }
+        let takes_lists = matches!(op, Op::Host { .. } | Op::Handle { .. } | Op::If {} | Op::Loop { .. } | Op::Fusion { .. });
+        if let Some(i) = self.operands.iter().position(|t| t.dtype == DType::List && !takes_lists) {
+            return Err(self.fail(Code::DTYPE_MISMATCH, format!("operand {i} is {}, expected a tensor", self.operands[i])));
+        }
         match op {
             Op::Unary(u) => self.unary(*u),
             Op::Binary(b) => self.binary(*b),
@@ -259,6 +264,8 @@ impl<'a> Cx<'a> {
             Op::If {} => self.if_(),
             Op::Loop { carried, trips } => self.loop_(*carried, trips),
             Op::Fusion { .. } => self.fusion(),
+            Op::Host { .. } => self.host(),
+            Op::Handle { to, list } => self.handle(*to, list.as_ref()),
             Op::Quantize { to, axis, block, .. } => self.quantize(*to, *axis, *block),
             Op::Dequantize { to, axis, block } => self.dequantize(*to, *axis, *block),
             Op::Quantized { quant } => self.quantized(quant),
@@ -438,7 +445,7 @@ impl<'a> Cx<'a> {
             Op::Const { value } => {
                 let elems = value.dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?));
                 let expected = elems.and_then(|n| value.dtype.bytes_for(n));
-                if expected != Some(value.bytes.len() as u64) || value.dtype == DType::Str {
+                if expected != Some(value.bytes.len() as u64) || value.dtype == DType::List {
                     let m = format!("{} bytes do not fit {}{:?}", value.bytes.len(), value.dtype, value.dims);
                     return Err(self.fail(Code::BAD_TENSOR, m));
                 }
@@ -534,7 +541,7 @@ impl<'a> Cx<'a> {
     fn cast(&mut self, to: DType) -> Types {
         self.arity(1, 1)?;
         let from = self.operands[0].dtype;
-        let plain = |d: DType| !matches!(d.kind(), Kind::Complex | Kind::Str);
+        let plain = |d: DType| !matches!(d.kind(), Kind::Complex | Kind::Handle);
         if from != to && !(plain(from) && plain(to)) && !(from.kind() == Kind::Complex && to.kind() == Kind::Complex) {
             return Err(self.fail(Code::DTYPE_MISMATCH, format!("there is no conversion from {from} to {to}")));
         }
@@ -543,7 +550,7 @@ impl<'a> Cx<'a> {
     fn bitcast(&mut self, to: DType) -> Types {
         self.arity(1, 1)?;
         let from = self.operands[0].dtype;
-        if from.bits() != to.bits() || from.bits() == 0 {
+        if from.bits() != to.bits() || from.is_handle() || to.is_handle() {
             return Err(self.fail(Code::DTYPE_MISMATCH, format!("{from} has {} bits and {to} has {}", from.bits(), to.bits())));
         }
         Ok(vec![self.operands[0].with_dtype(to)])

@@ -21,6 +21,7 @@ mod blocks;
 mod compose;
 mod contract;
 mod elementwise;
+mod host;
 mod index;
 mod movement;
 mod quant;
@@ -32,6 +33,7 @@ mod tests;
 mod walk;
 mod winograd;
 
+pub use host::{Host, Value};
 pub use symbols::Bindings;
 pub use tensor::{Scales, Tensor};
 
@@ -110,8 +112,19 @@ pub fn run_with(g: &Graph, inputs: &[Tensor], opts: &Options, see: &mut dyn FnMu
     for name in opts.symbols.keys() {
         bound.check_range(g, name).map_err(|f| f.at(name.to_string()))?;
     }
-    let mut m = Machine { opts, live: 0, plans: HashMap::new() };
+    let mut m = Machine { opts, live: 0, plans: HashMap::new(), host: Host::new(g.texts.clone()) };
     m.graph(g, inputs, &mut bound, see)
+}
+
+/// As [`run`], of a graph whose texts and lists are lowered to numbers, with inputs and outputs of any kind.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_values(g: &Graph, inputs: &[Value], opts: &Options) -> Result<Vec<Value>, RunError> {
+    let mut m = Machine { opts, live: 0, plans: HashMap::new(), host: Host::new(g.texts.clone()) };
+    let given: Vec<Tensor> = inputs.iter().map(|v| m.host.take(v)).collect();
+    let out = m.graph(g, &given, &mut Bindings::new(opts.symbols.clone()), &mut |_, _| {})?;
+    Ok(g.outputs().iter().zip(out).map(|(o, t)| m.host.give(&t, g.ty(o.value).list.as_deref())).collect())
 }
 
 /// Runs a part of a graph: `inputs` are the values of its inputs, symbols are given. For constant folding of one node's region.
@@ -119,7 +132,7 @@ pub fn run_with(g: &Graph, inputs: &[Tensor], opts: &Options, see: &mut dyn FnMu
 /// # Errors
 /// As [`run`].
 pub fn run_region(g: &Graph, inputs: &[Tensor], symbols: &Bindings, opts: &Options) -> Result<Vec<Tensor>, RunError> {
-    Machine { opts, live: 0, plans: HashMap::new() }.graph(g, inputs, &mut symbols.clone(), &mut |_, _| {})
+    Machine { opts, live: 0, plans: HashMap::new(), host: Host::default() }.graph(g, inputs, &mut symbols.clone(), &mut |_, _| {})
 }
 
 /// Order of a graph's nodes and how often each value is needed, found once for a body that runs many times.
@@ -146,6 +159,8 @@ struct Machine<'a> {
     live: u64,
     /// By address of the graph, which is borrowed for the whole run.
     plans: HashMap<usize, Arc<Plan>>,
+    /// Texts and lists of the run.
+    host: Host,
 }
 
 impl Machine<'_> {
@@ -241,6 +256,7 @@ impl Machine<'_> {
     fn node(&mut self, g: &Graph, n: NodeId, x: &[Tensor], bound: &mut Bindings) -> Result<Vec<Tensor>, Failure> {
         let node = g.node(n);
         match &node.op {
+            Op::Host { op, params, takes, gives, .. } => Ok(self.host.run(*op, params, takes, gives, x)?),
             Op::If {} => self.if_(&node.regions, x, bound),
             Op::Loop { carried, .. } => self.loop_(g, n, *carried as usize, x, bound),
             Op::Fusion { .. } => match node.regions.first() {
@@ -346,7 +362,7 @@ impl From<RunError> for Failure {
 
 /// Whether an op may define symbols while it runs.
 fn defines(op: &Op) -> bool {
-    matches!(op, Op::Bind { .. } | Op::NonZero { .. } | Op::Loop { .. } | Op::Fusion { .. })
+    matches!(op, Op::Bind { .. } | Op::NonZero { .. } | Op::Host { .. } | Op::Loop { .. } | Op::Fusion { .. })
 }
 
 fn weight(w: &Weight, opts: &Options) -> Run {
@@ -500,6 +516,8 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
             };
             compose::resize(arg(0)?, &r)?
         }
+        Op::Handle { to, .. } => arg(0)?.handle(*to).ok_or_else(|| Fault::new(Code::DTYPE_MISMATCH, "no handle"))?,
+        Op::Host { .. } => return Err(Fault::new(Code::NOT_SUPPORTED, "a host operation in a folded region")),
         Op::If {} | Op::Loop { .. } | Op::Fusion { .. } => return Err(Fault::new(Code::INTERNAL, "an op with regions")),
     };
     Ok(vec![one])

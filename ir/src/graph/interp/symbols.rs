@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Fault, RunError, Tensor};
 use crate::diag::Code;
-use crate::dtype::DType;
 use crate::graph::{Dims, Graph, TensorType};
 use crate::numerics;
 use crate::sym::{Atom, SymExpr, SymName, View};
@@ -96,9 +95,6 @@ impl Bindings {
             if t.dtype != ty.dtype || t.rank() != ty.rank() || t.quant.is_some() != ty.quant.is_some() {
                 let code = if t.dtype == ty.dtype { Code::SHAPE_MISMATCH } else { Code::DTYPE_MISMATCH };
                 return Err(Fault::new(code, format!("found {}{:?}, expected {ty}", t.dtype, t.dims)).at(name(i)));
-            }
-            if t.dtype == DType::Str {
-                return Err(Fault::new(Code::NOT_SUPPORTED, "text is not computed here").at(name(i)));
             }
             unsolved.extend(ty.dims.iter().zip(&t.dims).map(|(e, &d)| (i, e, d as i64)));
         }

@@ -32,11 +32,10 @@ pub struct Scales {
 }
 
 impl Tensor {
-    /// A tensor of these bytes (little-endian, types under a byte packed); `None` if they are not as many as dims and dtype need, or
-    /// the dtype is text.
+    /// A tensor of these bytes (little-endian, types under a byte packed); `None` if they are not as many as dims and dtype need.
     pub fn new(dtype: DType, dims: Vec<usize>, bytes: Vec<u8>) -> Option<Self> {
         let n = count(&dims)?;
-        let fits = dtype != DType::Str && dtype.bytes_for(n as u64)? == bytes.len() as u64;
+        let fits = dtype.bytes_for(n as u64)? == bytes.len() as u64;
         fits.then(|| Tensor { dtype, dims, quant: None, data: Arc::new(bytes) })
     }
     /// A tensor whose size is right by construction.
@@ -131,6 +130,22 @@ impl Tensor {
     /// Same bytes under another dtype of the same width.
     pub(super) fn bitcast(&self, dtype: DType) -> Option<Self> {
         (dtype.bits() == self.dtype.bits()).then(|| Tensor { dtype, ..self.clone() })
+    }
+    /// Texts or lists as their numbers, or back.
+    pub(super) fn handle(&self, dtype: DType) -> Option<Self> {
+        (dtype.is_handle() != self.dtype.is_handle()).then(|| self.bitcast(dtype)).flatten()
+    }
+    /// The same elements under the dtype of texts or lists, or under that of numbers; what has another width stays as it is.
+    pub(super) fn as_handle(&self, dtype: DType) -> Self {
+        self.bitcast(dtype).unwrap_or_else(|| self.clone())
+    }
+    /// Texts as their numbers; others as they are.
+    pub(super) fn as_number(&self) -> Self {
+        if self.dtype.is_handle() { self.as_handle(DType::I64) } else { self.clone() }
+    }
+    /// Elements of an integer tensor, or the numbers of texts or lists.
+    pub(super) fn to_ids(&self) -> Vec<i64> {
+        self.as_number().to_i64()
     }
     /// The same storage with scales.
     pub(super) fn with_scales(&self, scales: Scales) -> Self {

@@ -190,7 +190,7 @@ fn bound_values(graph: &Graph) -> HashMap<ValueId, Vec<SymName>> {
 
 /// Static dims of a tensor that is small enough to follow.
 fn small(t: &TensorType) -> Option<Vec<usize>> {
-    if t.quant.is_some() || t.dims.len() > 4 || matches!(t.dtype, DType::Str | DType::C64 | DType::C128) {
+    if t.quant.is_some() || t.dims.len() > 4 || t.dtype.is_handle() || matches!(t.dtype, DType::C64 | DType::C128) {
         return None;
     }
     let mut elems = 1usize;

@@ -19,6 +19,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod values;
+pub(crate) use values::{dtype, tensor_type};
 
 use std::fmt;
 

@@ -191,6 +191,16 @@ impl<'a> Parser<'a> {
         match (t.kind, self.c.text(t)) {
             (Kind::Ident, "output") => self.output(b),
             (Kind::Ident, "assume") => self.assume(b),
+            (Kind::Ident, "text") => {
+                self.c.bump();
+                let text = self.c.quoted_text("a text")?;
+                let number = b.graph.texts.len() as i64;
+                if b.graph.texts.intern(&text) == number {
+                    Ok(())
+                } else {
+                    Err(self.c.error_at(t, "this text is in the table already").into())
+                }
+            }
             (Kind::Ident, "region") => {
                 // Of a node that is faulty itself, or of none.
                 let orphan = !b.failed;

@@ -60,6 +60,10 @@ impl Printer {
             let _ = write!(self.out, " symbols{lead}{}", symbols.join(&between));
         }
         self.out.push('\n');
+        for t in g.texts.iter() {
+            self.line(inner);
+            let _ = writeln!(self.out, "text {}", print_text(t));
+        }
         for c in &g.constraints {
             self.line(inner);
             let _ = write!(self.out, "assume {} == {}", c.left, c.right);
@@ -194,6 +198,7 @@ fn attr(a: &Attr, dtype: DType, out: &mut String) {
         Attr::Literal(l) => write!(out, "{}", source::constant(l)),
         Attr::Weight(w) => write!(out, "{w:?}"),
         Attr::Quant(q) => write!(out, "{}", quant(q)),
+        Attr::ListType(l) => write!(out, "{l}"),
         Attr::Absent => write!(out, "none"),
     };
 }
@@ -205,7 +210,7 @@ fn scalar(s: Scalar, usual: DType) -> String {
 
 fn quant(q: &Quant) -> String {
     // The suffix of a quantized type says it all.
-    let t = TensorType { dtype: DType::U8, dims: Vec::new(), quant: Some(Box::new(q.clone())) };
+    let t = TensorType { quant: Some(Box::new(q.clone())), ..TensorType::new(DType::U8, Vec::new()) };
     t.to_string().trim_start_matches("u8[]").to_owned()
 }
 

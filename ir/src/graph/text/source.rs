@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::values;
-use crate::dtype::DType;
 use crate::graph::{Literal, TensorType};
 use crate::numerics;
 use crate::text::{Cursor, Kind, SyntaxError, print_text};
@@ -21,7 +20,7 @@ pub(super) fn dims(dims: &[i64]) -> String {
 /// `[1, 2]`, or `None` if there are many or no text can be their numbers.
 fn inline(l: &Literal) -> Option<String> {
     let elems: Vec<String> = l.elems().map(numerics::print_scalar).collect();
-    let fits = l.len() <= MAX_INLINE && elems.len() == l.len() && l.dtype != DType::Str;
+    let fits = l.len() <= MAX_INLINE && elems.len() == l.len();
     fits.then(|| format!("[{}]", elems.join(", ")))
 }
 

@@ -3,12 +3,12 @@
 
 use crate::dtype::DType;
 use crate::graph::attr::Attr;
-use crate::graph::types::{Quant, Scalar};
+use crate::graph::types::{Item, ItemRank, ListKind, ListType, Quant, Scalar};
 use crate::graph::{Dims, TensorType};
 use crate::numerics;
 use crate::text::{Cursor, Kind, SyntaxError, parse_expr};
 
-pub(super) fn dtype(c: &mut Cursor<'_>) -> Result<DType, SyntaxError> {
+pub(crate) fn dtype(c: &mut Cursor<'_>) -> Result<DType, SyntaxError> {
     let t = c.peek();
     match DType::from_name(c.text(t)) {
         Some(d) if t.kind == Kind::Ident => {
@@ -20,12 +20,48 @@ pub(super) fn dtype(c: &mut Cursor<'_>) -> Result<DType, SyntaxError> {
 }
 
 /// `f32[N,8]`, and `<..>` behind it for a quantized value.
-pub(super) fn tensor_type(c: &mut Cursor<'_>) -> Result<TensorType, SyntaxError> {
+pub(crate) fn tensor_type(c: &mut Cursor<'_>) -> Result<TensorType, SyntaxError> {
+    if list_kind(c).is_some() {
+        return list_type(c).map(TensorType::list);
+    }
     let dtype = dtype(c)?;
     c.expect("[")?;
     let dims: Dims = c.list("]", parse_expr)?;
     let quant = if c.at("<") { Some(Box::new(quant(c)?)) } else { None };
-    Ok(TensorType { dtype, dims, quant })
+    Ok(TensorType { dtype, dims, quant, list: None })
+}
+
+fn list_kind(c: &Cursor<'_>) -> Option<ListKind> {
+    let t = c.peek();
+    ListKind::ALL.iter().copied().find(|k| t.kind == Kind::Ident && c.text(t) == k.name() && c.at_nth(1, "("))
+}
+
+/// `seq(f32 rank 2)`, `optional(seq(i64))`, `map(str rank 1, f32 mixed)`.
+fn list_type(c: &mut Cursor<'_>) -> Result<ListType, SyntaxError> {
+    let start = c.peek();
+    let Some(kind) = list_kind(c) else { return Err(c.expected("`seq(`, `optional(` or `map(`")) };
+    c.bump();
+    c.bump();
+    let items = c.nested(|c| c.list(")", item))?;
+    if items.len() != if kind == ListKind::Map { 2 } else { 1 } {
+        return Err(c.error_at(start, format!("`{}` of {} types of elements", kind.name(), items.len())));
+    }
+    Ok(ListType { kind, items })
+}
+
+fn item(c: &mut Cursor<'_>) -> Result<Item, SyntaxError> {
+    if list_kind(c).is_some() {
+        return list_type(c).map(|l| Item::List(Box::new(l)));
+    }
+    let dtype = dtype(c)?;
+    let rank = if c.eat("mixed") {
+        ItemRank::Mixed
+    } else if c.eat("rank") {
+        ItemRank::Is(c.int("a rank")?)
+    } else {
+        ItemRank::Unknown
+    };
+    Ok(Item::Tensor(dtype, rank))
 }
 
 fn quant(c: &mut Cursor<'_>) -> Result<Quant, SyntaxError> {
@@ -101,6 +137,7 @@ pub(super) fn attr(c: &mut Cursor<'_>, usual: DType) -> Result<Attr, SyntaxError
         Kind::Text => return c.quoted_text("text").map(|s| Attr::Text(s.into())),
         Kind::Number | Kind::Ident if is_float_at(c, 0) => return scalar(c, usual).map(Attr::Scalar),
         Kind::Number if !operator_at(c, 1) => return c.int::<i128>("an integer").map(Attr::Int),
+        Kind::Ident if list_kind(c).is_some() => return list_type(c).map(Attr::ListType),
         Kind::Ident => {
             if let Some(d) = DType::from_name(text) {
                 // In `f32 -1.0` the sign belongs to the number, in `f32 - 1` it joins two.

@@ -265,6 +265,7 @@ impl Verifier {
         let defined: Vec<&SymName> = match &node.op {
             Op::Bind { symbols } => symbols.iter().collect(),
             Op::NonZero { count } => vec![count],
+            Op::Host { symbols, .. } => symbols.iter().collect(),
             Op::Loop { trips, .. } => vec![trips],
             Op::Fusion { .. } => {
                 let mut inner: Vec<&SymName> = node.regions.iter().flat_map(|r| r.symbol_nodes.keys()).collect();

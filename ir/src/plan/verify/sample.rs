@@ -209,6 +209,15 @@ impl Follow<'_> {
                 }
             }
             Stmt::WriteDims { buffer, .. } => self.write(*buffer, "")?,
+            Stmt::Host(h) => {
+                let path = self.plan.origins.get(h.origin).map_or("", |o| o.first());
+                h.operands.iter().try_for_each(|&b| self.read(b, path))?;
+                for s in &h.symbols {
+                    let v = self.given(s);
+                    self.symbols.insert(s.clone(), v);
+                }
+            }
+            Stmt::Held { buffer, .. } => self.write(*buffer, "")?,
             Stmt::Copy { to, from } => {
                 self.read(*from, "")?;
                 let (a, b) = (self.range(*from, "")?, self.range(*to, "")?);
