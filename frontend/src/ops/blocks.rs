@@ -13,7 +13,11 @@ use crate::cx::{Cx, Res, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
-pub const TABLE: &[Entry] = &[op("GatherBlockQuantized", 1, 3, 4, gather_block_quantized), op("MatMulNBits", 1, 3, 6, matmul_nbits)];
+pub const TABLE: &[Entry] = &[
+    op("GatherBlockQuantized", 1, 3, 4, gather_block_quantized),
+    op("MatMulBnb4", 1, 3, 3, matmul_bnb4),
+    op("MatMulNBits", 1, 3, 6, matmul_nbits),
+];
 
 /// The attribute `bits` where integers of 2, 4 and 8 bits are packed in bytes.
 pub fn bits_of(cx: &Cx<'_, '_>, name: &str, default: i64) -> Res<i64> {
@@ -156,6 +160,86 @@ fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         y = cx.bin(BinaryOp::Add, y, b)?;
     }
     one(y)
+}
+
+/// Numbers of four bits that stand for parts of a block's largest magnitude, as bitsandbytes has them.
+const FP4: [f32; 16] = [
+    0.0,
+    0.005_208_333_5,
+    0.666_666_7,
+    1.0,
+    0.333_333_34,
+    0.5,
+    0.166_666_67,
+    0.25,
+    -0.0,
+    -0.005_208_333_5,
+    -0.666_666_7,
+    -1.0,
+    -0.333_333_34,
+    -0.5,
+    -0.166_666_67,
+    -0.25,
+];
+/// As [`FP4`], the quantiles of a normal distribution.
+const NF4: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// `x * W'` with `W` `[N, K]` of four bits each, the first of a byte highest, that name entries of a table; `absmax` multiplies each
+/// `block_size` of them, counted over all rows.
+///
+/// # Source
+/// ONNX Runtime contrib op `com.microsoft.MatMulBnb4`, version 1.
+fn matmul_bnb4(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let (x, b, scales) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let (k, n) = (cx.need_int("K")?, cx.need_int("N")?);
+    let block = block_of(cx.need_int("block_size")?)?;
+    let Some(total) = k.checked_mul(n).filter(|t| k > 0 && n > 0 && *t < 1 << 40) else {
+        return Err(Fault::attr(format!("`K` is {k} and `N` {n}, expected positive numbers")));
+    };
+    let table = match cx.need_int("quant_type")? {
+        0 => &FP4,
+        1 => &NF4,
+        other => return Err(Fault::attr(format!("`quant_type` is {other}, expected 0 (FP4) or 1 (NF4)"))),
+    };
+    if !cx.flag("transB", true)? {
+        return Err(Fault::form("`transB` is 0: the form of a backward pass is not taken"));
+    }
+    let dtype = cx.dtype(x);
+    let bytes = cx.ty(b).elems();
+    let b = cx.reshape(b, vec![bytes.clone()])?;
+    let (four, low) = (cx.scalar(DType::U8, 4.0)?, cx.scalar(DType::U8, 15.0)?);
+    let (first, second) = (cx.bin(BinaryOp::Shr, b, four)?, cx.bin(BinaryOp::And, b, low)?);
+    let (first, second) = (cx.unsqueeze(first, &[1])?, cx.unsqueeze(second, &[1])?);
+    let codes = cx.concat(&[first, second], 1)?;
+    let codes = cx.reshape(codes, vec![bytes * 2])?;
+    let codes = cx.slice_axis(codes, 0, 0.into(), total.into(), 1)?;
+    let codes = cx.cast(codes, DType::I32)?;
+    let table = cx.table_f32(&[16], table)?;
+    let parts = cx.gather(table, codes, 0)?;
+    let scales = cx.cast(scales, DType::F32)?;
+    let scales = repeated(cx, scales, 0, block, &total.into())?;
+    let w = cx.bin(BinaryOp::Mul, parts, scales)?;
+    let w = cx.cast(w, dtype)?;
+    let w = cx.reshape(w, vec![n.into(), k.into()])?;
+    let spec = super::matmul::matmul_spec(cx.rank(x), 2, false, true)?;
+    one(cx.contract(&spec, x, w)?)
 }
 
 /// Rows of a table of which a block shares a scale, brought back to real numbers; an index outside of the table gives zeros.

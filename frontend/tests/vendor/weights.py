@@ -147,3 +147,6 @@ qmoe("qmoe4_blocks_zero", block=16, zero=True)
 qmoe("qmoe8", bits=8)
 qmoe("qmoe8_zero", bits=8, zero=True)
 qmoe("qmoe_weights", weights=True)
+
+for kind, block, (n, k) in (("fp4", 16, (3, 32)), ("nf4", 32, (5, 17))):
+    case(f"bnb4_{kind}", "MatMulBnb4", [f(2, k), u((n * k + 1) // 2), positive((n * k + block - 1) // block)], [1], (1, 2), K=k, N=n, block_size=block, quant_type=int(kind == "nf4"))
