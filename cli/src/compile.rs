@@ -11,6 +11,7 @@ use portwright_ir::plan::{HostPlan, Stmt};
 use portwright_ir::weight::{Weight, WeightSource};
 use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::plan::{Program, WeightInit};
+use portwright_passes::prepare;
 use portwright_passes::spec::Math;
 use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
 use portwright_runtime::header;
@@ -41,6 +42,8 @@ pub struct Options {
     pub packer: Machine,
     /// Which rounding is allowed.
     pub math: Math,
+    /// Whether siblings over different weights are written once.
+    pub reroll: bool,
     /// Symbols that were given a value or a range, as on the command line, for the manifest.
     pub dims: Vec<String>,
     /// Who runs LLVM.
@@ -54,7 +57,7 @@ pub struct Options {
 pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
     let machine = target::machine(args.id(), args.cpu.as_deref(), &mut cx.diags)?;
     let packer = target::machine("host", None, &mut cx.diags)?;
-    Ok(Options { machine, packer, math: args.math().into(), dims: args.dims.clone(), workers: workers() })
+    Ok(Options { machine, packer, math: args.math().into(), reroll: !args.no_reroll, dims: args.dims.clone(), workers: workers() })
 }
 
 /// Runs the passes.
@@ -62,7 +65,10 @@ pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
 /// # Errors
 /// Everything that will not work, at once.
 pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: &mut Cx) -> Lowered<Compiled> {
-    let mut c = pipeline::compile(graph, &o.machine.class, &o.packer.class, o.math, watch, &mut cx.diags)?;
+    let mut c = {
+        let options = prepare::Options { math: o.math, reroll: o.reroll, stages: watch, ..Default::default() };
+        pipeline::compile_with(graph, &o.machine.class, &o.packer.class, options, &mut cx.diags)?
+    };
     codegen::legalize(&mut c.main.module, &o.machine);
     codegen::legalize(&mut c.pack.module, &o.packer);
     c.streams.iter_mut().for_each(|s| codegen::legalize(&mut s.program.module, &o.packer));
@@ -319,7 +325,7 @@ fn weights(c: &Compiled) -> impl Iterator<Item = &Weight> {
         WeightInit::Literal(_) => None,
     });
     let streamed = c.streams.iter().flat_map(|s| &s.runs).flat_map(|r| &r.inputs);
-    stored.chain(streamed).filter(|w| !matches!(w.source, WeightSource::Packed))
+    stored.chain(streamed).flat_map(Weight::parts).filter(|w| !matches!(w.source, WeightSource::Packed))
 }
 
 fn weight_entry(name: &str, dtype: i32, dims: &[i64], file: &str, offset: u64, bytes: u64) -> manifest::Weight {
@@ -381,6 +387,7 @@ fn memory(plan: &HostPlan) -> Memory {
 pub fn bytes_of(w: &Weight) -> Option<std::borrow::Cow<'_, [u8]>> {
     match &w.source {
         WeightSource::Seed(seed) => portwright_ir::numerics::seeded_bytes(*seed, w.dtype, &w.dims).map(Into::into),
+        WeightSource::Parts(_) => w.joined(&|p| bytes_of(p).map(Into::into)).map(Into::into),
         _ => w.bytes().map(Into::into),
     }
 }
