@@ -16,7 +16,7 @@ static pw_status api_load(const char *dir, const pw_options *options, pw_model *
   *model = 0;
   pw_text t = pw_text_in(last_error, sizeof last_error);
   pw_status status = pw_load(dir, options, model, &t);
-  if (status != PW_OK && options && options->size >= sizeof *options && options->log)
+  if (status != PW_OK && options && options->size >= __builtin_offsetof(pw_options, profile) && options->log)
     options->log(options->user, PW_LOG_ERROR, last_error);
   return status;
 }
@@ -40,10 +40,11 @@ static pw_status api_describe(const pw_model *model, int output, size_t i, pw_in
   return PW_OK;
 }
 
-static pw_status run(pw_session *s, const pw_value *in, size_t n, pw_value *out, size_t m, int infer) {
+static pw_status run(pw_session *s, const pw_value *in, size_t n, pw_value *out, size_t m, void *stream, int infer) {
   if (!s) return argument("run: the session is null");
   if (__c11_atomic_exchange(&s->busy, 1, __ATOMIC_ACQUIRE)) return PW_E_BUSY;
   __c11_atomic_store(&s->cancelled, 0, __ATOMIC_RELAXED);
+  s->stream = stream;
   pw_status status = pw_run(s, in, n, out, m, infer);
   const pw_options *options = &s->model->options;
   if (status != PW_OK && options->log) options->log(options->user, PW_LOG_ERROR, s->message);
@@ -52,12 +53,11 @@ static pw_status run(pw_session *s, const pw_value *in, size_t n, pw_value *out,
 }
 
 static pw_status api_infer(pw_session *s, const pw_value *in, size_t n, pw_value *out, size_t m) {
-  return run(s, in, n, out, m, 1);
+  return run(s, in, n, out, m, 0, 1);
 }
 
 static pw_status api_run(pw_session *s, const pw_value *in, size_t n, pw_value *out, size_t m, void *stream) {
-  (void)stream;
-  return run(s, in, n, out, m, 0);
+  return run(s, in, n, out, m, stream, 0);
 }
 
 static const char *api_error(const pw_session *session, const pw_model *model) {

@@ -49,7 +49,10 @@ static pw_status common(pw_session *s, int output, size_t i, const pw_value *v, 
                                         "the model takes a map here"};
     return simple(s, PW_E_ARGUMENT, output, i, takes[p->kind]);
   }
-  if (v->place != PW_HOST) return simple(s, PW_E_DEVICE, output, i, "the bundle runs on the host and takes host memory");
+  if (v->place != PW_HOST && !(v->place == PW_DEVICE && pw_on_device(s)))
+    return simple(s, PW_E_DEVICE, output, i, "the bundle runs on the host and takes host memory");
+  if (v->place == PW_DEVICE && v->device != s->model->options.device)
+    return simple(s, PW_E_DEVICE, output, i, "it lies on another device than the one that the model was loaded for");
   if (v->dtype != p->dtype && !((output || p->kind != PW_TENSOR) && v->dtype == 0) && p->kind <= PW_STRINGS) {
     pw_text t = begin(s, PW_E_DTYPE, output, i);
     pw_put(&t, "dtype is "), pw_put_dtype(&t, v->dtype);
@@ -165,8 +168,9 @@ pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, const pw_
     if (bytes < 0) return simple(s, PW_E_SHAPE, 0, i, "its size does not fit 63 bits");
     own->value = v;
     own->data = own->lo = own->hi = v->data;
-    own->room = 0;
-    if (out && p->appended_by >= 0) {
+    own->room = 0, own->on_device = 0;
+    /* A device has memory of its own: there the output is whole, and rows go to where they belong at the end. */
+    if (out && p->appended_by >= 0 && !pw_on_device(s)) {
       const pw_value *o = pw_value_at(out, (size_t)p->appended_by);
       if (out->size >= sizeof(pw_value) && o->size == out->size)
         own->room = shared_room(p, &m->out[p->appended_by], v, o, own->dims);
@@ -176,8 +180,12 @@ pw_status pw_check_inputs(pw_session *s, const pw_value *in, size_t n, const pw_
       if (infer && !(p->flags & PW_PORT_READ_BY_PLAN) && !(m->flags & PW_BLOB_DATA_SHAPES)) continue;
       return simple(s, PW_E_ARGUMENT, 0, i, infer ? "data is null, and shapes depend on it" : "data is null");
     }
+    if (v->place == PW_DEVICE) {
+      if (!pw_is_dense(own->dims, p->rank, v->strides)) return simple(s, PW_E_ARGUMENT, 0, i, "on a device it must be dense row-major");
+      own->on_device = 1, own->lo = own->hi = 0;
+    }
     if (pw_is_dense(own->dims, p->rank, v->strides)) {
-      own->hi = own->lo + bytes;
+      if (!own->on_device) own->hi = own->lo + bytes;
       if (v->capacity_bytes && v->capacity_bytes < (uint64_t)bytes) {
         pw_text t = begin(s, PW_E_CAPACITY, 0, i);
         pw_put(&t, "its shape "), pw_put_dims(&t, own->dims, p->rank);

@@ -382,6 +382,7 @@ pw_status pw_load_at(const char *file, uint64_t at, const pw_options *options, p
   if (status != PW_OK) return status;
   status = check_cpu(m, t);
   if (status == PW_OK) status = map_store(m, file, at, t);
+  if (status == PW_OK) status = pw_dev_load(m, t);
   if (status != PW_OK) {
     pw_give(m, m);
     return status;
@@ -409,6 +410,7 @@ pw_status pw_load(const char *dir, const pw_options *options, pw_model **out, pw
 
 void pw_model_release(pw_model *m) {
   if (__c11_atomic_fetch_sub(&m->references, 1, __ATOMIC_ACQ_REL) != 1) return;
+  pw_dev_unload(m);
   pw_pool_release();
   pw_os_unmap(m->store, m->store_bytes);
   pw_give(m, m);

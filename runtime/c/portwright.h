@@ -42,7 +42,14 @@ typedef enum {
   PW_E_DEVICE,    /* the device is not there, or a value lies on one that the bundle does not drive */
   PW_E_BUSY,      /* the session runs in another thread */
   PW_E_CANCELLED, /* api->cancel() was called */
-  PW_E_INTERNAL   /* a fault of Portwright: please report it */
+  PW_E_INTERNAL,  /* a fault of Portwright: please report it */
+  /* Of bundles that drive a device, at load or run: */
+  PW_E_NO_DRIVER,     /* the device's driver is not there */
+  PW_E_OLD_DRIVER,    /* it is older than the bundle's code needs */
+  PW_E_NO_DEVICE,     /* it has no device of that number */
+  PW_E_CAPABILITY,    /* the device cannot run the bundle's code */
+  PW_E_DEVICE_MEMORY, /* the device has too little free memory */
+  PW_E_DEVICE_SIZE    /* the model is larger than the whole device */
 } pw_status;
 
 /* pw_value.kind and pw_info.kind. */
@@ -112,6 +119,8 @@ typedef struct {
 } pw_item;
 
 /* Options of load; null stands for all zero. */
+struct pw_device_api;
+
 typedef struct {
   uint32_t size;              /* sizeof(pw_options) */
   int32_t threads;            /* 0 = as many as CPUs are available; results do not depend on it */
@@ -123,6 +132,8 @@ typedef struct {
   void *user;
   /* Called after every launch of a kernel by the thread that runs the session; times are CLOCK_MONOTONIC. */
   void (*profile)(void *user, const char *node, uint64_t begin_ns, uint64_t end_ns, int64_t groups);
+  /* What drives the device of a bundle that has one; null = its own driver, found on this machine. */
+  const struct pw_device_api *device_api;
 } pw_options;
 
 /* One input or output as the model declares it. What it points to lives as long as the model. */
@@ -156,7 +167,8 @@ typedef struct {
   /* Writes rank, dims and dtype of the outputs for these inputs, without running the kernels. Data of an input is read only
    * where shapes depend on it. Where shapes depend on computed values, the model is run. Data of outputs is not touched. */
   pw_status (*infer)(pw_session *session, const pw_value *in, size_t n, pw_value *out, size_t m);
-  /* Runs the model. stream is for bundles that drive a device and ignored by others. */
+  /* Runs the model. stream is for bundles that drive a device (a CUstream, for one): what runs there is ordered behind what the caller
+   * put there, and has ended when run returns. Null is a stream of the session's own. Other bundles ignore it. */
   pw_status (*run)(pw_session *session, const pw_value *in, size_t n, pw_value *out, size_t m, void *stream);
   /* With a session: the text of its last run or infer, empty when that went well (PW_E_BUSY leaves it alone). Without: the
    * text of this thread's last load, open or describe that failed. Never null; it stays until the next such call. */

@@ -83,6 +83,7 @@ struct pw_model {
   const uint8_t *epochs;
   uint32_t inputs, outputs, symbols, origin_count, epoch_count, input_dims, output_dims;
   pw_port *in, *out;
+  struct pw_dev_model *device; /* null in bundles of CPUs */
   void *store;
   const uint8_t *weights;
   uint64_t store_bytes, weight_bytes;
@@ -120,6 +121,7 @@ typedef struct {
   const pw_value *value;
   pw_memory staged;
   int64_t room;         /* rows in the memory that it shares with the output that appends to it; 0 = it shares none */
+  int32_t on_device; /* data is an address of the device */
 } pw_in;
 
 typedef struct {
@@ -134,10 +136,13 @@ typedef struct {
   int32_t copied;     /* target is staged */
   int32_t in_place;   /* it lies behind the input to which it appends, with the caller's strides */
   const void *texts;  /* what the last run gave of texts */
+  int32_t on_device; /* goes to the caller's memory on the device */
 } pw_out;
 
 struct pw_session {
   pw_model *model;
+  struct pw_dev_session *device;
+  void *stream; /* the caller's, of this run; null = the session's own */
   _Atomic uint32_t busy, cancelled;
   int32_t status;
   int32_t shapes_only, inferring; /* infer; and without running the kernels */
@@ -181,5 +186,38 @@ int64_t pw_bytes_of(const int64_t *dims, int32_t rank, uint32_t bits);
 /* Copies a tensor between two layouts (null strides = dense row-major). */
 void pw_copy(uint8_t *to, const int64_t *to_strides, const uint8_t *from, const int64_t *from_strides, const int64_t *dims,
              int32_t rank, uint32_t bits);
+
+/* ---- device.c: what changes where kernels run on a device; s->device is null where they do not ---- */
+#ifdef PW_WITH_DEVICE
+pw_status pw_dev_load(pw_model *m, pw_text *message);
+void pw_dev_unload(pw_model *m);
+pw_status pw_dev_open(pw_session *s, pw_text *message);
+void pw_dev_close(pw_session *s);
+int32_t pw_dev_begin(pw_session *s);
+void pw_dev_end(pw_session *s);
+const void *pw_dev_input(pw_session *s, int32_t input);
+const void *pw_dev_weight(pw_session *s, uint64_t offset);
+void *pw_dev_arena(pw_session *s, int32_t epoch, int64_t bytes);
+void *pw_dev_output(pw_session *s, int32_t output);
+/* As pw_dev_output, for one that the caller wants on the device. */
+void *pw_dev_output_there(pw_session *s, int32_t output);
+#else
+static inline pw_status pw_dev_load(pw_model *m, pw_text *t) { return (void)m, (void)t, PW_OK; }
+static inline void pw_dev_unload(pw_model *m) { (void)m; }
+static inline pw_status pw_dev_open(pw_session *s, pw_text *t) { return (void)s, (void)t, PW_OK; }
+static inline void pw_dev_close(pw_session *s) { (void)s; }
+static inline int32_t pw_dev_begin(pw_session *s) { return (void)s, PW_OK; }
+static inline void pw_dev_end(pw_session *s) { (void)s; }
+static inline const void *pw_dev_input(pw_session *s, int32_t i) { return (void)s, (void)i, (void *)0; }
+static inline const void *pw_dev_weight(pw_session *s, uint64_t o) { return (void)s, (void)o, (void *)0; }
+static inline void *pw_dev_arena(pw_session *s, int32_t e, int64_t n) { return (void)s, (void)e, (void)n, (void *)0; }
+static inline void *pw_dev_output(pw_session *s, int32_t o) { return (void)s, (void)o, (void *)0; }
+static inline void *pw_dev_output_there(pw_session *s, int32_t o) { return (void)s, (void)o, (void *)0; }
+#endif
+#ifdef PW_WITH_DEVICE
+#define pw_on_device(s) ((s)->device != 0)
+#else
+#define pw_on_device(s) 0
+#endif
 
 #endif

@@ -144,12 +144,18 @@ pw_status pw_session_new(pw_model *m, pw_session **out, pw_text *message) {
   s->symbol = dims;
   s->model = m;
   __c11_atomic_fetch_add(&m->references, 1, __ATOMIC_RELAXED);
+  pw_status status = pw_dev_open(s, message);
+  if (status != PW_OK) {
+    pw_session_free(s);
+    return status;
+  }
   *out = s;
   return PW_OK;
 }
 
 void pw_session_free(pw_session *s) {
   pw_model *m = s->model;
+  pw_dev_close(s);
   for (uint32_t i = 0; i < m->inputs; i++) pw_drop(s, &s->in[i].staged);
   for (uint32_t i = 0; i < m->outputs; i++) {
     pw_drop(s, &s->out[i].own[0]);
@@ -179,16 +185,18 @@ const void *pw_rt_input(pw_ctx *s, int32_t input) {
     internal(s, "the plan asks for an input that does not exist");
     return 0;
   }
+  if (pw_on_device(s)) return pw_dev_input(s, input);
   return s->in[input].data ? s->in[input].data : nothing;
 }
 
 const void *pw_rt_weight(pw_ctx *s, uint64_t offset) {
   /* A weight of no elements has no bytes: nothing is read there. */
-  if (offset == s->model->weight_bytes) return nothing;
+  if (offset == s->model->weight_bytes) return pw_on_device(s) ? pw_dev_weight(s, 0) : nothing;
   if (offset > s->model->weight_bytes || !s->model->weights) {
     internal(s, "the plan asks for a weight outside the store");
     return 0;
   }
+  if (pw_on_device(s)) return pw_dev_weight(s, offset);
   return s->model->weights + offset;
 }
 
@@ -198,6 +206,7 @@ void *pw_rt_arena(pw_ctx *s, int32_t epoch, int64_t bytes) {
     internal(s, "the plan asks for an epoch that does not exist");
     return 0;
   }
+  if (pw_on_device(s)) return pw_dev_arena(s, epoch, bytes);
   return pw_grow(s, &s->arena[epoch], bytes, pw_epoch_origin(s->model, epoch), "intermediate memory") ? 0 : s->arena[epoch].data;
 }
 
@@ -290,6 +299,13 @@ void *pw_rt_output(pw_ctx *s, int32_t i, const int64_t *dims, int32_t rank) {
   o->bytes = (uint64_t)bytes;
   o->copied = 0, o->taken = -1;
 
+  o->on_device = pw_on_device(s) && v->place == PW_DEVICE && !s->shapes_only;
+  if (o->on_device) {
+    if (!pw_is_dense(o->dims, rank, v->strides)) return output_error(s, i, PW_E_ARGUMENT, 0, " must be dense row-major on a device");
+    if (v->data && v->capacity_bytes && v->capacity_bytes < o->bytes) return output_error(s, i, PW_E_CAPACITY, o->bytes, " takes ");
+    o->target = nothing;
+    return pw_dev_output_there(s, i);
+  }
   int returned = v->data && o->given >= 0 && v->data == o->own[o->given].data && !v->capacity_bytes;
   if (s->shapes_only) {
     o->copied = 1;
@@ -320,6 +336,7 @@ void *pw_rt_output(pw_ctx *s, int32_t i, const int64_t *dims, int32_t rank) {
   }
   if (o->copied && o->taken < 0) o->target = pw_grow(s, &o->staged, bytes, p->origin, "a copy of an output") ? 0 : o->staged.data;
   if (o->target && !bytes) o->target = nothing;
+  if (o->target && pw_on_device(s)) return pw_dev_output(s, i);
   return o->target;
 }
 
@@ -428,7 +445,11 @@ pw_status pw_run(pw_session *s, const pw_value *in, size_t n, pw_value *out, siz
   int shared = model->threads > 1;
   uint32_t environment = pw_os_fp_set();
   if (shared) pw_pool_enter();
-  int32_t status = pw_plan_main(s);
+  int32_t status = pw_dev_begin(s);
+  if (!status) {
+    status = pw_plan_main(s);
+    pw_dev_end(s);
+  }
   if (shared) pw_pool_leave();
   if (!s->status && status) internal(s, "the plan failed without saying why");
   for (uint32_t i = 0; i < model->outputs && !s->status; i++)

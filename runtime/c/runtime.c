@@ -17,4 +17,8 @@
 #include "host/call.c"
 #include "args.c"
 #include "run.c"
+#ifdef PW_WITH_DEVICE
+#include "device_cuda.c"
+#include "device.c"
+#endif
 #include "api.c"

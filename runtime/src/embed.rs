@@ -7,6 +7,8 @@ include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 #[cfg(not(feature = "embed"))]
 pub(crate) const OBJECTS: &[(&str, &[u8])] = &[];
 #[cfg(not(feature = "embed"))]
+pub(crate) const DEVICES: &[(&str, &[u8])] = &[];
+#[cfg(not(feature = "embed"))]
 pub(crate) const PROGRAMS: &[(&str, &[u8])] = &[];
 
 /// The runtime for that triple, an ELF relocatable object; `None` when there is none, as for every triple in a build without
@@ -14,6 +16,12 @@ pub(crate) const PROGRAMS: &[(&str, &[u8])] = &[];
 pub fn object_for(triple: &str) -> Option<&'static [u8]> {
     let short = short_triple(triple);
     OBJECTS.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
+}
+
+/// The runtime of bundles whose kernels run on a device that the host of that triple drives; as [`object_for`].
+pub fn device_object_for(triple: &str) -> Option<&'static [u8]> {
+    let short = short_triple(triple);
+    DEVICES.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
 }
 
 /// What makes an executable of a model, for that triple: `main` and all around it but the runtime, the model and a C library; as
@@ -75,7 +83,7 @@ mod tests {
 
     #[test]
     fn objects_are_elf_and_free_of_paths() {
-        for (triple, object) in OBJECTS.iter().chain(PROGRAMS) {
+        for (triple, object) in OBJECTS.iter().chain(DEVICES).chain(PROGRAMS) {
             assert_eq!(&object[..4], b"\x7fELF", "{triple}");
             let text = String::from_utf8_lossy(object);
             for word in [env!("CARGO_MANIFEST_DIR"), "/usr/", "clang version"] {

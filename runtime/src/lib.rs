@@ -4,12 +4,13 @@
 //! The runtime itself is the freestanding C11 of `c/`, compiled for every supported triple when Portwright is built and
 //! embedded here ([`embed::object_for`]). Beside it this crate writes and reads what surrounds it: the description that a library carries
 //! ([`blob`]), the weight store ([`store`]), the manifest ([`manifest`]), the typed C header ([`header`]), the folder
-//! ([`bundle`]), static executables ([`program`]), NumPy files ([`npz`]), and the loader that the command runs bundles with ([`load`]).
+//! ([`bundle`]), devices ([`device`]), static executables ([`program`]), NumPy files ([`npz`]), and the loader that the command runs bundles with ([`load`]).
 //!
 //! It knows neither Graph IR nor Kernel IR, and no compiler.
 
 pub mod blob;
 pub mod bundle;
+pub mod device;
 pub mod dtype;
 pub mod embed;
 pub mod features;

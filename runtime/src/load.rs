@@ -3,6 +3,7 @@
 
 use crate::blob::{Item, Kind};
 use crate::bundle;
+use crate::device::Table;
 use crate::features::Arch;
 use crate::tensor::{Bytes, Tensor, View};
 use crate::value::{Arg, Input, List, Texts, Value};
@@ -30,13 +31,20 @@ pub enum Status {
     Busy,
     Cancelled,
     Internal,
+    NoDriver,
+    OldDriver,
+    NoDevice,
+    Capability,
+    DeviceMemory,
+    DeviceSize,
 }
 
 impl Status {
     /// The status of a `pw_status`; what no version of the ABI has is [`Status::Internal`].
     pub fn from_code(code: c_int) -> Status {
         use Status::*;
-        let all = [Ok, Argument, Name, Dtype, Shape, Index, Capacity, Memory, Bundle, Cpu, Device, Busy, Cancelled];
+        let host = [Ok, Argument, Name, Dtype, Shape, Index, Capacity, Memory, Bundle, Cpu, Device, Busy, Cancelled, Internal];
+        let all = [&host[..], &[NoDriver, OldDriver, NoDevice, Capability, DeviceMemory, DeviceSize]].concat();
         usize::try_from(code).ok().and_then(|c| all.get(c)).copied().unwrap_or(Internal)
     }
 }
@@ -89,6 +97,7 @@ struct PwOptions {
     log: Option<unsafe extern "C" fn(*mut c_void, c_int, *const c_char)>,
     user: *mut c_void,
     profile: Option<unsafe extern "C" fn(*mut c_void, *const c_char, u64, u64, i64)>,
+    device_api: *const c_void,
 }
 
 #[repr(C)]
@@ -156,6 +165,8 @@ pub struct Options {
     pub max_memory_bytes: u64,
     /// Keep a record of every launch ([`Model::take_profile`]).
     pub profile: bool,
+    /// What stands in for the device of a bundle that drives one; `None` for the device itself.
+    pub device: Option<Arc<Table>>,
 }
 
 /// One launch of a kernel.
@@ -207,6 +218,8 @@ struct Inner {
     profile: Option<Box<Mutex<Vec<Launch>>>>,
     // Unmapped last, after the model is gone.
     _library: libloading::Library,
+    // What the model calls until it is gone.
+    _device: Option<Arc<Table>>,
 }
 
 // SAFETY: a pw_model may be used by any number of threads at a time; everything else is not changed after loading, or locked.
@@ -297,6 +310,7 @@ impl Model {
             log: None,
             user: profile.as_deref().map_or(ptr::null_mut(), |p| ptr::from_ref(p).cast_mut().cast()),
             profile: profile.is_some().then_some(record as _),
+            device_api: options.device.as_ref().map_or(ptr::null(), |d| d.api()),
         };
         let mut model = ptr::null_mut();
         // SAFETY: all arguments live through the call; `raw.user` lives in the model's `Inner`.
@@ -307,7 +321,8 @@ impl Model {
         if status != Status::Ok {
             return Err(error(status, message));
         }
-        let mut inner = Inner { api, model, inputs: Vec::new(), outputs: Vec::new(), profile, _library: library };
+        let device = options.device.clone();
+        let mut inner = Inner { api, model, inputs: Vec::new(), outputs: Vec::new(), profile, _library: library, _device: device };
         inner.inputs = describe(&inner, 0);
         inner.outputs = describe(&inner, 1);
         Ok(Model(Arc::new(inner)))

@@ -81,6 +81,9 @@ pub struct Target {
     pub cpu: String,
     /// CPU features that must be there, by LLVM's names, sorted.
     pub features: Vec<String>,
+    /// The driver of the device that the kernels run on; `None` where they run on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// One axis: a size, or the name of a symbol or expression.
