@@ -19,6 +19,9 @@ const DIRECTION: [(&str, &[&str]); 11] = [
     ("tests/tidy", &[]),
 ];
 
+/// What tests of a room may depend on besides: kernels are run where their machines are not at hand.
+const IN_TESTS: [(&str, &str); 1] = [("targets", "emu")];
+
 /// Crates that link MLIR and LLVM into whatever depends on them: one room pays for it.
 const HEAVY: [&str; 3] = ["melior", "mlir-sys", "llvm-sys"];
 
@@ -36,8 +39,10 @@ pub fn check(files: &[File], faults: &mut Vec<Fault>) {
             }
         };
         crate_fields(file, &table, faults);
-        for name in dependencies(&table) {
-            if let Some(room) = room_of(&name, workspace.as_ref()) {
+        for (name, section) in dependencies(&table) {
+            if let Some(room) = room_of(&name, workspace.as_ref())
+                && !(section == DEV && IN_TESTS.contains(&(folder, room.as_str())))
+            {
                 direction(file, folder, &room, faults);
             }
             if HEAVY.contains(&name.as_str()) {
@@ -66,13 +71,16 @@ fn crate_fields(file: &File, table: &Table, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Names of all dependencies of a manifest: normal, build, dev, and those under `target`.
-fn dependencies(table: &Table) -> Vec<String> {
-    let sections = ["dependencies", "build-dependencies", "dev-dependencies"];
-    let of = |table: &Table| -> Vec<String> {
-        let tables = sections.iter().filter_map(|section| table.get(*section)?.as_table());
-        let named = tables
-            .flat_map(|t| t.iter().map(|(key, value)| value.get("package").and_then(Value::as_str).unwrap_or(key.as_str()).to_string()));
+const DEV: &str = "dev-dependencies";
+
+/// Names of all dependencies of a manifest with their sections: normal, build, dev, and those under `target`.
+fn dependencies(table: &Table) -> Vec<(String, &'static str)> {
+    let sections = ["dependencies", "build-dependencies", DEV];
+    let of = |table: &Table| -> Vec<(String, &'static str)> {
+        let tables = sections.iter().filter_map(|section| Some((table.get(*section)?.as_table()?, *section)));
+        let named = tables.flat_map(|(t, section)| {
+            t.iter().map(move |(key, value)| (value.get("package").and_then(Value::as_str).unwrap_or(key.as_str()).to_string(), section))
+        });
         named.collect()
     };
     let mut names = of(table);
@@ -111,7 +119,7 @@ mod tests {
     use super::*;
 
     const ROOT: &str = "[workspace.dependencies]\nportwright-ir = { path = \"ir\" }\nportwright-passes = { path = \"passes\" }\n\
-                        portwright-frontend = { path = \"frontend\" }\nportwright-runtime = { path = \"runtime\" }\n";
+                        portwright-frontend = { path = \"frontend\" }\nportwright-runtime = { path = \"runtime\" }\nportwright-emu = { path = \"emu\" }\n";
     const FIELDS: &str = "[package]\nlicense.workspace = true\n[lints]\nworkspace = true\n";
 
     fn faults(manifests: &[(&str, &str)]) -> Vec<&'static str> {
@@ -137,6 +145,10 @@ mod tests {
         assert_eq!(faults(&[("passes/Cargo.toml", &dev)]), ["room-direction"]);
         let under_target = with("[target.'cfg(unix)'.dependencies]\nportwright-ir.workspace = true\n");
         assert_eq!(faults(&[("runtime/Cargo.toml", &under_target)]), ["room-direction"]);
+        let run = "emu = { workspace = true, package = \"portwright-emu\" }\n";
+        assert!(faults(&[("targets/Cargo.toml", &with(&format!("[dev-dependencies]\n{run}")))]).is_empty());
+        assert_eq!(faults(&[("targets/Cargo.toml", &with(&format!("[dependencies]\n{run}")))]), ["room-direction"]);
+        assert_eq!(faults(&[("passes/Cargo.toml", &with(&format!("[dev-dependencies]\n{run}")))]), ["room-direction"]);
         let renamed = with("[dependencies]\nhouse = { package = \"portwright-ir\", workspace = true }\n");
         assert_eq!(faults(&[("emu/Cargo.toml", &renamed)]), ["room-direction"]);
         assert_eq!(faults(&[("new/Cargo.toml", &renamed)]), ["room-direction"]);
