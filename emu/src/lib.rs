@@ -8,6 +8,7 @@
 //!
 //! | executor | runs | needs |
 //! | --- | --- | --- |
+//! | [`gpu`] | bundles that drive a device whose code is PTX | nothing: [`ptx`] is the device, the bundle's plan runs in this process |
 //! | [`qemu`] | bundles of CPUs | qemu-user 8.2 or later, and nothing else: no C library, no dynamic loader of that machine |
 //!
 //! [`ptx`] executes kernels of NVIDIA's GPUs as they lie in a bundle, and checks and counts what they do.
@@ -21,6 +22,7 @@ use portwright_runtime::manifest::Target;
 use portwright_runtime::value::{Arg, Value};
 
 mod count;
+pub mod gpu;
 pub mod ptx;
 pub mod qemu;
 mod wire;
@@ -130,6 +132,8 @@ impl std::error::Error for Missing {}
 /// # Errors
 /// What is missing.
 pub fn find(target: &Target, folders: &[PathBuf]) -> Result<Box<dyn Executor>, Missing> {
-    // Executors of other kinds of machines stand beside this one; the first that takes the target has it.
+    if target.device.is_some() {
+        return gpu::find(target).map(|g| Box::new(g) as Box<dyn Executor>);
+    }
     qemu::find(target, folders).map(|q| Box::new(q) as Box<dyn Executor>)
 }

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Bundles that drive a device, with the device's kernels in [`crate::ptx`]'s machine.
+//!
+//! The bundle's own library runs in this process as it would beside the device: its plan, its copies and launches, its checks. Only the
+//! table of its driver is another one ([`portwright_runtime::device`]), whose memory and launches are the emulated machine's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use portwright_runtime::device::{Device, Driver, Launch, Table};
+use portwright_runtime::load::{Info, LoadError, Model, Options as LoadOptions, Session};
+use portwright_runtime::manifest::Target;
+use portwright_runtime::tensor::{Tensor, View};
+
+use crate::ptx;
+use crate::{Count, Executor, Machine, Missing, Options};
+
+/// Runs bundles of a device whose code is PTX.
+#[derive(Debug)]
+pub struct Gpu;
+
+/// The executor for a bundle that drives a device, if this program can be that device.
+///
+/// # Errors
+/// It is another device, or the plan is for another machine than this one.
+pub fn find(target: &Target) -> Result<Gpu, Missing> {
+    let own = target.triple.split('-').next() == Some(std::env::consts::ARCH);
+    let driver = target.device.as_deref().and_then(Driver::from_name);
+    if own && driver == Some(Driver::Cuda) { Ok(Gpu) } else { Err(Missing::Nobody { triple: target.triple.clone() }) }
+}
+
+/// Instructions by kernel.
+type Tally = Arc<Mutex<BTreeMap<String, u64>>>;
+
+/// The machine and what was loaded into it.
+struct Ptx {
+    machine: ptx::Machine,
+    images: Vec<ptx::Loaded>,
+    tally: Option<Tally>,
+    /// Bytes given and not given back.
+    taken: BTreeMap<u64, u64>,
+}
+
+/// Bytes of memory that the machine is said to have.
+const MEMORY: u64 = 64 << 30;
+
+impl Device for Ptx {
+    fn memory(&self) -> (u64, u64) {
+        (MEMORY.saturating_sub(self.taken.values().sum()), MEMORY)
+    }
+    fn alloc(&mut self, bytes: u64) -> Result<u64, String> {
+        if bytes > self.memory().0 {
+            return Err(format!("{bytes} bytes of {} that are free", self.memory().0));
+        }
+        let address = self.machine.alloc(bytes, "memory");
+        self.taken.insert(address, bytes);
+        Ok(address)
+    }
+    fn release(&mut self, address: u64) {
+        self.taken.remove(&address);
+        self.machine.free(address);
+    }
+    fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), String> {
+        if self.machine.write(to, bytes) {
+            Ok(())
+        } else {
+            Err(format!("a copy of {} bytes to {to:#x} leaves what was given", bytes.len()))
+        }
+    }
+    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), String> {
+        if self.machine.read(from, bytes) {
+            Ok(())
+        } else {
+            Err(format!("a copy of {} bytes from {from:#x} leaves what was given", bytes.len()))
+        }
+    }
+    fn image(&mut self, text: &str) -> Result<usize, String> {
+        let module = ptx::Module::parse(text).map_err(|e| e.to_string())?;
+        self.images.push(self.machine.load(module));
+        Ok(self.images.len() - 1)
+    }
+    fn has(&self, image: usize, kernel: &str) -> bool {
+        self.images.get(image).is_some_and(|i| i.module().kernels.contains_key(kernel))
+    }
+    fn launch(&mut self, l: &Launch<'_>) -> Result<(), String> {
+        let image = self.images.get(l.image).ok_or("a launch from no image")?;
+        let mut launch = ptx::Launch::new(l.grid, [l.group, 1, 1], l.params.iter().map(|p| ptx::Param::from(*p)).collect());
+        launch.shared = l.dynamic.into();
+        let counts = self.machine.launch(image, l.kernel, &launch).map_err(|f| f.to_string())?;
+        if let Some(t) = &self.tally {
+            *t.lock().unwrap_or_else(PoisonError::into_inner).entry(l.kernel.to_owned()).or_default() += counts.instructions;
+        }
+        Ok(())
+    }
+}
+
+/// A device that executes PTX, for loading a bundle in this process.
+pub fn device(options: ptx::Options) -> Table {
+    made(options, None)
+}
+
+fn made(options: ptx::Options, tally: Option<Tally>) -> Table {
+    Table::new(Box::new(Ptx { machine: ptx::Machine::new(options), images: Vec::new(), tally, taken: BTreeMap::new() }))
+}
+
+impl Executor for Gpu {
+    fn name(&self) -> String {
+        "the PTX machine of this program".into()
+    }
+    fn load(&self, bundle: &Path, options: &Options) -> Result<Box<dyn Machine>, LoadError> {
+        let tally = options.count.then(Tally::default);
+        let checks = ptx::Options { count: options.count, unique: false, threads: 0, ..ptx::Options::default() };
+        let table = Arc::new(made(checks, tally.clone()));
+        let model = Model::load(bundle, &LoadOptions { device: Some(table), ..LoadOptions::default() })?;
+        let session = model.open()?;
+        Ok(Box::new(Running { model, session, tally }))
+    }
+}
+
+/// A bundle that is loaded beside the machine.
+struct Running {
+    model: Model,
+    session: Session,
+    tally: Option<Tally>,
+}
+
+impl Machine for Running {
+    fn inputs(&self) -> &[Info] {
+        self.model.inputs()
+    }
+    fn outputs(&self) -> &[Info] {
+        self.model.outputs()
+    }
+    fn run(&mut self, inputs: &[View<'_>]) -> Result<Vec<Tensor>, LoadError> {
+        let out = self.session.run(inputs)?;
+        Ok(out.iter().map(|v| Tensor { dtype: v.dtype, dims: v.dims.clone(), data: v.data.into() }).collect())
+    }
+    fn take_counts(&mut self) -> Vec<Count> {
+        let Some(t) = &self.tally else { return Vec::new() };
+        let all = std::mem::take(&mut *t.lock().unwrap_or_else(PoisonError::into_inner));
+        all.into_iter().map(|(function, instructions)| Count { function, instructions }).collect()
+    }
+}
