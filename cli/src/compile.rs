@@ -169,7 +169,7 @@ fn linked(
     let objects = work.join("objects");
     std::fs::create_dir_all(&objects).map_err(|e| diags.report(file_error(&objects, e)))?;
     let linked = match libc {
-        None => link::link(&made.objects, machine.triple, name, &objects, out, diags),
+        None => link::link(&made.objects, (machine.triple, machine.device.is_some()), name, &objects, out, diags),
         Some(libc) => link::program(&made.objects, machine.triple, libc, &objects, out, diags),
     };
     let _ = std::fs::remove_dir_all(&objects);
@@ -184,6 +184,7 @@ pub fn machine_target(m: &Machine) -> manifest::Target {
         triple: m.triple.to_owned(),
         cpu: m.cpu.clone(),
         features: m.features.iter().map(|f| (*f).to_owned()).collect(),
+        device: m.device.as_ref().map(|d| d.driver.name().to_owned()),
     }
 }
 
@@ -240,6 +241,12 @@ fn host_nodes(plan: &HostPlan, body: &[Stmt], out: &mut Vec<HostNode>) {
 /// Anything on the way; `out` is as it was before.
 pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: &mut Progress, cx: &mut Cx) -> Lowered<Executable> {
     let name = out.file_name().unwrap_or_default().to_string_lossy();
+    if o.machine.device.is_some() {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--static: kernels for {} run on a device", o.machine.target));
+        return cx.fail(
+            d.note("a static executable cannot open the device's driver").help("leave --static out: a bundle needs no toolkit either"),
+        );
+    }
     if out.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
         return cx.fail(file_error(out, "its folder does not exist"));
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::HostOp;
 use portwright_runtime::bundle::Bundle;
+use portwright_runtime::device::Driver;
 use portwright_runtime::load::{self, Info, Launch, LoadError, Session, Status};
 use portwright_runtime::manifest::{HostNode, Target};
 use portwright_runtime::tensor::View;
@@ -68,8 +69,14 @@ pub fn choose(target: &Target, on: Option<On>, cx: &mut Cx) -> Lowered<Place> {
         }
         Some(On::Emulator) => emulator(target, cx),
         None if !own => emulator(target, cx),
+        None if !device_here(target) => emulator(target, cx),
         _ => Ok(Place::Here),
     }
+}
+
+/// Whether the kernels of bundles of a target can run here, as far as can be told without trying: there is no device, or its driver is here.
+fn device_here(target: &Target) -> bool {
+    target.device.as_deref().is_none_or(|d| Driver::from_name(d).is_some_and(Driver::is_here))
 }
 
 #[cfg(feature = "emu")]
@@ -291,9 +298,24 @@ pub fn fallback(nodes: &[HostNode], target: &str, most: Option<usize>, cx: &mut 
     cx.diags.check()
 }
 
+/// What is wrong with a device.
+fn device_code(status: Status) -> Option<Code> {
+    Some(match status {
+        Status::NoDriver => Code::NO_DRIVER,
+        Status::OldDriver => Code::OLD_DRIVER,
+        Status::NoDevice => Code::NO_DEVICE,
+        Status::Capability => Code::CAPABILITY,
+        Status::Device => Code::DEVICE_FAILED,
+        Status::DeviceMemory => Code::DEVICE_MEMORY,
+        Status::DeviceSize => Code::DEVICE_SIZE,
+        _ => return None,
+    })
+}
+
 /// A failed load as a report.
 pub fn load_error(e: &LoadError) -> Diagnostic {
     let code = match e.status {
+        status if device_code(status).is_some() => device_code(status).unwrap_or(Code::INTERNAL),
         Status::Cpu => Code::BUNDLE_FOREIGN,
         Status::Memory => Code::OVER_MEMORY,
         Status::Internal => Code::INTERNAL,
@@ -306,6 +328,7 @@ pub fn load_error(e: &LoadError) -> Diagnostic {
 /// A failed run as a report.
 pub fn run_error(e: &LoadError) -> Diagnostic {
     let code = match e.status {
+        status if device_code(status).is_some() => device_code(status).unwrap_or(Code::INTERNAL),
         Status::Memory => Code::OVER_MEMORY,
         Status::Internal => Code::INTERNAL,
         _ => Code::RUN_FAILED,

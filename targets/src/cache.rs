@@ -128,7 +128,7 @@ impl Cache {
     pub fn run_all(&self, requests: &[Request], workers: &Workers) -> Vec<Result<Output, Failure>> {
         let paths: Vec<PathBuf> = requests.iter().map(|r| self.path(r)).collect();
         let mut out: Vec<Option<Result<Output, Failure>>> =
-            paths.iter().map(|p| self.get(p).map(|object| Ok(Output { object, text: String::new() }))).collect();
+            paths.iter().zip(requests).map(|(p, r)| self.get(p).and_then(|bytes| r.output(bytes)).map(Ok)).collect();
         let missing: Vec<usize> = (0..out.len()).filter(|i| out.get(*i).is_some_and(Option::is_none)).collect();
         let asked: Vec<Request> = missing.iter().filter_map(|i| requests.get(*i).cloned()).collect();
         if asked.is_empty() {
@@ -138,7 +138,7 @@ impl Cache {
         for (i, r) in missing.into_iter().zip(run_all(&asked, workers)) {
             if let (Ok(o), Some(path)) = (&r, paths.get(i)) {
                 // A full or foreign disk is no reason to fail, and no reason to try again for every kernel.
-                stored = stored && self.put(path, &o.object).is_ok();
+                stored = stored && self.put(path, o.bytes()).is_ok();
             }
             if let Some(slot) = out.get_mut(i) {
                 *slot = Some(r);

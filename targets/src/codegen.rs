@@ -94,7 +94,21 @@ fn read_text(r: &mut impl Read) -> io::Result<String> {
     String::from_utf8(read_bytes(r)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+impl Output {
+    /// What was asked for, as bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.object.is_empty() { self.text.as_bytes() } else { &self.object }
+    }
+}
+
 impl Request {
+    /// The output that has those bytes.
+    pub(crate) fn output(&self, bytes: Vec<u8>) -> Option<Output> {
+        Some(match self.form {
+            Form::Object => Output { object: bytes, text: String::new() },
+            _ => Output { object: Vec::new(), text: String::from_utf8(bytes).ok()? },
+        })
+    }
     fn write(&self, w: &mut impl Write) -> io::Result<()> {
         let form = Form::ALL.iter().position(|f| *f == self.form).unwrap_or(0) as u8;
         w.write_all(MAGIC)?;

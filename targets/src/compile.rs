@@ -10,14 +10,14 @@ use portwright_ir::kernel::{Kernel, KernelId, Module};
 use portwright_ir::plan::{HostPlan, Stmt, Storage};
 use portwright_ir::sym::SymExpr;
 use portwright_runtime::blob::{Blob, Dim, Item as BlobItem, Kind, Port, Symbol};
-use portwright_runtime::dtype;
 use portwright_runtime::store::Layout;
+use portwright_runtime::{device, dtype};
 
 use crate::cache::Cache;
 use crate::codegen::{self, Form, Request, Workers};
 use crate::mlir::{self, Unit};
 use crate::peak::peaks;
-use crate::target::Machine;
+use crate::target::{Device, Machine};
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Artifacts {
     pub mlir: Vec<String>,
     /// The description that the library carries.
     pub blob: Blob,
+    /// Code of a device, by unit.
+    pub images: Vec<String>,
 }
 
 /// Weight of the kernels that one object holds; fixed, so that the objects do not depend on the number of workers.
@@ -64,17 +66,20 @@ pub fn emit(module: &Module, plan: &HostPlan, machine: &Machine, options: &Optio
     let bytes = blob.write().map_err(|e| sink.report(Diagnostic::error(Code::INTERNAL, e.to_string())))?;
     let units = units(module);
     let texts = texts(module, plan, &bytes, machine, &units, sink)?;
-    let requests: Vec<Request> = texts.iter().map(|t| request(t, machine, options.opt_level, Form::Object)).collect();
-    let results = match &options.cache {
-        Some(cache) => cache.run_all(&requests, &options.workers),
-        None => codegen::run_all(&requests, &options.workers),
+    let requests: Vec<Request> = texts.iter().enumerate().map(|(i, t)| form(t, machine, options.opt_level, i < units.len())).collect();
+    let run = |requests: &[Request]| match &options.cache {
+        Some(cache) => cache.run_all(requests, &options.workers),
+        None => codegen::run_all(requests, &options.workers),
     };
-    let own: BTreeSet<String> =
-        module.kernels.values().map(|k| mlir::symbol(&k.name)).chain(["pw_model_blob".into(), "pw_model_blob_size".into()]).collect();
+    let results = run(&requests);
+    let data = ["pw_model_blob", "pw_model_blob_size", "pw_device_blob"].map(String::from);
+    let own: BTreeSet<String> = module.kernels.values().map(|k| mlir::symbol(&k.name)).chain(data).collect();
+    let mut images = Vec::new();
     let mut objects = Vec::with_capacity(results.len());
     for (i, r) in results.into_iter().enumerate() {
         let ids = units.get(i).map_or(&[][..], Vec::as_slice);
         match r {
+            Ok(out) if machine.device.is_some() && i < units.len() => images.push(out.text),
             Ok(out) => {
                 match crate::link::foreign_symbols(&out.object, &own) {
                     Some(calls) if calls.is_empty() => {}
@@ -92,7 +97,55 @@ pub fn emit(module: &Module, plan: &HostPlan, machine: &Machine, options: &Optio
         }
     }
     sink.check()?;
-    Ok(Artifacts { objects, mlir: texts, blob })
+    if let Some(device) = &machine.device {
+        let code = device_code(module, &units, machine, device, images.clone(), sink)?;
+        let bytes = code.write().ok_or_else(|| sink.report(Diagnostic::error(Code::CODEGEN, "the device's code leaves 32 bits")))?;
+        let text = mlir::device_blob(&bytes);
+        match run(&[request(&text, machine, options.opt_level, Form::Object)]).pop() {
+            Some(Ok(out)) => objects.push(out.object),
+            Some(Err(failure)) => blame(module, plan, machine, options, &[], failure, sink),
+            None => {}
+        }
+        sink.check()?;
+    }
+    Ok(Artifacts { objects, mlir: texts, blob, images })
+}
+
+/// What the library carries for the device's driver.
+fn device_code(
+    module: &Module,
+    units: &[Vec<KernelId>],
+    machine: &Machine,
+    device: &Device,
+    images: Vec<String>,
+    sink: &mut Diags,
+) -> Lowered<device::Code> {
+    let mut kernels = Vec::with_capacity(module.kernels.len());
+    for (image, id) in units.iter().enumerate().flat_map(|(n, ids)| ids.iter().map(move |id| (n, *id))) {
+        let (k, Some(forms)) = (&module.kernels[id], machine.spelling.simt) else { continue };
+        let form = mlir::simt::launch_form(k, forms).map_err(|fault| {
+            sink.report(Diagnostic::error(Code::CODEGEN, format!("the kernel `{}` cannot be launched: {fault}", k.name)))
+        })?;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        kernels.push(device::Kernel {
+            name: mlir::symbol(&k.name),
+            image: number(image),
+            group: form.group,
+            dynamic: form.dynamic,
+            row: form.row,
+            buffers: number(k.abi_bufs().count()),
+            scalars: number(k.syms.len() + k.abi_scalars().count()),
+        });
+    }
+    Ok(device::Code {
+        driver: device.driver,
+        capability: device.capability,
+        exact: device.exact,
+        version: device.driver_version,
+        name: machine.cpu.clone(),
+        images,
+        kernels,
+    })
 }
 
 /// Text of a form for `lower`: MLIR, optimized LLVM IR or assembly of every unit, one after the other.
@@ -110,7 +163,9 @@ pub fn text(
     let units = units(module);
     let texts = texts(module, plan, &[], machine, &units, sink)?;
     let Some(form) = form else { return Ok(texts.join("\n")) };
-    let requests: Vec<Request> = texts.iter().map(|t| request(t, machine, options.opt_level, form)).collect();
+    let device = |i: usize| machine.device.is_some() && i < units.len();
+    let requests: Vec<Request> =
+        texts.iter().enumerate().map(|(i, t)| Request { form, ..self::form(t, machine, options.opt_level, device(i)) }).collect();
     let mut out = String::new();
     for (i, r) in codegen::run_all(&requests, &options.workers).into_iter().enumerate() {
         match r {
@@ -120,6 +175,22 @@ pub fn text(
     }
     sink.check()?;
     Ok(out)
+}
+
+/// What makes code of a unit of kernels, which may be for a device, or of what the host runs.
+fn form(text: &str, machine: &Machine, opt_level: u8, kernels: bool) -> Request {
+    match &machine.device {
+        Some(d) if kernels => Request {
+            mlir: text.into(),
+            triple: d.triple.into(),
+            cpu: d.processor.into(),
+            features: d.features.into(),
+            abi: String::new(),
+            opt_level,
+            form: Form::Assembly,
+        },
+        _ => request(text, machine, opt_level, Form::Object),
+    }
 }
 
 fn request(text: &str, machine: &Machine, opt_level: u8, form: Form) -> Request {
@@ -199,7 +270,7 @@ fn blame(module: &Module, plan: &HostPlan, machine: &Machine, options: &Options,
             // It was emitted before: reports of its own do not count, and those of other kernels must not stop it.
             let unit = Unit { kernels: &[*id], plan: None };
             let Ok(t) = mlir::emit(module, unit, &shared, &machine.spelling, &mut Diags::new()) else { continue };
-            let r = codegen::run_all(&[request(&t, machine, options.opt_level, Form::Object)], &options.workers);
+            let r = codegen::run_all(&[form(&t, machine, options.opt_level, true)], &options.workers);
             for failure in r.into_iter().filter_map(Result::err) {
                 named = true;
                 report(&[*id], failure, sink);

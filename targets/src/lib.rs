@@ -19,6 +19,8 @@ pub mod link;
 #[cfg(feature = "mlir")]
 mod loongarch64;
 pub mod mlir;
+#[cfg(feature = "mlir")]
+mod nvidia;
 mod peak;
 #[cfg(feature = "mlir")]
 mod riscv64;

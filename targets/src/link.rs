@@ -43,13 +43,14 @@ impl Toolchain for Lld {
     }
 }
 
-/// Links a model's objects with the runtime of the triple to `output`; `name` is the model's name as a C identifier. Writes
+/// Links a model's objects with the runtime of the triple, or with that of its devices, to `output`; `name` is the model's name as a C identifier. Writes
 /// the objects into `work`, an existing folder that the caller removes. The same objects give the same bytes.
 ///
 /// # Errors
 /// `E0501` without a linker, `E0502` with what it says, `E0702` for a file that cannot be written.
-pub fn link(objects: &[Vec<u8>], triple: &str, name: &str, work: &Path, output: &Path, sink: &mut Diags) -> Lowered<()> {
-    let Some(runtime) = embed::object_for(triple) else {
+pub fn link(objects: &[Vec<u8>], (triple, device): (&str, bool), name: &str, work: &Path, output: &Path, sink: &mut Diags) -> Lowered<()> {
+    let runtime = if device { embed::device_object_for(triple) } else { embed::object_for(triple) };
+    let Some(runtime) = runtime else {
         let d = Diagnostic::error(Code::TOOL_MISSING, format!("this build carries no runtime for {triple}"));
         return Err(sink.report(d.help("build portwright-runtime with the feature `embed`")));
     };

@@ -5,6 +5,7 @@ use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::graph::Node;
 use portwright_passes::kernel_rules::KernelCaps;
 use portwright_passes::spec::{CpuSpec, MachineClass};
+use portwright_runtime::device::Driver;
 use portwright_runtime::features::{self, Arch};
 
 use crate::mlir::Spelling;
@@ -49,6 +50,27 @@ pub struct Machine {
     pub caps: KernelCaps,
     /// Spelling of what generic operations cannot say.
     pub spelling: Spelling,
+    /// The device that the kernels run on, driven by the machine that all the rest is of; `None` where they run there too.
+    pub device: Option<Device>,
+}
+
+/// A device as code generation and its driver know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// LLVM's triple of its code.
+    pub triple: &'static str,
+    /// LLVM's name of its processor.
+    pub processor: &'static str,
+    /// LLVM's feature list.
+    pub features: &'static str,
+    /// Who loads its code.
+    pub driver: Driver,
+    /// Ten times the major and the minor version of the capability that code is for.
+    pub capability: u32,
+    /// Whether code runs on that capability alone.
+    pub exact: bool,
+    /// Lowest version of the driver's interface.
+    pub driver_version: u32,
 }
 
 impl Machine {
@@ -132,12 +154,27 @@ pub fn all() -> &'static [&'static dyn Target] {
         &crate::riscv64::Riscv64,
         #[cfg(feature = "mlir")]
         &crate::loongarch64::LoongArch64,
+        #[cfg(feature = "mlir")]
+        &crate::nvidia::SM80,
+        #[cfg(feature = "mlir")]
+        &crate::nvidia::SM90A,
+        #[cfg(feature = "mlir")]
+        &crate::nvidia::SM100A,
     ];
     ALL
 }
 
 /// Targets that exist, with the cargo feature that they need.
-const EXIST: &[(&str, &str)] = &[("host", "mlir"), ("x86-64", "mlir"), ("aarch64", "mlir"), ("riscv64", "mlir"), ("loongarch64", "mlir")];
+const EXIST: &[(&str, &str)] = &[
+    ("host", "mlir"),
+    ("x86-64", "mlir"),
+    ("aarch64", "mlir"),
+    ("riscv64", "mlir"),
+    ("loongarch64", "mlir"),
+    ("nvidia-sm80", "mlir"),
+    ("nvidia-sm90a", "mlir"),
+    ("nvidia-sm100a", "mlir"),
+];
 
 /// Why a name is no target.
 #[derive(Clone, Debug, PartialEq, Eq)]

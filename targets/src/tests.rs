@@ -21,6 +21,7 @@ use crate::compile::{self, Options, onnx_dtype};
 use crate::target::{self, Machine};
 
 mod cases;
+mod ptx;
 mod registry;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tile_unit;
@@ -101,7 +102,7 @@ pub(crate) fn build(m: &Module, plan: &HostPlan, machine: &Machine, dir: &Path) 
     let work = tempfile::tempdir().unwrap();
     let lib = dir.join("lib/libmodel.so");
     let name = portwright_runtime::header::identifier(&plan.name);
-    if crate::link::link(&a.objects, machine.triple, &name, work.path(), &lib, &mut sink).is_err() {
+    if crate::link::link(&a.objects, (machine.triple, machine.device.is_some()), &name, work.path(), &lib, &mut sink).is_err() {
         fail(&sink);
     }
     a
@@ -158,6 +159,18 @@ pub(crate) fn check(text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u6
 
 /// As [`check`], as code of that machine, which this one executes; `special` is whether floats hold NaN, infinities and the like.
 pub(crate) fn check_on(machine: &Machine, text: &str, kernel: &str, sizes: &[&[(&str, i64)]], ulps: u64, special: bool) {
+    check_loaded(machine, &|| LoadOptions { threads: 3, ..Default::default() }, (text, kernel), sizes, ulps, special);
+}
+
+/// As [`check_on`], loaded in that way.
+pub(crate) fn check_loaded(
+    machine: &Machine,
+    how: &dyn Fn() -> LoadOptions,
+    (text, kernel): (&str, &str),
+    sizes: &[&[(&str, i64)]],
+    ulps: u64,
+    special: bool,
+) {
     let m = parse_module(text).unwrap_or_else(|e| panic!("{e:?}"));
     let id = m.kernel_named(kernel).unwrap();
     let mut alone = m.clone();
@@ -167,7 +180,7 @@ pub(crate) fn check_on(machine: &Machine, text: &str, kernel: &str, sizes: &[&[(
     let plan = plan_of(&alone, id_alone);
     let dir = tempfile::tempdir().unwrap();
     build(&alone, &plan, machine, dir.path());
-    let model = Model::load(dir.path(), &LoadOptions { threads: 3, ..Default::default() }).unwrap_or_else(|e| panic!("{e}"));
+    let model = Model::load(dir.path(), &how()).unwrap_or_else(|e| panic!("{e}"));
     let mut session = model.open().unwrap();
     let k = &m.kernels[id];
     for size in sizes {

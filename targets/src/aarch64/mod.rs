@@ -138,6 +138,7 @@ impl Target for Aarch64 {
                 tiles: &[],
             }),
             features: asked.features,
+            device: None,
             caps: KernelCaps { masked_bits: if vscale.is_some() { &[8, 16, 32, 64] } else { &[] }, fma: true, f16_convert: true },
             spelling: Spelling { dots: &code[..forms], vscale, ..Spelling::default() },
         })

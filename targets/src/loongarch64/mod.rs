@@ -107,6 +107,7 @@ impl Target for LoongArch64 {
                 tiles: &[],
             }),
             features: asked.features,
+            device: None,
             caps: KernelCaps { masked_bits: &[], fma: true, f16_convert: false },
             spelling: Spelling { dots, ..Spelling::default() },
         })

@@ -304,7 +304,10 @@ impl<'a> Emit<'a> {
         let v = match i {
             Id::Group(a) => self.group[usize::from(a.min(2))].clone(),
             Id::Grid(a) => self.grid[usize::from(a.min(2))].clone(),
-            Id::Lane | Id::Warp | Id::WarpLane => return Ok(self.int_const(ty, 0)),
+            Id::Lane | Id::Warp | Id::WarpLane => match &self.lanes {
+                Some(l) => l.position(i).to_string(),
+                None => return Ok(self.int_const(ty, 0)),
+            },
         };
         self.narrow(&v, ty.elem().unwrap_or(DType::I64))
     }
@@ -532,7 +535,9 @@ impl<'a> Emit<'a> {
             BinOp::Xor => op(self, "xori"),
             BinOp::Shl => op(self, "shli"),
             BinOp::Shr => op(self, if signed { "shrsi" } else { "shrui" }),
-            BinOp::Min | BinOp::Max if float && !self.c.is_constant(x) && !self.c.is_constant(y) => self.extreme(b, x, y, ty),
+            BinOp::Min | BinOp::Max if float && !self.ordered_extremes(ty) && !self.c.is_constant(x) && !self.c.is_constant(y) => {
+                self.extreme(b, x, y, ty)
+            }
             BinOp::Min | BinOp::Max if float => {
                 let name = if b == BinOp::Min { "minimum" } else { "maximum" };
                 self.c.def(format_args!("llvm.intr.{name}({x}, {y}) : ({t}, {t}) -> {t}"))

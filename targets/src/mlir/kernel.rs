@@ -13,6 +13,7 @@ use portwright_ir::sym::{Atom, SymExpr, View};
 use super::Spelling;
 use super::code::Code;
 use super::expr::reg_type;
+use super::simt::Lanes;
 
 /// What has no form here; the caller adds the kernel.
 pub(super) type Fault = String;
@@ -29,9 +30,11 @@ pub(super) struct Emit<'a> {
     pub unrolled: HashMap<VarId, i128>,
     pub group: [String; 3],
     pub grid: [String; 3],
-    bufs: HashMap<BufId, String>,
-    dims: HashMap<SymExpr, String>,
-    syms: HashMap<String, String>,
+    /// What there is where groups have lanes.
+    pub lanes: Option<Box<Lanes>>,
+    pub(super) bufs: HashMap<BufId, String>,
+    pub(super) dims: HashMap<SymExpr, String>,
+    pub(super) syms: HashMap<String, String>,
 }
 
 /// Symbol of a kernel's entry in the object.
@@ -39,7 +42,7 @@ pub fn symbol(name: &str) -> String {
     format!("pwk_{name}")
 }
 
-fn guard_code(c: GuardCode) -> i32 {
+pub(super) fn guard_code(c: GuardCode) -> i32 {
     // Numbers of `enum pw_code` in the runtime's pw_plan.h.
     match c {
         GuardCode::Index => 1,
@@ -70,6 +73,7 @@ pub(super) fn emit(module: &Module, k: &Kernel, spelling: &Spelling, disjoint: b
         unrolled: HashMap::new(),
         group: Default::default(),
         grid: ["%grid0".into(), "%grid1".into(), "%grid2".into()],
+        lanes: None,
         bufs: abi_bufs.iter().enumerate().map(|(i, b)| (*b, name(i))).collect(),
         dims: HashMap::new(),
         syms: k.syms.iter().enumerate().map(|(i, s)| (s.name.clone(), format!("%s{i}"))).collect(),
@@ -144,7 +148,7 @@ fn entry(k: &Kernel, sym: &str, (bufs, scalars): (usize, usize), vectors: &str, 
 
 impl Emit<'_> {
     /// A scalar parameter from its slot of 64 bits.
-    fn scalar(&mut self, slot: &str, v: VarId) -> Result<String, Fault> {
+    pub(super) fn scalar(&mut self, slot: &str, v: VarId) -> Result<String, Fault> {
         let ty = self.k.vars[v].ty.clone();
         let d = ty.elem().ok_or("a parameter that is no scalar")?;
         let t = reg_type(&ty);
@@ -191,6 +195,9 @@ impl Emit<'_> {
     pub(super) fn buffer(&mut self, b: BufId) -> Result<String, Fault> {
         if let Some(v) = self.bufs.get(&b) {
             return Ok(v.clone());
+        }
+        if self.lanes.is_some() {
+            return self.on_chip(b);
         }
         let buf = &self.k.bufs[b];
         // Groups have one lane here: memory of the group is memory of the thread.
@@ -281,7 +288,7 @@ impl Emit<'_> {
         }
     }
 
-    fn block(&mut self, b: &Block) -> Result<(), Fault> {
+    pub(super) fn block(&mut self, b: &Block) -> Result<(), Fault> {
         b.iter().try_for_each(|s| self.stmt(*s))
     }
 
@@ -318,10 +325,11 @@ impl Emit<'_> {
             }
             Stmt::Store { to, val, cond } => self.store(to, *val, cond),
             Stmt::Scatter { to, val, cond } => self.scatter(to, *val, cond),
-            Stmt::FragStore { to, val, via, .. } => self.tile_store(to, val, *via),
+            Stmt::FragStore { to, val, via, .. } if self.lanes.is_none() => self.tile_store(to, val, *via),
             Stmt::For { var, lo, hi, step, kind, body } => self.repeat(*var, *lo, *hi, *step, kind, body),
             Stmt::If { cond, then, els } => self.branch(*cond, then, els),
             Stmt::Prefetch(a) => self.prefetch(a),
+            s if self.lanes.is_some() => self.collective(s),
             s if Self::is_silent(s) => Ok(()),
             _ => Err("a statement that only machines with lanes or copy engines have".into()),
         }
@@ -332,15 +340,16 @@ impl Emit<'_> {
             Rhs::Expr(e) => self.expr(*e),
             Rhs::Load { from, cond, other } => self.load(from, cond, *other),
             Rhs::Gather { from, cond, other } => self.gather(from, cond, *other),
-            Rhs::FragLoad { from, via, .. } => self.tile_load(from, *via, ty),
-            Rhs::Mma { .. } => self.mma(r),
+            Rhs::FragLoad { from, via, .. } if self.lanes.is_none() => self.tile_load(from, *via, ty),
+            Rhs::Mma { .. } if self.lanes.is_none() => self.mma(r),
             Rhs::Atomic { .. } => self.atomic(r),
             Rhs::Guard { v, lo, hi, code, at } => self.guard(*v, *lo, *hi, *code, *at),
-            Rhs::Fill(e) if matches!(ty, Ty::Frag(..)) => {
+            Rhs::Fill(e) if matches!(ty, Ty::Frag(..)) && self.lanes.is_none() => {
                 let zero = self.k.exprs[*e].op == portwright_ir::kernel::Op::Lit(portwright_ir::kernel::Lit::float(0.0))
                     || self.const_int(*e) == Some(0);
                 if zero { self.tile_zero(ty) } else { Err("a tile register begins with zeros".into()) }
             }
+            _ if self.lanes.is_some() => self.exchanged(r, ty),
             _ => Err("a right side that only machines with lanes or tiles have".into()),
         }
     }
@@ -360,7 +369,12 @@ impl Emit<'_> {
         let at = self.expr(at)?;
         let (at, value) = (self.cast(&at, &at_ty, &wide, false)?, self.cast(&v, &ty, &wide, false)?);
         let code = self.c.i32(guard_code(code));
-        self.c.op(format_args!("llvm.call @pw_rt_guard(%status, {code}, {at}, {value}) : (!llvm.ptr, i32, i64, i64) -> ()"));
+        match self.lanes {
+            None => self.c.op(format_args!("llvm.call @pw_rt_guard(%status, {code}, {at}, {value}) : (!llvm.ptr, i32, i64, i64) -> ()")),
+            Some(_) => self.c.op(format_args!(
+                "llvm.call @pw_guard(%status, %launch, {code}, {at}, {value}) : (!llvm.ptr<1>, i64, i32, i64, i64) -> ()"
+            )),
+        }
         let signed = ty.elem().is_some_and(DType::is_signed_int);
         let (max, min) = if signed { ("maxsi", "minsi") } else { ("maxui", "minui") };
         let one = self.c.constant(&t, "1");
@@ -403,8 +417,11 @@ impl Emit<'_> {
             for (i, r) in regs.into_iter().enumerate() {
                 let value = match r {
                     Some(value) => value,
-                    None if matches!(ty, Ty::Frag(..)) => self.tile_zero(&ty)?,
-                    None => self.c.shared(&format!("llvm.mlir.poison : {}", reg_type(&ty))),
+                    None if matches!(ty, Ty::Frag(..)) && self.lanes.is_none() => self.tile_zero(&ty)?,
+                    None => {
+                        let t = self.register_type(&ty);
+                        self.c.shared(&format!("llvm.mlir.poison : {t}"))
+                    }
                 };
                 out.push((*v, i, ty.clone(), value));
             }
@@ -424,7 +441,7 @@ impl Emit<'_> {
         for (v, i, ty, before) in carried {
             let now = self.regs.get(v).and_then(|r| r.get(*i)).cloned().flatten();
             values.push(now.unwrap_or_else(|| before.clone()));
-            types.push(reg_type(ty));
+            types.push(self.register_type(ty));
         }
         self.c.op(format_args!("scf.yield {} : {}", values.join(", "), types.join(", ")));
     }
@@ -475,7 +492,7 @@ impl Emit<'_> {
             let name = self.k.vars[*v].name.clone();
             let arg = self.c.named(&name);
             inits.push(format!("{arg} = {before}"));
-            types.push(reg_type(ty));
+            types.push(self.register_type(ty));
             self.write(*v, *at, arg);
         }
         let results = if carried.len() == 1 { base.clone() } else { format!("{base}:{}", carried.len()) };
@@ -494,6 +511,10 @@ impl Emit<'_> {
 
     fn branch(&mut self, cond: ExprId, then: &Block, els: &Block) -> Result<(), Fault> {
         let c = self.expr(cond)?;
+        self.branch_on(&c, then, els)
+    }
+    /// Two blocks of which one runs, with what they assign carried over.
+    pub(super) fn branch_on(&mut self, c: &str, then: &Block, els: &Block) -> Result<(), Fault> {
         let vars = self.assigned(&[then, els]);
         let carried = self.carried(&vars)?;
         let before: BTreeMap<VarId, Vec<Option<String>>> = vars.iter().filter_map(|v| self.regs.get(v).map(|r| (*v, r.clone()))).collect();
@@ -501,7 +522,7 @@ impl Emit<'_> {
         if carried.is_empty() {
             self.c.open(format_args!("scf.if {c} {{"));
         } else {
-            let types: Vec<String> = carried.iter().map(|x| reg_type(&x.2)).collect();
+            let types: Vec<String> = carried.iter().map(|x| self.register_type(&x.2)).collect();
             let results = if carried.len() == 1 { base.clone() } else { format!("{base}:{}", carried.len()) };
             self.c.open(format_args!("{results} = scf.if {c} -> ({}) {{", types.join(", ")));
         }

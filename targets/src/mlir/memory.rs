@@ -2,48 +2,56 @@
 //! Memory of Kernel IR: addresses, loads, stores, gathers, scatters, tile registers.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::kernel::{Access, AtomicOp, BufId, CmpOp, Cond, ExprId, Fence, Layout, Order, Place, Place2, Rhs, Stmt, Ty, Via};
+use portwright_ir::kernel::{Access, AtomicOp, BufId, CmpOp, Cond, ExprId, Fence, Layout, Order, Place, Place2, Rhs, Space, Stmt, Ty, Via};
 
 use super::expr::{elem_type, mem_type, reg_type, shaped};
 use super::kernel::{Emit, Fault};
 
 /// How the elements of an access lie.
-struct Block {
+pub(super) struct Block {
     /// Address of the first element.
-    ptr: String,
+    pub ptr: String,
+    /// Type of the address.
+    pub space: &'static str,
     /// Number of elements.
-    n: u16,
+    pub n: u16,
     /// Their distance in elements, if it is not 1.
-    stride: Option<String>,
+    pub stride: Option<String>,
 }
 
 impl Emit<'_> {
-    fn bytes(&self, b: BufId) -> Result<u32, Fault> {
+    pub(super) fn bytes(&self, b: BufId) -> Result<u32, Fault> {
         let buf = &self.k.bufs[b];
         buf.dtype.bytes().ok_or_else(|| format!("`{}` holds {}, which shares bytes", buf.name, buf.dtype))
     }
     /// An index as i64.
-    fn index(&mut self, e: ExprId) -> Result<String, Fault> {
+    pub(super) fn index(&mut self, e: ExprId) -> Result<String, Fault> {
         let ty = self.k.exprs[e].ty.clone();
         let v = self.expr(e)?;
         self.cast(&v, &ty, &ty.with_elem(DType::I64), false)
     }
-    fn stride(&mut self, b: BufId, dim: usize) -> Result<String, Fault> {
+    pub(super) fn stride(&mut self, b: BufId, dim: usize) -> Result<String, Fault> {
         let s = self.k.bufs[b].strides.get(dim).cloned().ok_or("an index without a stride")?;
         self.dim(&s)
     }
     /// Offset of the first element in elements; `None` for 0.
-    fn offset(&mut self, a: &Access) -> Result<Option<String>, Fault> {
-        let buf = &self.k.bufs[a.buf];
-        if !matches!(buf.layout, Layout::Plain | Layout::Pad(_)) {
-            return Err(format!("`{}` has permuted rows", buf.name));
-        }
+    pub(super) fn offset(&mut self, a: &Access) -> Result<Option<String>, Fault> {
         let mut sum: Option<String> = None;
         for (d, i) in a.idx.iter().enumerate() {
-            if self.const_int(*i) == Some(0) {
+            let permuted = d + 1 == a.idx.len() && !matches!(self.k.bufs[a.buf].layout, Layout::Plain | Layout::Pad(_));
+            if self.const_int(*i) == Some(0) && !permuted {
                 continue;
             }
             let i = self.index(*i)?;
+            let i = match permuted {
+                true if a.elems() == a.len.last().copied().unwrap_or(1) => {
+                    let row = d.checked_sub(1).and_then(|r| a.idx.get(r).copied());
+                    let row = row.map(|r| self.index(r)).transpose()?;
+                    self.permuted(a.buf, row, &i, a.elems())?
+                }
+                true => return Err(format!("a block of `{}` in several of its permuted rows", self.k.bufs[a.buf].name)),
+                false => i,
+            };
             let unit = self.k.bufs[a.buf].strides.get(d).is_some_and(|s| s.is(1));
             let term = if unit {
                 i
@@ -58,24 +66,59 @@ impl Emit<'_> {
         }
         Ok(sum)
     }
-    fn step(&mut self, b: BufId, offset: Option<String>) -> Result<String, Fault> {
+    pub(super) fn step(&mut self, b: BufId, offset: Option<String>) -> Result<String, Fault> {
         let base = self.buffer(b)?;
         let Some(o) = offset else { return Ok(base) };
         let t = mem_type(self.k.bufs[b].dtype);
-        Ok(self.c.def(format_args!("llvm.getelementptr {base}[{o}] : (!llvm.ptr, i64) -> !llvm.ptr, {t}")))
+        let p = self.pointer(b);
+        Ok(self.c.def(format_args!("llvm.getelementptr {base}[{o}] : ({p}, i64) -> {p}, {t}")))
     }
-    fn place_of(&mut self, a: &Access) -> Result<Block, Fault> {
+    /// MLIR's type of addresses of a buffer.
+    pub(super) fn pointer(&self, b: BufId) -> &'static str {
+        match (&self.lanes, self.k.bufs[b].space) {
+            (Some(_), Space::Global) => "!llvm.ptr<1>",
+            (Some(_), Space::Shared) => "!llvm.ptr<3>",
+            _ => "!llvm.ptr",
+        }
+    }
+    /// Alignment of an access to `n` neighbors: that of the element, or the whole vector's where lanes have the rule that vectors of a
+    /// buffer which is aligned for them lie on multiples of their size.
+    pub(super) fn alignment(&self, b: BufId, n: u16) -> Result<u32, Fault> {
+        let (one, align) = (self.bytes(b)?, self.k.bufs[b].align);
+        let whole = one * u32::from(n);
+        Ok(if self.lanes.is_some() && whole.is_power_of_two() && whole <= 16 && align >= whole { whole } else { one })
+    }
+    /// Where column `c` of a row lies among the permuted ones, of an access to `n` neighbors.
+    pub(super) fn permuted(&mut self, b: BufId, row: Option<String>, c: &str, n: u32) -> Result<String, Fault> {
+        let buf = &self.k.bufs[b];
+        let Layout::Xor { unit, shift, mask } = buf.layout else {
+            return Err(format!("`{}` has rows that only engines permute", buf.name));
+        };
+        if self.lanes.is_none() || n == 0 || !unit.is_multiple_of(n) {
+            return Err(format!("an access to `{}` across units of its permuted rows", buf.name));
+        }
+        let row = row.unwrap_or_else(|| self.c.i64(0));
+        let [unit, shift, mask] = [i64::from(unit), shift.into(), mask.into()].map(|v| self.c.i64(v));
+        let row = self.c.def(format_args!("arith.shrui {row}, {shift} : i64"));
+        let row = self.c.def(format_args!("arith.andi {row}, {mask} : i64"));
+        let at = self.c.def(format_args!("arith.divui {c}, {unit} : i64"));
+        let rest = self.c.def(format_args!("arith.remui {c}, {unit} : i64"));
+        let at = self.c.def(format_args!("arith.xori {at}, {row} : i64"));
+        let at = self.c.def(format_args!("arith.muli {at}, {unit} overflow<nsw> : i64"));
+        Ok(self.c.def(format_args!("arith.addi {at}, {rest} overflow<nsw> : i64")))
+    }
+    pub(super) fn place_of(&mut self, a: &Access) -> Result<Block, Fault> {
         self.bytes(a.buf)?;
         let offset = self.offset(a)?;
-        let ptr = self.step(a.buf, offset)?;
+        let (ptr, space) = (self.step(a.buf, offset)?, self.pointer(a.buf));
         let long: Vec<usize> = (0..a.len.len()).filter(|d| a.len[*d] > 1).collect();
         match long.as_slice() {
-            [] => Ok(Block { ptr, n: 1, stride: None }),
+            [] => Ok(Block { ptr, space, n: 1, stride: None }),
             [d] => {
                 let n = u16::try_from(a.len[*d]).map_err(|_| "an access of too many elements")?;
                 let unit = self.k.bufs[a.buf].strides.get(*d).is_some_and(|s| s.is(1));
                 let stride = if unit { None } else { Some(self.stride(a.buf, *d)?) };
-                Ok(Block { ptr, n, stride })
+                Ok(Block { ptr, space, n, stride })
             }
             _ => Err(format!("a block of `{}` in two dims at once", self.k.bufs[a.buf].name)),
         }
@@ -107,7 +150,7 @@ impl Emit<'_> {
     }
 
     /// What lies in memory as a register: truth values are bytes there.
-    fn to_reg(&mut self, v: String, ty: &Ty) -> String {
+    pub(super) fn to_reg(&mut self, v: String, ty: &Ty) -> String {
         if ty.elem() != Some(DType::Bool) {
             return v;
         }
@@ -115,7 +158,7 @@ impl Emit<'_> {
         let zero = self.int_const(&bytes, 0);
         self.compare(CmpOp::Ne, &v, &zero, &bytes)
     }
-    fn to_mem(&mut self, v: String, ty: &Ty) -> String {
+    pub(super) fn to_mem(&mut self, v: String, ty: &Ty) -> String {
         if ty.elem() != Some(DType::Bool) {
             return v;
         }
@@ -172,21 +215,21 @@ impl Emit<'_> {
         let masked = if n == 1 { Cond::Always } else { cond };
         self.guarded(switch, &ty, other.clone(), |this| {
             let b = this.place_of(&from)?;
-            let align = this.bytes(from.buf)?;
             let mask = this.mask(&masked, n)?;
             if let Some(stride) = &b.stride {
-                let ptrs = this.strided(&b, stride, d);
-                return this.gather_from(&ptrs, mask, other, &ty, align);
+                let (ptrs, align) = (this.strided(&b, stride, d), this.bytes(from.buf)?);
+                return this.gather_from((&ptrs, b.space), mask, other, &ty, align);
             }
+            let align = this.alignment(from.buf, n)?;
             let t = shaped(mem_type(d), &ty);
             let v = match mask {
-                None => this.c.def(format_args!("llvm.load {} {{alignment = {align} : i64}} : !llvm.ptr -> {t}", b.ptr)),
+                None => this.c.def(format_args!("llvm.load {} {{alignment = {align} : i64}} : {} -> {t}", b.ptr, b.space)),
                 Some(m) => {
                     let pass = this.pass_through(other, &ty);
                     let mt = reg_type(&ty.with_elem(DType::Bool));
                     this.c.def(format_args!(
-                        "llvm.intr.masked.load {}, {m}, {pass} {{alignment = {align} : i32}} : (!llvm.ptr, {mt}, {t}) -> {t}",
-                        b.ptr
+                        "llvm.intr.masked.load {}, {m}, {pass} {{alignment = {align} : i32}} : ({}, {mt}, {t}) -> {t}",
+                        b.ptr, b.space
                     ))
                 }
             };
@@ -210,20 +253,18 @@ impl Emit<'_> {
         let i = self.c.constant(&t, &format!("dense<[{}]>", steps.join(", ")));
         let s = self.splat(stride, &ty);
         let o = self.c.def(format_args!("arith.muli {i}, {s} overflow<nsw> : {t}"));
-        self.pointers(&b.ptr, &o, b.n, d)
+        self.pointers((&b.ptr, b.space), &o, b.n, d)
     }
-    pub(super) fn pointers(&mut self, base: &str, offsets: &str, n: u16, d: DType) -> String {
-        self.c.def(format_args!(
-            "llvm.getelementptr {base}[{offsets}] : (!llvm.ptr, vector<{n}xi64>) -> vector<{n}x!llvm.ptr>, {}",
-            mem_type(d)
-        ))
+    pub(super) fn pointers(&mut self, (base, space): (&str, &str), offsets: &str, n: u16, d: DType) -> String {
+        self.c
+            .def(format_args!("llvm.getelementptr {base}[{offsets}] : ({space}, vector<{n}xi64>) -> vector<{n}x{space}>, {}", mem_type(d)))
     }
     fn full_mask(&mut self, mask: Option<String>, n: u16) -> String {
         mask.unwrap_or_else(|| self.int_const(&Ty::Vec(DType::Bool, n), 1))
     }
     pub(super) fn gather_from(
         &mut self,
-        ptrs: &str,
+        (ptrs, space): (&str, &str),
         mask: Option<String>,
         other: Option<String>,
         ty: &Ty,
@@ -234,7 +275,7 @@ impl Emit<'_> {
         let pass = self.pass_through(other, ty);
         let m = self.full_mask(mask, n);
         let v = self.c.def(format_args!(
-            "llvm.intr.masked.gather {ptrs}, {m}, {pass} {{alignment = {align} : i32}} : (vector<{n}x!llvm.ptr>, vector<{n}xi1>, {t}) -> {t}"
+            "llvm.intr.masked.gather {ptrs}, {m}, {pass} {{alignment = {align} : i32}} : (vector<{n}x{space}>, vector<{n}xi1>, {t}) -> {t}"
         ));
         Ok(self.to_reg(v, ty))
     }
@@ -244,7 +285,7 @@ impl Emit<'_> {
         let (same, each) = self.offsets(a, n)?;
         let base = self.step(a.buf, same)?;
         let offsets = each.ok_or("a gather without a vector of indices")?;
-        Ok((self.pointers(&base, &offsets, n, self.k.bufs[a.buf].dtype), n))
+        Ok((self.pointers((&base, self.pointer(a.buf)), &offsets, n, self.k.bufs[a.buf].dtype), n))
     }
     /// Number of elements of the index vectors.
     fn lanes_of(&self, a: &Access) -> u16 {
@@ -308,7 +349,7 @@ impl Emit<'_> {
         self.guarded(switch, &ty, other.clone(), |this| {
             let mask = this.mask(&cond, n)?;
             let (ptrs, _) = this.scattered(&from)?;
-            this.gather_from(&ptrs, mask, other, &ty, align)
+            this.gather_from((&ptrs, this.pointer(from.buf)), mask, other, &ty, align)
         })
     }
 
@@ -326,32 +367,43 @@ impl Emit<'_> {
         let to = to.clone();
         self.effect(switch, |this| {
             let b = this.place_of(&to)?;
-            let align = this.bytes(to.buf)?;
             let mask = this.mask(&masked, n)?;
             if let Some(stride) = &b.stride {
-                let ptrs = this.strided(&b, stride, d);
-                return this.scatter_to(&v, &ptrs, mask, &ty, align);
+                let (ptrs, align) = (this.strided(&b, stride, d), this.bytes(to.buf)?);
+                return this.scatter_to(&v, (&ptrs, b.space), mask, &ty, align);
             }
+            let align = this.alignment(to.buf, n)?;
             let t = shaped(mem_type(d), &ty);
             match mask {
-                None => this.c.op(format_args!("llvm.store {v}, {} {{alignment = {align} : i64}} : {t}, !llvm.ptr", b.ptr)),
+                None => this.c.op(format_args!("llvm.store {v}, {} {{alignment = {align} : i64}} : {t}, {}", b.ptr, b.space)),
                 Some(m) => {
                     let mt = reg_type(&ty.with_elem(DType::Bool));
-                    let ptr = &b.ptr;
-                    this.c.op(format_args!(
-                        "llvm.intr.masked.store {v}, {ptr}, {m} {{alignment = {align} : i32}} : {t}, {mt} into !llvm.ptr"
-                    ));
+                    let (ptr, space) = (&b.ptr, b.space);
+                    this.c
+                        .op(format_args!("llvm.intr.masked.store {v}, {ptr}, {m} {{alignment = {align} : i32}} : {t}, {mt} into {space}"));
                 }
             }
             Ok(())
         })
     }
-    fn scatter_to(&mut self, v: &str, ptrs: &str, mask: Option<String>, ty: &Ty, align: u32) -> Result<(), Fault> {
+    /// Stores a value that is not masked.
+    pub(super) fn store_value(&mut self, to: &Access, v: &str, ty: &Ty) -> Result<(), Fault> {
+        let v = self.to_mem(v.into(), ty);
+        let (b, d) = (self.place_of(to)?, self.k.bufs[to.buf].dtype);
+        if let Some(stride) = &b.stride {
+            let (ptrs, align) = (self.strided(&b, stride, d), self.bytes(to.buf)?);
+            return self.scatter_to(&v, (&ptrs, b.space), None, ty, align);
+        }
+        let (align, t) = (self.alignment(to.buf, b.n)?, shaped(mem_type(d), ty));
+        self.c.op(format_args!("llvm.store {v}, {} {{alignment = {align} : i64}} : {t}, {}", b.ptr, b.space));
+        Ok(())
+    }
+    fn scatter_to(&mut self, v: &str, (ptrs, space): (&str, &str), mask: Option<String>, ty: &Ty, align: u32) -> Result<(), Fault> {
         let n = ty.lanes().unwrap_or(1);
         let t = shaped(mem_type(ty.elem().unwrap_or(DType::I8)), ty);
         let m = self.full_mask(mask, n);
         self.c.op(format_args!(
-            "llvm.intr.masked.scatter {v}, {ptrs}, {m} {{alignment = {align} : i32}} : {t}, vector<{n}xi1> into vector<{n}x!llvm.ptr>"
+            "llvm.intr.masked.scatter {v}, {ptrs}, {m} {{alignment = {align} : i32}} : {t}, vector<{n}xi1> into vector<{n}x{space}>"
         ));
         Ok(())
     }
@@ -372,7 +424,7 @@ impl Emit<'_> {
         self.effect(switch, |this| {
             let mask = this.mask(&cond, n)?;
             let (ptrs, _) = this.scattered(&to)?;
-            this.scatter_to(&v, &ptrs, mask, &ty, align)
+            this.scatter_to(&v, (&ptrs, this.pointer(to.buf)), mask, &ty, align)
         })
     }
 
@@ -406,7 +458,13 @@ impl Emit<'_> {
         let at = at.clone();
         self.guarded(switch, &ty, None, |this| {
             let b = this.place_of(&at)?;
-            Ok(this.c.def(format_args!("llvm.atomicrmw {kind} {}, {v} {order} : !llvm.ptr, {t}", b.ptr)))
+            // Lanes of one group, or of one device, see each other's; threads of a process all.
+            let scope = match b.space {
+                "!llvm.ptr<1>" => "syncscope(\"device\") ",
+                "!llvm.ptr<3>" => "syncscope(\"block\") ",
+                _ => "",
+            };
+            Ok(this.c.def(format_args!("llvm.atomicrmw {kind} {}, {v} {scope}{order} : {}, {t}", b.ptr, b.space)))
         })
     }
 
@@ -477,8 +535,8 @@ impl Emit<'_> {
     }
     pub(super) fn prefetch(&mut self, a: &Access) -> Result<(), Fault> {
         let offset = self.offset(a)?;
-        let p = self.step(a.buf, offset)?;
-        self.c.op(format_args!("\"llvm.intr.prefetch\"({p}) <{{cache = 1 : i32, hint = 3 : i32, rw = 0 : i32}}> : (!llvm.ptr) -> ()"));
+        let (p, space) = (self.step(a.buf, offset)?, self.pointer(a.buf));
+        self.c.op(format_args!("\"llvm.intr.prefetch\"({p}) <{{cache = 1 : i32, hint = 3 : i32, rw = 0 : i32}}> : ({space}) -> ()"));
         Ok(())
     }
     /// Whether a statement has nothing to do on a machine whose groups have one lane and no engines.

@@ -15,12 +15,14 @@ use portwright_ir::plan::{BufferId, HostPlan};
 pub(crate) mod code;
 mod dot;
 mod expr;
+mod fragment;
 mod kernel;
 #[cfg(feature = "mlir")]
 pub mod llvm;
 mod memory;
 mod packed;
 mod plan;
+pub mod simt;
 
 pub use kernel::symbol;
 pub use plan::fault_code;
@@ -68,6 +70,8 @@ pub struct Spelling {
     pub vscale: Option<u16>,
     /// No vectors at all, not even where LLVM would make some of a loop.
     pub one_lane: bool,
+    /// What groups of lanes do together, on a machine that has them.
+    pub simt: Option<&'static simt::Forms>,
 }
 
 /// What becomes one object.
@@ -85,27 +89,51 @@ pub struct Unit<'a> {
 /// `E0503` for each kernel that has no form on this machine.
 pub fn emit(module: &Module, unit: Unit<'_>, shared: &BTreeSet<KernelId>, spelling: &Spelling, sink: &mut Diags) -> Lowered<String> {
     let (mut out, mut locs) = (String::new(), String::new());
+    let mut dynamic: Option<u32> = None;
     for (n, id) in unit.kernels.iter().enumerate() {
         let Some(k) = module.kernels.get(*id) else { continue };
         let path = origin(module, *id);
         let loc = format!("#loc{n}");
         locs.push_str(&format!("{loc} = loc({})\n", code::quote(&path)));
-        if let Err(fault) = kernel::emit(module, k, spelling, !shared.contains(id), &loc, &mut out) {
+        let done = match spelling.simt {
+            None => kernel::emit(module, k, spelling, !shared.contains(id), &loc, &mut out),
+            Some(forms) => simt::emit(module, k, (spelling, forms), !shared.contains(id), &loc, &mut out).map(|d| dynamic = dynamic.max(d)),
+        };
+        if let Err(fault) = done {
             let d = Diagnostic::error(DiagCode::CODEGEN, format!("the kernel `{}` cannot be emitted: {fault}", k.name));
             sink.report(d.at(path));
         }
     }
     if let Some((plan, blob)) = unit.plan {
         locs.push_str("#plan = loc(\"host plan\")\n");
-        if let Err(fault) = plan::emit(module, plan, blob, "#plan", &mut out) {
+        if let Err(fault) = plan::emit(module, (plan, spelling.simt.is_some()), blob, "#plan", &mut out) {
             sink.report(Diagnostic::error(DiagCode::CODEGEN, format!("the host plan cannot be emitted: {fault}")));
         }
     }
     sink.check()?;
-    if unit.kernels.iter().any(|id| kernel::reports(&module.kernels[*id])) {
+    let guards = unit.kernels.iter().any(|id| kernel::reports(&module.kernels[*id]));
+    if spelling.simt.is_some() && !unit.kernels.is_empty() {
+        simt::common(guards, dynamic, &mut out);
+    } else if guards {
         out.push_str("llvm.func hidden @pw_rt_guard(!llvm.ptr, i32, i64, i64) attributes {passthrough = [\"cold\"]}\n");
     }
     Ok(locs + &out)
+}
+
+/// The description of a device's code, as a module of the host.
+pub(crate) fn device_blob(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 5 / 4);
+    for b in bytes {
+        match b {
+            b'"' | b'\\' => text.extend(['\\', char::from(*b)]),
+            0x20..=0x7e => text.push(char::from(*b)),
+            _ => text.push_str(&format!("\\{b:02X}")),
+        }
+    }
+    let n = bytes.len();
+    format!(
+        "llvm.mlir.global external hidden constant @pw_device_blob(\"{text}\") {{addr_space = 0 : i32, alignment = 8 : i64}} : !llvm.array<{n} x i8>\n"
+    )
 }
 
 /// Where a kernel comes from, for messages.

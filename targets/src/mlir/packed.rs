@@ -45,13 +45,13 @@ impl Emit<'_> {
         self.guarded(switch, &ty, other.clone(), |this| {
             let mask = this.mask(&masked, n)?;
             let s = this.spots(&from, n)?;
-            let base = this.buffer(from.buf)?;
+            let (base, space) = (this.buffer(from.buf)?, this.pointer(from.buf));
             let v = if n == 1 {
-                let p = this.c.def(format_args!("llvm.getelementptr {base}[{}] : (!llvm.ptr, i64) -> !llvm.ptr, i8", s.bytes));
-                this.c.def(format_args!("llvm.load {p} {{alignment = 1 : i64}} : !llvm.ptr -> i8"))
+                let p = this.c.def(format_args!("llvm.getelementptr {base}[{}] : ({space}, i64) -> {space}, i8", s.bytes));
+                this.c.def(format_args!("llvm.load {p} {{alignment = 1 : i64}} : {space} -> i8"))
             } else {
-                let ptrs = this.pointers(&base, &s.bytes, n, DType::U8);
-                this.gather_from(&ptrs, mask.clone(), None, &Ty::Vec(DType::U8, n), 1)?
+                let ptrs = this.pointers((&base, space), &s.bytes, n, DType::U8);
+                this.gather_from((&ptrs, space), mask.clone(), None, &Ty::Vec(DType::U8, n), 1)?
             };
             let v = this.c.def(format_args!("arith.shrui {v}, {} : {t}", s.shift));
             let by = this.int_const(&ty, i128::from(8 - d.bits()));
@@ -76,7 +76,7 @@ impl Emit<'_> {
         self.effect(switch, |this| {
             let mask = this.mask(&masked, n)?;
             let s = this.spots(&to, n)?;
-            let base = this.buffer(to.buf)?;
+            let (base, space) = (this.buffer(to.buf)?, this.pointer(to.buf));
             let low = this.int_const(&Ty::of(DType::U8, n.into()), (1 << d.bits()) - 1);
             let ones = this.int_const(&Ty::of(DType::U8, n.into()), 255);
             let v = this.c.def(format_args!("arith.andi {v}, {low} : {t}"));
@@ -94,9 +94,9 @@ impl Emit<'_> {
                 let on = mask.as_ref().map(|m| part(this, m, "i1"));
                 let (keep, v, at) = (part(this, &keep, "i8"), part(this, &v, "i8"), part(this, &s.bytes, "i64"));
                 this.effect(on, |this| {
-                    let p = this.c.def(format_args!("llvm.getelementptr {base}[{at}] : (!llvm.ptr, i64) -> !llvm.ptr, i8"));
-                    this.c.def(format_args!("llvm.atomicrmw _and {p}, {keep} monotonic : !llvm.ptr, i8"));
-                    this.c.def(format_args!("llvm.atomicrmw _or {p}, {v} monotonic : !llvm.ptr, i8"));
+                    let p = this.c.def(format_args!("llvm.getelementptr {base}[{at}] : ({space}, i64) -> {space}, i8"));
+                    this.c.def(format_args!("llvm.atomicrmw _and {p}, {keep} monotonic : {space}, i8"));
+                    this.c.def(format_args!("llvm.atomicrmw _or {p}, {v} monotonic : {space}, i8"));
                     Ok(())
                 })?;
             }

@@ -59,6 +59,8 @@ struct Emit<'a> {
     origin: i32,
     /// What a host operation is told, and what it finds.
     words: [String; 2],
+    /// Whether addresses are those of a device, on which the kernels run.
+    device: bool,
 }
 
 /// Words of a host operation before its operands: its number, its node, how many operands, results and params there are.
@@ -68,7 +70,7 @@ const HOST_HEAD: usize = 5;
 ///
 /// # Errors
 /// A reference to something that the plan does not have.
-pub(super) fn emit(module: &Module, plan: &HostPlan, blob: &[u8], loc: &str, out: &mut String) -> Result<(), Fault> {
+pub(super) fn emit(module: &Module, (plan, device): (&HostPlan, bool), blob: &[u8], loc: &str, out: &mut String) -> Result<(), Fault> {
     let mut e = Emit {
         module,
         plan,
@@ -80,10 +82,11 @@ pub(super) fn emit(module: &Module, plan: &HostPlan, blob: &[u8], loc: &str, out
         outputs: Vec::new(),
         origin: -1,
         words: [String::new(), String::new()],
+        device,
     };
     e.function()?;
     e.c.finish("llvm.func hidden @pw_plan_main(%ctx: !llvm.ptr) -> i32 attributes {no_unwind}", out);
-    declarations(module, plan, out);
+    declarations(module, (plan, device), out);
     let bytes: String = blob.iter().map(|b| format!("\\{b:02X}")).collect();
     let n = blob.len();
     out.push_str(&format!(
@@ -93,7 +96,7 @@ pub(super) fn emit(module: &Module, plan: &HostPlan, blob: &[u8], loc: &str, out
     Ok(())
 }
 
-fn declarations(module: &Module, plan: &HostPlan, out: &mut String) {
+fn declarations(module: &Module, (plan, device): (&HostPlan, bool), out: &mut String) {
     for (name, args, ret) in [
         ("pw_rt_dim", "!llvm.ptr, i32, i32", "i64"),
         ("pw_rt_input", "!llvm.ptr, i32", "!llvm.ptr"),
@@ -110,6 +113,17 @@ fn declarations(module: &Module, plan: &HostPlan, out: &mut String) {
         ("pw_rt_loop", "!llvm.ptr, i32, i64, i64", "i32"),
     ] {
         out.push_str(&format!("llvm.func hidden @{name}({args}) -> {ret}\n"));
+    }
+    if device {
+        for (name, args, ret) in [
+            ("pw_rt_device_launch", "!llvm.ptr, i32, !llvm.ptr, !llvm.ptr, !llvm.ptr, i32", " -> i32"),
+            ("pw_rt_device_get", "!llvm.ptr, !llvm.ptr, i32", " -> i64"),
+            ("pw_rt_device_put", "!llvm.ptr, !llvm.ptr, i64, i32", ""),
+            ("pw_rt_device_copy", "!llvm.ptr, !llvm.ptr, !llvm.ptr, i64", ""),
+        ] {
+            out.push_str(&format!("llvm.func hidden @{name}({args}){ret}\n"));
+        }
+        return;
     }
     let mut used = BTreeSet::new();
     launches(&plan.body, &mut |l| {
@@ -380,6 +394,20 @@ impl Emit<'_> {
         let p = self.address(b)?;
         Ok((self.c.def(format_args!("llvm.getelementptr {p}[{index}] : (!llvm.ptr, i64) -> !llvm.ptr, {t}")), t))
     }
+    /// The element at an address.
+    fn fetch(&mut self, p: &str, t: &str) -> String {
+        if !self.device {
+            return self.c.def(format_args!("llvm.load {p} : !llvm.ptr -> {t}"));
+        }
+        let n = self.c.i32(element_bytes(t));
+        let v = self.c.def(format_args!("llvm.call @pw_rt_device_get(%ctx, {p}, {n}) : (!llvm.ptr, !llvm.ptr, i32) -> i64"));
+        // What could not be fetched is not computed with.
+        let status = self.c.def("llvm.call @pw_rt_status(%ctx) : (!llvm.ptr) -> i32");
+        let zero = self.c.i32(0);
+        let ok = self.c.def(format_args!("arith.cmpi eq, {status}, {zero} : i32"));
+        self.unless(&ok, "^failed");
+        if t == "i64" { v } else { self.c.def(format_args!("arith.trunci {v} : i64 to {t}")) }
+    }
     fn store(&mut self, array: &str, i: usize, v: &str, ty: &str) {
         let p = if i == 0 {
             array.to_string()
@@ -424,7 +452,7 @@ impl Emit<'_> {
             Stmt::Read { symbol, buffer, index } => {
                 let i = self.value(index)?;
                 let (p, t) = self.element(*buffer, &i)?;
-                let v = self.c.def(format_args!("llvm.load {p} : !llvm.ptr -> {t}"));
+                let v = self.fetch(&p, t);
                 let v = if t == "i64" {
                     v
                 } else {
@@ -468,6 +496,12 @@ impl Emit<'_> {
                 for (i, v) in values.iter().enumerate() {
                     let (v, i) = (self.value(v)?, self.c.i64(i as i64));
                     let (p, t) = self.element(*buffer, &i)?;
+                    if self.device {
+                        let n = self.c.i32(element_bytes(t));
+                        self.c
+                            .op(format_args!("llvm.call @pw_rt_device_put(%ctx, {p}, {v}, {n}) : (!llvm.ptr, !llvm.ptr, i64, i32) -> ()"));
+                        continue;
+                    }
                     let v = if t == "i64" { v } else { self.c.def(format_args!("arith.trunci {v} : i64 to {t}")) };
                     self.c.op(format_args!("llvm.store {v}, {p} : {t}, !llvm.ptr"));
                 }
@@ -484,6 +518,12 @@ impl Emit<'_> {
                 let bytes = self.plan.buffers.get(*to).ok_or("a buffer that does not exist")?.bytes();
                 let n = self.value(&bytes)?;
                 let (to, from) = (self.address(*to)?, self.address(*from)?);
+                if self.device {
+                    self.c.op(format_args!(
+                        "llvm.call @pw_rt_device_copy(%ctx, {to}, {from}, {n}) : (!llvm.ptr, !llvm.ptr, !llvm.ptr, i64) -> ()"
+                    ));
+                    return Ok(());
+                }
                 let same = self.c.def(format_args!("llvm.icmp \"ne\" {to}, {from} : !llvm.ptr"));
                 let (copy, next) = (self.block(), self.block());
                 self.c.op(format_args!("llvm.cond_br {same}, {copy}, {next}"));
@@ -521,7 +561,7 @@ impl Emit<'_> {
                 let saved = self.save();
                 if let Some(c) = cond {
                     let (p, t) = self.element(*c, &zero)?;
-                    let v = self.c.def(format_args!("llvm.load {p} : !llvm.ptr -> {t}"));
+                    let v = self.fetch(&p, t);
                     let none = self.c.constant(t, "0");
                     let on = self.c.def(format_args!("arith.cmpi ne, {v}, {none} : {t}"));
                     let go = self.block();
@@ -640,6 +680,17 @@ impl Emit<'_> {
             let v = self.value(g)?;
             self.store(&slots[2], i, &v, "i64");
         }
+        if self.device {
+            let (number, o) = (self.c.i32(l.kernel.index() as i32), self.c.i32(origin_number(l.origin)));
+            let status = self.c.def(format_args!(
+                "llvm.call @pw_rt_device_launch(%ctx, {number}, {}, {}, {}, {o}) : (!llvm.ptr, i32, !llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32",
+                slots[0], slots[1], slots[2]
+            ));
+            let zero = self.c.i32(0);
+            let ok = self.c.def(format_args!("arith.cmpi eq, {status}, {zero} : i32"));
+            self.unless(&ok, "^failed");
+            return Ok(());
+        }
         let scratch = self.value(&l.scratch_bytes)?;
         let cost = self.cost(l, kernel.launch.steps)?;
         let f = self.c.shared(&format!("llvm.mlir.addressof @{name} : !llvm.ptr"));
@@ -702,6 +753,14 @@ impl Emit<'_> {
         self.c.op(format_args!("llvm.br {done}"));
         self.c.label(&done);
         Ok(())
+    }
+}
+
+fn element_bytes(t: &str) -> i32 {
+    match t {
+        "i64" => 8,
+        "i32" => 4,
+        _ => 1,
     }
 }
 

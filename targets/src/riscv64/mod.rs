@@ -77,6 +77,7 @@ impl Target for Riscv64 {
                 tiles: &[],
             }),
             features: asked.features,
+            device: None,
             caps: KernelCaps { masked_bits: if vector { &[8, 16, 32, 64] } else { &[] }, fma: true, f16_convert: false },
             spelling: Spelling::default(),
         })

@@ -14,7 +14,7 @@ fn case(path: &str) -> String {
 fn elementwise() -> String {
     case("cases/elementwise.kir")
 }
-fn shared(name: &str) -> String {
+pub(super) fn shared(name: &str) -> String {
     case(&format!("../ir/cases/kernel/{name}.kir"))
 }
 

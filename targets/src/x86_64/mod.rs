@@ -139,6 +139,7 @@ fn machine(asked: Asked) -> Machine {
         },
         spelling: Spelling { dots: spelled, tiles: if tiles { AMX } else { &[] }, ..Spelling::default() },
         features: asked.features,
+        device: None,
     }
 }
 

@@ -105,5 +105,6 @@ fn break_kernel(case: &Case, bundle: &Path, fault: usize, clang: &Path) -> Resul
     ended(c)?.well()?;
     made.objects[0] = std::fs::read(&object).map_err(|e| e.to_string())?;
     let library = bundle.join(portwright_runtime::bundle::LIBRARY);
-    link::link(&made.objects, o.machine.triple, &name, &work, &library, &mut cx.diags).map_err(|_| core::show(cx.diags.all()))
+    link::link(&made.objects, (o.machine.triple, o.machine.device.is_some()), &name, &work, &library, &mut cx.diags)
+        .map_err(|_| core::show(cx.diags.all()))
 }

@@ -16,6 +16,9 @@ const CODE_TABLE: &str = "ir/src/diag.rs";
 /// Chips that are also the name of an instruction set: `runtime` compiles for it, `emu` and `tools` run its emulator.
 const INSTRUCTION_SETS: [&str; 4] = ["x86_64", "aarch64", "riscv64", "loongarch64"];
 const RUNS_INSTRUCTION_SETS: [&str; 4] = ["runtime", "emu", "tools", "xtask"];
+/// Chips whose code `emu` executes itself, by the vendor's name of it, and whose assembler `tools` pins.
+const EXECUTED: [&str; 1] = ["nvidia"];
+const EXECUTES: [&str; 2] = ["emu", "tools"];
 
 /// The chips of the repository: folders of `targets/src` whose `mod.rs` is a target, in order.
 pub fn chips(files: &[File]) -> BTreeSet<String> {
@@ -56,7 +59,8 @@ fn chip_name(file: &File, chip: &str, faults: &mut Vec<Fault>) {
     let prose = matches!(file.room(), "docs" | "bench" | "models" | ".ci") || file.extension() == "md";
     let data = !file.is_source() && file.extension() != "toml";
     let instruction_set = INSTRUCTION_SETS.contains(&chip) && RUNS_INSTRUCTION_SETS.contains(&file.room());
-    if own || registry || prose || data || instruction_set || file.is_test() || file.path == "setup" {
+    let executed = EXECUTED.contains(&chip) && EXECUTES.contains(&file.room());
+    if own || registry || prose || data || instruction_set || executed || file.is_test() || file.path == "setup" {
         return;
     }
     for (number, line) in numbered(without_tests(file)) {
