@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use portwright_runtime::device::{Device, Driver, Launch, Table};
 use portwright_runtime::load::{Info, LoadError, Model, Options as LoadOptions, Session};
 use portwright_runtime::manifest::Target;
-use portwright_runtime::tensor::{Tensor, View};
+use portwright_runtime::value::{Arg, Value};
 
 use crate::ptx;
 use crate::{Count, Executor, Machine, Missing, Options};
@@ -132,9 +132,9 @@ impl Machine for Running {
     fn outputs(&self) -> &[Info] {
         self.model.outputs()
     }
-    fn run(&mut self, inputs: &[View<'_>]) -> Result<Vec<Tensor>, LoadError> {
-        let out = self.session.run(inputs)?;
-        Ok(out.iter().map(|v| Tensor { dtype: v.dtype, dims: v.dims.clone(), data: v.data.into() }).collect())
+    fn run(&mut self, inputs: &[Arg<'_>]) -> Result<Vec<Value>, LoadError> {
+        self.session.execute(inputs)?;
+        Ok(self.session.values())
     }
     fn take_counts(&mut self) -> Vec<Count> {
         let Some(t) = &self.tally else { return Vec::new() };

@@ -10,7 +10,7 @@ use portwright_runtime::header;
 use portwright_runtime::load::{Model, Options, Status};
 use portwright_runtime::npz;
 use portwright_runtime::store::{Layout, StoreWriter};
-use portwright_runtime::tensor::Tensor;
+use portwright_runtime::tensor::{Tensor, View};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -78,6 +78,7 @@ fn fake(arch: Arch, data_shapes: bool) -> Blob {
         ],
         origins: vec!["enc/Mul".into(), "emb/Gather".into(), "body/Loop".into()],
         epochs: vec![Some(0)],
+        texts: Vec::new(),
         store: weights().reference(),
     }
 }
@@ -310,7 +311,7 @@ fn rust_loads_and_runs() {
         }
     });
     drop(model);
-    assert_eq!(session.run(&[]).unwrap_err().status, Status::Argument);
+    assert_eq!(session.run::<View<'_>>(&[]).unwrap_err().status, Status::Argument);
     std::fs::remove_dir_all(dir.path().join("weights")).unwrap();
     assert_eq!(Model::load(dir.path(), &Options::default()).unwrap_err().status, Status::Bundle);
     assert_eq!(Model::load(&dir.path().join("none"), &Options::default()).unwrap_err().status, Status::Bundle);

@@ -8,6 +8,7 @@ use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::Graph;
 use portwright_runtime::npz;
 use portwright_runtime::tensor::Tensor;
+use portwright_runtime::value::Value;
 
 use crate::args::{CompareArgs, On};
 use crate::compare::{self, Asked, Change, Comparison, Reference, Row, Verdict};
@@ -101,7 +102,7 @@ pub fn rows(
     let mut comparison = Comparison::new(graph, asked, names.as_ref(), change, cx)?;
     let mut rows: Vec<Row> = Vec::new();
     for (i, path) in samples.iter().enumerate() {
-        let inputs = super::run::inputs(path.as_deref(), a.random, &wanted, cx)?;
+        let inputs = tensors(super::run::inputs(path.as_deref(), a.random, &wanted, cx)?, cx)?;
         let mut keep = |row: Row| {
             show(&row, rows.is_empty());
             rows.push(row);
@@ -110,6 +111,18 @@ pub fn rows(
     }
     progress.end();
     Ok(rows)
+}
+
+/// Values as tensors of numbers, the only ones that have an error.
+fn tensors(values: Vec<Value>, cx: &mut Cx) -> Lowered<Vec<Tensor>> {
+    let number = |v: Value| match v {
+        Value::Tensor(t) => Ok(t),
+        other => {
+            let m = format!("`compare` looks at tensors of numbers, and the model has {}", other.describe());
+            cx.fail(Diagnostic::error(Code::NOT_SUPPORTED, m).help("run it: `portwright run MODEL --inputs FILE`"))
+        }
+    };
+    values.into_iter().map(number).collect()
 }
 
 fn paths(list: &[PathBuf], what: &str, cx: &mut Cx) -> Lowered<Vec<PathBuf>> {
@@ -124,7 +137,7 @@ fn paths(list: &[PathBuf], what: &str, cx: &mut Cx) -> Lowered<Vec<PathBuf>> {
 fn expectation(path: &Path, g: &Graph, cx: &mut Cx) -> Lowered<HashMap<String, Tensor>> {
     if path.is_dir() {
         let wanted = super::interpret::describe_outputs(g);
-        let list = values::read_folder(path, "output", &wanted, cx)?;
+        let list = tensors(values::read_folder(path, "output", &wanted, cx)?, cx)?;
         return Ok(wanted.into_iter().map(|w| w.name).zip(list).collect());
     }
     let bad = |m: String| Diagnostic::error(Code::BAD_NPZ, format!("`{}`: {m}", path.display()));

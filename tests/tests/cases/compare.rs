@@ -64,7 +64,7 @@ fn args(model: &Path, inputs: &[PathBuf]) -> CompareArgs {
         threads: 1,
         on: None,
         json: false,
-        target: TargetArgs { target: None, cpu: None, dims: Vec::new(), math: None },
+        target: TargetArgs { target: None, cpu: None, dims: Vec::new(), math: None, no_reroll: false },
     }
 }
 
