@@ -189,8 +189,8 @@ fn int_pow(k: &mut Kb<'_>, d: DType, x: &Ex, y: &Ex) -> Ex {
     let (x, y) = (k.let_("x", x), k.let_("y", y));
     let mut result = like(&x, 1.0);
     let mut square = x.clone();
-    // Beyond 2^6 only the powers of 0, 1 and -1 are not all wraps, and those depend on the lowest bit alone.
-    for bit in 0..6u32 {
+    // Every bit counts: powers of an odd number come round, they never wrap to 0.
+    for bit in 0..d.bits() - u32::from(d.is_signed_int()) {
         let set = (y.bin(BinOp::Shr, like(&y, f64::from(bit))) & like(&y, 1.0)).differs(0);
         result = k.let_("p", set.select(result.mul_w(&square), &result));
         square = k.let_("sq", square.mul_w(&square));
