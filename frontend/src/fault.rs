@@ -15,12 +15,14 @@ pub struct Fault {
     pub help: Option<String>,
     /// What differs from tensor to tensor where one sentence is said of many.
     pub note: Option<String>,
+    /// Where dims that cannot match come from.
+    pub why: Vec<String>,
 }
 
 impl Fault {
     /// Makes a fault.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Fault { code: Some(code), message: message.into(), help: None, note: None }
+        Fault { code: Some(code), message: message.into(), help: None, note: None, why: Vec::new() }
     }
     /// A form of the operator that is not taken.
     pub fn form(message: impl Into<String>) -> Self {
@@ -36,7 +38,7 @@ impl Fault {
     }
     /// Follows from a fault that was reported elsewhere.
     pub fn follows() -> Self {
-        Fault { code: None, message: String::new(), help: None, note: None }
+        Fault { code: None, message: String::new(), help: None, note: None, why: Vec::new() }
     }
     /// Says how to mend it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
@@ -47,6 +49,6 @@ impl Fault {
 
 impl From<TypeFault> for Fault {
     fn from(f: TypeFault) -> Self {
-        Fault::new(f.code, f.message)
+        Fault { why: f.notes, ..Fault::new(f.code, f.message) }
     }
 }

@@ -118,6 +118,8 @@ pub struct Diagnostic {
     pub path: Option<String>,
     /// Operator with domain and version, as in the model file.
     pub op: Option<String>,
+    /// Operands of the node, each with its type, where they are known.
+    pub operands: Vec<String>,
     /// One sentence: what was found and what was expected.
     pub message: String,
     /// Further facts, a line each.
@@ -129,7 +131,16 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Makes an error.
     pub fn error(code: Code, message: impl Into<String>) -> Self {
-        Diagnostic { code, severity: Severity::Error, path: None, op: None, message: message.into(), notes: Vec::new(), help: None }
+        Diagnostic {
+            code,
+            severity: Severity::Error,
+            path: None,
+            op: None,
+            operands: Vec::new(),
+            message: message.into(),
+            notes: Vec::new(),
+            help: None,
+        }
     }
     /// Makes a warning.
     pub fn warning(code: Code, message: impl Into<String>) -> Self {
@@ -143,6 +154,11 @@ impl Diagnostic {
     /// Names the operator.
     pub fn op(mut self, op: impl Into<String>) -> Self {
         self.op = Some(op.into());
+        self
+    }
+    /// Says what the node is given.
+    pub fn operands(mut self, operands: impl IntoIterator<Item = String>) -> Self {
+        self.operands.extend(operands);
         self
     }
     /// Adds a fact.

@@ -100,12 +100,24 @@ pub struct TypeFault {
     pub code: Code,
     /// What was found and what was expected.
     pub message: String,
+    /// Dims that cannot match, each by operand and axis.
+    pub apart: Vec<(usize, usize)>,
+    /// Where these come from, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl TypeFault {
     /// Makes a fault.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        TypeFault { code, message: message.into() }
+        TypeFault { code, message: message.into(), apart: Vec::new(), notes: Vec::new() }
+    }
+    /// Says of the dims that cannot match where they come from.
+    fn derived(mut self, g: &Graph, operands: &[ValueId]) -> Self {
+        for &(operand, axis) in &self.apart {
+            let Some((&v, dim)) = operands.get(operand).and_then(|v| Some((v, g.ty(*v).dims.get(axis)?))) else { continue };
+            self.notes.push(format!("dim {axis} of operand {operand} is {dim}: {}", infer::derivation(g, v, axis)));
+        }
+        self
     }
 }
 
@@ -300,7 +312,8 @@ impl Graph {
     /// As [`add`](Self::add).
     pub fn insert(&mut self, op: Op, operands: &[ValueId], regions: Vec<Graph>, origin: Origin, seq: u64) -> Result<NodeId, TypeFault> {
         let types: Vec<&TensorType> = operands.iter().map(|&v| &self.values[v].ty).collect();
-        let infer::Inferred { types: result_types, assumed } = infer::infer_assuming(self, &op, &types, &regions)?;
+        let infer::Inferred { types: result_types, assumed } =
+            infer::infer_assuming(self, &op, &types, &regions).map_err(|f| f.derived(self, operands))?;
         for (left, right) in &assumed {
             self.assume_equal(left, right, origin.first());
         }

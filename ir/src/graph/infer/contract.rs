@@ -94,7 +94,8 @@ impl Cx<'_> {
             dims.push(match (a, b) {
                 (Some(a), Some(b)) => {
                     let (mut both, assumed) = broadcast_dims(self.graph, &[&vec![a.clone()], &vec![b.clone()]]).map_err(|_| {
-                        self.fail(Code::SHAPE_MISMATCH, format!("batch label `{c}`: found {a} and {b}, expected equal dims or 1"))
+                        let m = format!("batch label `{c}`: found {a} and {b}, expected equal dims or 1");
+                        TypeFault { apart: self.places(&[a, b]), ..self.fail(Code::SHAPE_MISMATCH, m) }
                     })?;
                     self.assumed.extend(assumed);
                     both.swap_remove(0)

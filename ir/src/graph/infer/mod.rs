@@ -13,6 +13,7 @@ mod blocks;
 mod compose;
 mod contract;
 mod control;
+mod derive;
 mod index;
 mod movement;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 mod winograd;
 
 pub use contract::Labels;
+pub use derive::derivation;
 
 /// Most elements that a tensor may have: beyond it no byte offset is safe from overflow.
 pub const MAX_ELEMS: i64 = 1 << 48;
@@ -81,17 +83,23 @@ pub fn broadcast_dims(graph: &Graph, parts: &[&Dims]) -> Result<(Dims, Assumptio
     let mut out = Vec::with_capacity(rank);
     for axis in 0..rank {
         let mut dim: Option<&SymExpr> = None;
-        for part in parts {
+        let mut of = (0, 0);
+        for (p, part) in parts.iter().enumerate() {
             // Missing leading dims read as 1.
-            let Some(d) = (axis + part.len()).checked_sub(rank).map(|i| &part[i]) else { continue };
+            let Some(i) = (axis + part.len()).checked_sub(rank) else { continue };
+            let d = &part[i];
+            let old_of = std::mem::replace(&mut of, (p, i));
             dim = Some(match dim {
                 None => d,
-                Some(old) if old == d || d.is(1) => old,
+                Some(old) if old == d || d.is(1) => {
+                    of = old_of;
+                    old
+                }
                 Some(old) if old.is(1) => d,
                 Some(old) => {
                     if !may_be_equal(graph, old, d) {
                         let m = format!("dims {old} and {d} do not broadcast (axis {} from the end)", rank - axis);
-                        return Err(TypeFault::new(Code::SHAPE_MISMATCH, m));
+                        return Err(TypeFault { apart: vec![old_of, of], ..TypeFault::new(Code::SHAPE_MISMATCH, m) });
                     }
                     assumed.push((old.clone(), d.clone()));
                     let can_be_one = |e: &SymExpr| {
@@ -99,7 +107,12 @@ pub fn broadcast_dims(graph: &Graph, parts: &[&Dims]) -> Result<(Dims, Assumptio
                         lo <= 1 && hi >= 1
                     };
                     let take_new = old.as_const().is_none() && (d.as_const().is_some() || (can_be_one(old) && !can_be_one(d)));
-                    if take_new { d } else { old }
+                    if take_new {
+                        d
+                    } else {
+                        of = old_of;
+                        old
+                    }
                 }
             });
         }
@@ -288,6 +301,14 @@ impl<'a> Cx<'a> {
         let types: Vec<String> = self.operands.iter().map(|t| t.to_string()).collect();
         TypeFault::new(code, format!("{}({}): {}", self.op.mnemonic(), types.join(", "), message.as_ref()))
     }
+    /// Which dims of operands these are, as far as they are some.
+    fn places(&self, dims: &[&SymExpr]) -> Vec<(usize, usize)> {
+        let place = |d: &&SymExpr| {
+            let of = |t: &TensorType| t.dims.iter().position(|x| std::ptr::eq(x, *d));
+            self.operands.iter().enumerate().find_map(|(i, t)| Some((i, of(t)?)))
+        };
+        dims.iter().filter_map(place).collect()
+    }
     fn arity(&self, least: usize, most: usize) -> Result<(), TypeFault> {
         let n = self.operands.len();
         if (least..=most).contains(&n) {
@@ -355,7 +376,8 @@ impl<'a> Cx<'a> {
             return Ok(a.clone());
         }
         if !may_be_equal(self.graph, a, b) {
-            return Err(self.fail(Code::SHAPE_MISMATCH, format!("{}: found {a} and {b}, expected equal dims", what())));
+            let fault = self.fail(Code::SHAPE_MISMATCH, format!("{}: found {a} and {b}, expected equal dims", what()));
+            return Err(TypeFault { apart: self.places(&[a, b]), ..fault });
         }
         let given = cancel(self.graph, a, b);
         if given.0 != given.1 {
@@ -374,7 +396,10 @@ impl<'a> Cx<'a> {
     /// Broadcasts operands and records what that assumes.
     fn broadcast_operands(&mut self, which: &[usize]) -> Result<Dims, TypeFault> {
         let parts: Vec<&Dims> = which.iter().map(|&i| &self.operands[i].dims).collect();
-        let (dims, assumed) = broadcast_dims(self.graph, &parts).map_err(|f| self.fail(f.code, f.message))?;
+        let (dims, assumed) = broadcast_dims(self.graph, &parts).map_err(|f| {
+            let apart = f.apart.iter().filter_map(|&(part, axis)| Some((*which.get(part)?, axis))).collect();
+            TypeFault { apart, ..self.fail(f.code, f.message) }
+        })?;
         self.assumed.extend(assumed);
         Ok(dims)
     }

@@ -3,8 +3,9 @@
 
 use super::{broadcast_dims, infer_assuming};
 use crate::dtype::DType;
-use crate::graph::{BinaryOp, Dims, Graph, Op, Origin, SymSource, Symbol, TensorType};
+use crate::graph::{BinaryOp, Dims, Graph, Op, Origin, ReduceOp, SymSource, Symbol, TensorType, UnaryOp};
 use crate::sym::SymExpr;
+use crate::weight::{Weight, WeightSource};
 
 /// `N` and `M` may be 1, `T` and `U` may not.
 fn graph() -> Graph {
@@ -92,4 +93,41 @@ fn sizes_that_leave_the_range_are_faults() {
     ] {
         assert!(infer_assuming(&g, &op, &operands, &[]).is_err(), "{op:?}");
     }
+}
+
+#[test]
+fn dims_that_cannot_match_are_followed_back() {
+    let mut g = Graph::new("g");
+    g.add_symbol(Symbol { name: "N".into(), lo: 1, hi: 64, div: 1, source: SymSource::Input });
+    let n = || SymExpr::sym("N");
+    let a = g.add_input("a", TensorType::new(DType::F32, vec![n(), 2.into(), 5.into()]));
+    let b = g.add_input("b", TensorType::new(DType::F32, vec![7.into(), n()]));
+    let at = Origin::path;
+    let t = g.add(Op::Transpose { perm: vec![0, 2, 1] }, &[a], at("main/turn")).unwrap();
+    let t = g.add(Op::Unary(UnaryOp::Neg), &[g.result(t)], at("main/neg")).unwrap();
+    let r = g.add(Op::Reshape { dims: vec![n(), 5.into(), 1.into(), 2.into()] }, &[g.result(t)], at("main/shape")).unwrap();
+    let r = g.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![3], keep: false }, &[g.result(r)], at("main/sum")).unwrap();
+    let f = g.add(Op::Binary(BinaryOp::Add), &[g.result(r), b], at("main/add")).unwrap_err();
+    assert_eq!(f.message, "add(f32[N,5,1], f32[7,N]): dims 5 and 7 do not broadcast (axis 2 from the end)");
+    assert_eq!(
+        f.notes,
+        [
+            "dim 1 of operand 0 is 5: axis 2 of input `a`, through main/turn, main/neg, main/shape, main/sum",
+            "dim 0 of operand 1 is 7: axis 0 of input `b`"
+        ]
+    );
+    // What a node computes itself is said with what it computes it from.
+    let c = g.add(Op::Concat { axis: 1 }, &[a, a], at("main/join")).unwrap();
+    let op = Op::Contract { spec: "nmk,kl->nml".into(), acc: DType::F32, out: DType::F32 };
+    let w = g.add_weight(Weight::new("w", DType::F32, vec![3, 8], WeightSource::Seed(1)));
+    let w = g.add(Op::Weight { weight: w }, &[], at("")).unwrap();
+    let turned = g.add(Op::Transpose { perm: vec![0, 2, 1] }, &[g.result(c)], at("main/turn2")).unwrap();
+    let f = g.add(op, &[g.result(turned), g.result(w)], at("main/mul")).unwrap_err();
+    assert_eq!(
+        f.notes,
+        [
+            "dim 2 of operand 0 is 4: axis 1 of what main/join makes of `a` (f32[N,2,5]), `a` (f32[N,2,5]), through main/turn2",
+            "dim 0 of operand 1 is 3: axis 0 of weight `w`"
+        ]
+    );
 }
