@@ -91,6 +91,10 @@ pub enum Command {
     /// Say everything that will not work, without compiling.
     #[command(after_help = "Example:\n  portwright check model.onnx --target host")]
     Check(CheckArgs),
+    /// Compare a compiled model with a reference, node by node.
+    #[command(after_help = "Example:\n  portwright compare model.onnx --inputs sample.npz\n  \
+                            portwright compare model.onnx --inputs samples/ --expect expected/ --rtol 1e-2")]
+    Compare(CompareArgs),
     /// Print one stage of the way from model to machine code.
     #[command(after_help = "Example:\n  portwright lower model.onnx --stage kernel --node main/Softmax_3")]
     Lower(LowerArgs),
@@ -314,6 +318,43 @@ pub struct CheckArgs {
     /// Print one JSON array.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// A model.
+    pub model: PathBuf,
+    /// Inputs by name, one ONNX test data set, or a folder of several of these; may be given several times.
+    #[arg(long, value_name = "X.npz | DIR")]
+    pub inputs: Vec<PathBuf>,
+    /// Random inputs from this seed (symbolic dims take their smallest value, or that of --dim).
+    #[arg(long, value_name = "SEED", conflicts_with = "inputs")]
+    pub random: Option<u64>,
+    /// Compare with these values, by the names that they have in the model, instead of with the interpreter; as many as --inputs.
+    #[arg(long, value_name = "Y.npz | DIR")]
+    pub expect: Vec<PathBuf>,
+    /// Relative tolerance [default: 1e-3, or four steps of the value's dtype; with --math fast 3e-2].
+    #[arg(long, value_name = "R")]
+    pub rtol: Option<f64>,
+    /// Absolute tolerance [default: R times the root of the mean square of the expected value].
+    #[arg(long, value_name = "A")]
+    pub atol: Option<f64>,
+    /// See every value: those inside of fused kernels become further results of these, which may be scheduled otherwise then.
+    #[arg(long)]
+    pub every: bool,
+    /// Threads [default: one a CPU].
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    pub threads: u32,
+    /// Where to run: here or on an emulated machine [default: hardware if this machine is of that kind, else emulator].
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub on: Option<On>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
 }
 
 /// Arguments of `lower`.

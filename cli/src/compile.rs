@@ -11,6 +11,7 @@ use portwright_ir::plan::{HostPlan, Stmt};
 use portwright_ir::weight::{Weight, WeightSource};
 use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::plan::{Program, WeightInit};
+use portwright_passes::prepare::{self, Prepared};
 use portwright_passes::spec::Math;
 use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
 use portwright_runtime::header;
@@ -62,7 +63,25 @@ pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
 /// # Errors
 /// Everything that will not work, at once.
 pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: &mut Cx) -> Lowered<Compiled> {
-    let mut c = pipeline::compile(graph, &o.machine.class, &o.packer.class, o.math, watch, &mut cx.diags)?;
+    let prepared = prepare(graph, o, watch, cx)?;
+    programs(prepared, o, cx)
+}
+
+/// Runs the passes up to the legal graph.
+///
+/// # Errors
+/// Everything that has no kernels, at once.
+pub fn prepare(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: &mut Cx) -> Lowered<Prepared> {
+    let options = prepare::Options { math: o.math, stages: watch, ..Default::default() };
+    prepare::prepare_with(graph, &o.machine.class, options, &mut cx.diags)
+}
+
+/// Makes legal kernels and a plan of a legal graph.
+///
+/// # Errors
+/// Every node that has no schedule.
+pub fn programs(prepared: Prepared, o: &Options, cx: &mut Cx) -> Lowered<Compiled> {
+    let mut c = pipeline::programs(prepared, &o.machine.class, &o.packer.class, &mut cx.diags)?;
     codegen::legalize(&mut c.main.module, &o.machine);
     codegen::legalize(&mut c.pack.module, &o.packer);
     c.streams.iter_mut().for_each(|s| codegen::legalize(&mut s.program.module, &o.packer));
@@ -171,7 +190,24 @@ pub fn machine_target(m: &Machine) -> manifest::Target {
 /// # Errors
 /// Anything on the way; `out` is as it was before.
 pub fn bundle(model: Model, o: &Options, out: &Path, weightless: bool, progress: &mut Progress, cx: &mut Cx) -> Lowered<PathBuf> {
-    let made = write(model, o, out, (weightless, None), progress, cx)?;
+    let (compiled, about) = compiled(model, o, progress, cx)?;
+    bundle_of(compiled, about, o, out, weightless, progress, cx)
+}
+
+/// Writes what was compiled as the bundle `out`.
+///
+/// # Errors
+/// As [`bundle`].
+pub fn bundle_of(
+    compiled: Compiled,
+    about: About,
+    o: &Options,
+    out: &Path,
+    weightless: bool,
+    progress: &mut Progress,
+    cx: &mut Cx,
+) -> Lowered<PathBuf> {
+    let made = write(compiled, about, o, out, (weightless, None), progress, cx)?;
     let done = made.writer.finish(made.manifest).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     progress.end();
     Ok(done.path)
@@ -188,7 +224,8 @@ pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: 
     }
     // A bundle's folder beside it that never becomes one: large weights are written once, on the disk where they stay.
     let parts = out.with_file_name(format!(".{name}.parts-{}", std::process::id()));
-    let made = write(model, o, &parts, (false, Some(libc)), progress, cx)?;
+    let (compiled, about) = compiled(model, o, progress, cx)?;
+    let made = write(compiled, about, o, &parts, (false, Some(libc)), progress, cx)?;
     let store = made.manifest.store.as_ref().map(|_| made.store_at);
     let done = program::complete(&made.writer.folder().join(EXECUTABLE), store, &made.manifest, out);
     progress.end();
@@ -203,20 +240,37 @@ struct Written {
     store_at: u64,
 }
 
+/// What a bundle says of the model that it was made of.
+#[derive(Default)]
+pub struct About {
+    /// Name of the model.
+    pub name: String,
+    /// Its file.
+    pub source: manifest::Source,
+    /// Bytes of the view that lies beside it.
+    pub view: Option<Vec<u8>>,
+}
+
+/// Runs the passes on a model.
+fn compiled(model: Model, o: &Options, progress: &mut Progress, cx: &mut Cx) -> Lowered<(Compiled, About)> {
+    let Model { mut graph, name, source, view } = model;
+    let name = header::identifier(&name);
+    graph.name.clone_from(&name);
+    progress.stage(format!("passes ({} nodes)", graph.len()));
+    Ok((lower(graph, o, None, cx)?, About { name, source, view }))
+}
+
 /// Writes a bundle's folder. With a C library its code is not the library but [`EXECUTABLE`], and the store lies behind that.
 fn write(
-    model: Model,
+    mut compiled: Compiled,
+    about: About,
     o: &Options,
     out: &Path,
     (weightless, libc): (bool, Option<&Libc>),
     progress: &mut Progress,
     cx: &mut Cx,
 ) -> Lowered<Written> {
-    let Model { mut graph, name, source, view } = model;
-    let name = header::identifier(&name);
-    graph.name.clone_from(&name);
-    progress.stage(format!("passes ({} nodes)", graph.len()));
-    let mut compiled = lower(graph, o, None, cx)?;
+    let About { name, source, view } = about;
     compiled.main.plan.name.clone_from(&name);
     let writer = BundleWriter::create(out).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     let work = writer.folder().join("work");

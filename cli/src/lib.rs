@@ -12,7 +12,9 @@ use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
 
 pub mod args;
 pub mod commands;
+pub mod compare;
 pub mod compile;
+pub mod difference;
 pub mod libc;
 pub mod limits;
 pub mod model;
@@ -20,6 +22,7 @@ pub mod packing;
 pub mod place;
 pub mod progress;
 pub mod render;
+pub mod report;
 pub mod values;
 pub mod view;
 pub mod weightless;
@@ -105,6 +108,7 @@ fn dispatch(command: Command, cx: &mut Cx) -> Lowered<()> {
         Command::Bench(a) => commands::bench::run(a, cx),
         Command::Suite(a) => commands::suite::run(a, cx),
         Command::Check(a) => commands::check::run(a, cx),
+        Command::Compare(a) => commands::compare::run(a, cx),
         Command::Lower(a) => commands::lower::run(a, cx),
         Command::Inspect(a) => commands::inspect::run(a, cx),
         Command::Targets(a) => commands::targets::run(a, cx),

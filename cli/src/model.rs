@@ -51,12 +51,24 @@ pub fn load(path: &Path, dim_options: &[String], weightless: bool, cx: &mut Cx) 
     load_fixed(path, dim_options, weightless, Vec::new(), cx)
 }
 
+/// Loads what can be read of a model, for reports on all of it: errors are reported, and there is a graph of the rest.
+///
+/// # Errors
+/// A file of which nothing can be read.
+pub fn load_partial(path: &Path, weightless: bool, cx: &mut Cx) -> Lowered<Model> {
+    load_with(path, ImportOptions { weightless, partial: true, ..Default::default() }, cx)
+}
+
 /// Loads a model of which some inputs are given for good, by name; textual Graph IR takes none.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_fixed(path: &Path, dim_options: &[String], weightless: bool, fixed: Vec<(String, Literal)>, cx: &mut Cx) -> Lowered<Model> {
     let dims = dims(dim_options, cx)?;
+    load_with(path, ImportOptions { dims, weightless, fixed, ..Default::default() }, cx)
+}
+
+fn load_with(path: &Path, options: ImportOptions, cx: &mut Cx) -> Lowered<Model> {
     if let Ok(Some(p)) = Program::read(path) {
         return cx.fail(executable(path, &p));
     }
@@ -84,10 +96,9 @@ pub fn load_fixed(path: &Path, dim_options: &[String], weightless: bool, fixed: 
                 return cx.fail(Diagnostic::error(Code::GRAPH_TEXT, "the text is no graph"));
             }
         };
-        let graph = bind(graph, &dims, cx)?;
+        let graph = bind(graph, &options.dims, cx)?;
         return Ok(Model { graph, name, source: Source { sha256, ..Default::default() }, view });
     }
-    let options = ImportOptions { dims, weightless, fixed, ..Default::default() };
     let imported = portwright_frontend::import(path, &options, &mut cx.diags)?;
     let source =
         Source { sha256, ir_version: imported.ir_version, opsets: imported.opsets.into_iter().collect(), producer: imported.producer };

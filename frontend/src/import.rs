@@ -65,6 +65,9 @@ pub struct ImportOptions {
     /// Inputs that are given for good, by name: they become constants and are no inputs any more. Operators that shape the graph by an
     /// input's values (axes of a reduction) can be compiled with them.
     pub fixed: Vec<(String, Literal)>,
+    /// Go on behind what cannot be read: errors are reported, and there is a graph of the rest, for finding everything that is wrong. A
+    /// node that failed becomes inputs of the types that the file declares, and what nothing uses an output.
+    pub partial: bool,
     /// Told how far the import is.
     pub progress: Option<Progress>,
 }
@@ -87,7 +90,7 @@ pub struct Imported {
 /// Imports a model file. External data is looked for in the file's folder.
 ///
 /// # Errors
-/// Reports all that is wrong with the model; `E0701` when the file cannot be read.
+/// Reports all that is wrong with the model; `E0701` when the file cannot be read. A partial import fails only where there is no graph.
 pub fn import(path: &Path, opts: &ImportOptions, diags: &mut Diags) -> Lowered<Imported> {
     let map = match std::fs::metadata(path) {
         // An empty file cannot be mapped.
@@ -126,10 +129,10 @@ fn import_from(
     let graph = imp.frames.pop().map(|f| f.graph);
     let before = diags.all().len();
     diags.extend(found);
-    if diags.all()[before..].iter().any(|d| d.severity == Severity::Error) {
+    if !opts.partial && diags.all()[before..].iter().any(|d| d.severity == Severity::Error) {
         diags.check()?;
     }
-    let Some(graph) = graph else {
+    let Some(graph) = graph.map(|g| if opts.partial { with_all_outputs(g) } else { g }) else {
         return Err(diags.report(Diagnostic::error(Code::INTERNAL, "the import ended without a graph")));
     };
     let name = |d: &String| if d.is_empty() { "ai.onnx".to_string() } else { d.clone() };
@@ -140,6 +143,26 @@ fn import_from(
         producer: model.producer.clone(),
         metadata: model.metadata.clone(),
     })
+}
+
+/// The graph with what nothing uses as outputs: it may have lost those behind a node that failed.
+fn with_all_outputs(mut g: Graph) -> Graph {
+    let mut names: HashSet<Arc<str>> = g.outputs().iter().map(|o| o.name.clone()).collect();
+    for n in g.order() {
+        for v in g.node(n).results.clone() {
+            if !g.is_used(v) && !g.is_output(v) && !g.node(n).op.is_source() {
+                let base: Arc<str> = g.value(v).name.clone().unwrap_or_else(|| g.node(n).origin.first().into());
+                let mut name = base.clone();
+                let mut i = 1;
+                while !names.insert(name.clone()) {
+                    i += 1;
+                    name = format!("{base}.{i}").into();
+                }
+                g.add_output(name, v);
+            }
+        }
+    }
+    g
 }
 
 /// Parses the bytes and checks what concerns the file as a whole.
@@ -197,6 +220,8 @@ pub struct Importer<'m> {
     symbols: HashMap<&'m str, SymExpr>,
     pub(crate) symbol_names: HashSet<Arc<str>>,
     weight_names: HashSet<Arc<str>>,
+    /// In a partial import: types that the file declares of values of the main graph.
+    declared: Option<HashMap<&'m str, &'m TypeDef>>,
     progress: Option<Progress>,
 }
 
@@ -214,6 +239,10 @@ impl<'m> Importer<'m> {
             symbols: HashMap::new(),
             symbol_names: HashSet::new(),
             weight_names: HashSet::new(),
+            declared: opts.partial.then(|| {
+                let g = &model.graph;
+                g.infos.iter().chain(&g.outputs).map(|v| (v.name.as_str(), &v.ty)).collect()
+            }),
             progress: opts.progress.clone(),
         }
     }
@@ -487,6 +516,26 @@ impl<'m> Importer<'m> {
         }
     }
 
+    /// As [`fault`](Self::fault), of a node that takes `operands`.
+    pub(crate) fn node_fault(&mut self, f: Fault, path: &str, op: String, operands: Vec<String>) {
+        if f.code.is_some() {
+            self.diags.report(diagnostic(f).at(path).op(op).operands(operands));
+        }
+    }
+
+    /// In a partial import, an input in the place of a value of the main graph that was not made.
+    pub(crate) fn stand_in(&mut self, name: &'m str) -> Slot {
+        let declared = self.declared.as_ref().and_then(|d| d.get(name).copied());
+        let (Some(ty), [scope], 1) = (declared, &self.scopes[..], self.frames.len()) else { return Slot::Poison };
+        if scope.names.contains_key(name) {
+            return Slot::Poison;
+        }
+        match self.declared_type(ty) {
+            Ok(ty) => Slot::Value(self.frames[0].graph.add_input(name, ty)),
+            Err(_) => Slot::Poison,
+        }
+    }
+
     pub(crate) fn tick(&mut self, done: bool) {
         if let Some(p) = &self.progress
             && (done || self.nodes_done.is_multiple_of(4096))
@@ -498,6 +547,7 @@ impl<'m> Importer<'m> {
 
 fn diagnostic(f: Fault) -> Diagnostic {
     let mut d = Diagnostic::error(f.code.unwrap_or(Code::INTERNAL), f.message);
+    d.notes.extend(f.why);
     d.notes.extend(f.note);
     match f.help {
         Some(h) => d.help(h),

@@ -65,6 +65,8 @@ pub struct GraphDef {
     pub outputs: Vec<ValueDef>,
     /// Named constants.
     pub initializers: Vec<TensorDef>,
+    /// What is declared of values between: nothing is computed from it, it stands in for nodes that cannot be read.
+    pub infos: Vec<ValueDef>,
 }
 
 /// A named value with its declared type.

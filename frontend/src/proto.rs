@@ -237,6 +237,7 @@ fn graph(g: GraphProto) -> GraphDef {
         nodes: g.node.into_iter().map(node).collect(),
         inputs: g.input.into_iter().map(value).collect(),
         outputs: g.output.into_iter().map(value).collect(),
+        infos: g.value_info.into_iter().map(value).collect(),
         initializers,
     }
 }

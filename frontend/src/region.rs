@@ -119,12 +119,13 @@ impl<'m> Importer<'m> {
                 r
             }
             Err(f) => {
-                self.fault(f, Some(&path), Some(op_text(n, self.version(n))));
+                let operands = n.inputs.iter().filter(|name| !name.is_empty()).map(|name| self.operand_text(name)).collect();
+                self.node_fault(f, &path, op_text(n, self.version(n)), operands);
                 // The subgraphs of a node that failed are not imported, but their unknown operators are reported.
                 for (label, g) in subgraphs(n) {
                     self.report_unknown(&g.nodes, &format!("{path}.{label}"));
                 }
-                Vec::new()
+                n.outputs.iter().map(|name| self.stand_in(name)).collect()
             }
         };
         let mut results = results.into_iter();
@@ -142,6 +143,14 @@ impl<'m> Importer<'m> {
             if let Some(s) = self.scopes.last_mut() {
                 s.names.entry(name).or_insert(slot);
             }
+        }
+    }
+
+    /// An operand as reports show it.
+    fn operand_text(&mut self, name: &str) -> String {
+        match self.resolve(name) {
+            Some(Slot::Value(v)) => format!("`{name}`: {}", self.frames[self.frames.len() - 1].graph.ty(v)),
+            _ => format!("`{name}`"),
         }
     }
 

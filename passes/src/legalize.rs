@@ -3,11 +3,9 @@
 //!
 //! [`support`] is pure and total, and the only truth: passes ask it, reports ask it. Emulation is always a rewrite.
 
-use std::collections::BTreeMap;
-
 use portwright_ir::diag::{Code, Diagnostic, Diags};
 use portwright_ir::dtype::{DType, Kind};
-use portwright_ir::graph::{Graph, Node, NodeId, Op, Patch};
+use portwright_ir::graph::{Graph, Node, NodeId, Op, Patch, ValueId};
 
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
 use crate::schedule::cpu::attention;
@@ -74,7 +72,7 @@ fn cpu(graph: &Graph, node: &Node) -> Support {
         Op::Quantize { .. } => Support::Decomposed { rule: "decompose-quantize" },
         Op::Dequantize { .. } => Support::Decomposed { rule: "decompose-dequantize" },
         Op::ContractBlocks { .. } => Support::Decomposed { rule: "decompose-contract-blocks" },
-        op if narrow_arithmetic(graph, node, op) => Support::Decomposed { rule: "narrow-floats-in-f32" },
+        op if narrow_arithmetic(graph, node, op) => Support::Decomposed { rule: WIDENS },
         _ => Support::Native,
     }
 }
@@ -90,6 +88,14 @@ fn simt(graph: &Graph, node: &Node) -> Support {
 pub fn is_native(machine: &MachineClass, graph: &Graph, node: &Node) -> bool {
     support(machine, graph, node) == Support::Native
 }
+
+/// Whether a rule computes in a wider dtype what the machine lacks in its own.
+pub fn widens(rule: &str) -> bool {
+    rule == WIDENS
+}
+
+/// Name of the rule that computes narrow floats in f32.
+const WIDENS: &str = "narrow-floats-in-f32";
 
 /// A float in which machines do not compute, only store.
 fn narrow(d: DType) -> bool {
@@ -114,7 +120,7 @@ pub fn rules() -> Vec<&'static Rule> {
 }
 
 const RULES: &[Rule] = &[Rule {
-    name: "narrow-floats-in-f32",
+    name: WIDENS,
     doc: "add(x: f16, y: f16) -> cast<f16>(add(cast<f32>(x), cast<f32>(y))), for every op that computes in a float narrower than f32",
     roots: &[],
     apply: narrow_floats,
@@ -123,7 +129,7 @@ const RULES: &[Rule] = &[Rule {
 fn narrow_floats(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
     let node = g.node(n);
     let (&[v], true) = (node.results.as_slice(), narrow_arithmetic(g, node, &node.op)) else { return None };
-    let mut e = Edit::new(g, "narrow-floats-in-f32", &[n]);
+    let mut e = Edit::new(g, WIDENS, &[n]);
     let mut operands = Vec::with_capacity(node.operands.len());
     for &o in &node.operands {
         operands.push(if narrow(g.ty(o).dtype) { e.cast(o, DType::F32)? } else { Tap::Old(o) });
@@ -138,29 +144,46 @@ pub fn legalize(graph: &mut Graph, cx: &RuleCx<'_>, log: &mut RuleLog) {
     crate::rules::run(graph, &rules(), cx, log);
 }
 
-/// Reports every node that the machine rejects, one report a reason.
+/// Reports every node that the machine rejects.
 pub fn report_unsupported(machine: &MachineClass, graph: &Graph, diags: &mut Diags) {
-    let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    collect(machine, graph, &mut by_reason);
-    for (reason, nodes) in by_reason {
-        let mut d =
-            Diagnostic::error(Code::NOT_SUPPORTED, format!("{reason} ({} node{})", nodes.len(), if nodes.len() == 1 { "" } else { "s" }));
-        for text in &nodes {
-            d = d.note(text.clone());
-        }
-        diags.report(d);
-    }
-}
-
-fn collect(machine: &MachineClass, graph: &Graph, out: &mut BTreeMap<String, Vec<String>>) {
     for n in graph.order() {
         let node = graph.node(n);
         if let Support::Rejected { reason } = support(machine, graph, node) {
-            let types: Vec<String> = node.operands.iter().map(|&v| graph.ty(v).to_string()).collect();
-            out.entry(reason).or_default().push(format!("{}: {}({})", node.origin.first(), node.op.mnemonic(), types.join(", ")));
+            let d = Diagnostic::error(Code::NOT_SUPPORTED, reason).at(node.origin.first()).op(node.op.mnemonic());
+            diags.report(d.operands(operands(graph, node)));
         }
         for r in &node.regions {
-            collect(machine, r, out);
+            report_unsupported(machine, r, diags);
         }
     }
+}
+
+/// Types of a node's operands, with names where they have some.
+pub fn operands(graph: &Graph, node: &Node) -> Vec<String> {
+    let one = |v: &ValueId| match &graph.value(*v).name {
+        Some(name) => format!("`{name}`: {}", graph.ty(*v)),
+        None => graph.ty(*v).to_string(),
+    };
+    node.operands.iter().map(one).collect()
+}
+
+/// Puts inputs in the place of what the machine rejects, so that the rest can be looked at.
+pub fn stand_in(machine: &MachineClass, graph: &mut Graph) {
+    fn rejected(machine: &MachineClass, g: &Graph, n: NodeId) -> bool {
+        let node = g.node(n);
+        let inside = || node.regions.iter().any(|r| r.node_ids().any(|n| rejected(machine, r, n)));
+        matches!(support(machine, g, node), Support::Rejected { .. }) || inside()
+    }
+    for n in graph.order() {
+        if !rejected(machine, graph, n) {
+            continue;
+        }
+        for v in graph.node(n).results.clone() {
+            let name = graph.value(v).name.clone().unwrap_or_else(|| format!("{}.{v:?}", graph.node(n).origin.first()).into());
+            let input = graph.add_input(name, graph.ty(v).clone());
+            graph.replace_uses(v, input);
+        }
+        graph.remove(n);
+    }
+    graph.remove_dead();
 }

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod prepare;
 #[cfg(test)]
 mod prepare_tests;
+pub mod probe;
 pub mod products;
 pub mod raise;
 pub mod ranges;

@@ -48,7 +48,15 @@ pub fn compile(
 ) -> Lowered<Compiled> {
     let options = prepare::Options { math, stages: watch, ..Default::default() };
     let prepared = prepare::prepare_with(graph, machine, options, diags)?;
-    let main = plan::build(&prepared.main, machine, diags)?;
+    programs(prepared, machine, packer, diags)
+}
+
+/// Schedules and plans what was prepared for `machine`, and its pack program for `packer`.
+///
+/// # Errors
+/// Every node that has no schedule.
+pub fn programs(prepared: Prepared, machine: &MachineClass, packer: &MachineClass, diags: &mut Diags) -> Lowered<Compiled> {
+    let main = plan::build(&prepared.main, machine, diags);
     let (mut pack, mut streams) = (&prepared.pack, Vec::new());
     let nothing = Graph::new(pack.name.clone());
     if stream::bytes(pack) > stream::AT_ONCE {
@@ -59,5 +67,5 @@ pub fn compile(
         pack = &nothing;
     }
     let pack = plan::build(pack, packer, diags)?;
-    Ok(Compiled { main, pack, streams, prepared })
+    Ok(Compiled { main: main?, pack, streams, prepared })
 }

@@ -18,6 +18,8 @@ pub struct Options<'a> {
     pub math: Math,
     /// Stop rewriting after that many patches.
     pub pass_limit: Option<u64>,
+    /// Go on without what the machine rejects, for finding everything that will not work: the result computes something else.
+    pub partial: bool,
     /// Is given the graph and its pack program after each of [`STAGES`]; the pack program is empty until it is split off.
     pub stages: Option<&'a mut dyn FnMut(&str, &Graph, &Graph)>,
 }
@@ -60,8 +62,14 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     simplify(&mut graph, &[canonical::rules(), raise::rules(), canonical::affine::rules()].concat(), &cx, &mut log);
     look("graph", &graph, &nothing);
 
+    let before = diags.all().len();
     legalize::report_unsupported(machine, &graph, diags);
-    diags.check()?;
+    if options.partial && diags.all().len() > before {
+        legalize::stand_in(machine, &mut graph);
+    }
+    if !options.partial {
+        diags.check()?;
+    }
     products::in_panels(&mut graph, machine, &mut log);
     rules::run(&mut graph, &canonical::views::rules(), &cx, &mut log);
     rules::run(&mut graph, &decompose::rules(), &cx, &mut log);

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod check;
 pub mod codegen;
+pub mod compare;
 pub mod compile;
 pub mod completions;
 pub mod doctor;

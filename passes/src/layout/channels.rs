@@ -22,6 +22,9 @@ use crate::spec::{CpuSpec, Math, ProductForm};
 /// Name of the rewrite in origins and statistics.
 const NAME: &str = "channels-last";
 
+/// Ends the name of a value that is the model's value of that name with channels last.
+pub const TURNED: &str = " (channels last)";
+
 /// Rules that bring transposes together; no other rule may see the graph then, as some of them turn weights back.
 const TIDY: &[&str] = &["move-nothing", "transpose-chain", "transpose-ones", "transpose-through-merge", "reshape-chain"];
 
@@ -77,7 +80,10 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
         }
         let Some(patch) = turn(graph, n, spec, cx.math) else { continue };
         match graph.apply(patch) {
-            Ok(_) => log.count(NAME),
+            Ok(applied) => {
+                log.count(NAME);
+                name_turned(graph, &applied.added);
+            }
             Err(fault) => {
                 log.refused.insert(NAME, fault.message);
             }
@@ -93,8 +99,22 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
     graph.remove_dead();
 }
 
+/// Names what was turned after the value that it is with channels first, so that it can be found by the model's name.
+fn name_turned(graph: &mut Graph, added: &[NodeId]) {
+    for &n in added {
+        let node = graph.node(n);
+        let (Op::Transpose { perm }, &[x], &[y]) = (&node.op, node.operands.as_slice(), node.results.as_slice()) else { continue };
+        if *perm == to_first(perm.len())
+            && graph.value(x).name.is_none()
+            && let Some(name) = graph.value(y).name.clone()
+        {
+            graph.set_name(x, format!("{name}{TURNED}"));
+        }
+    }
+}
+
 /// `[0, 2, .., 1]`: from channels first to last.
-pub(super) fn to_last(rank: usize) -> Vec<u32> {
+pub fn to_last(rank: usize) -> Vec<u32> {
     std::iter::once(0).chain(2..rank as u32).chain([1]).collect()
 }
 

@@ -15,6 +15,8 @@ mod phases;
 mod rounded;
 mod winograd;
 
+pub use channels::{TURNED, to_last};
+
 const RULES: &[Rule] = &[Rule {
     name: "weight-columns-last",
     doc: "contract{\"mk,nk->mn\"}(x, weight) -> contract{\"mk,kn->mn\"}(x, transpose(weight)): vectors run along the dim that memory does",

@@ -17,6 +17,7 @@ use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, 
 use portwright_ir::sym::{Atom, SymExpr, SymName, View};
 use portwright_ir::weight::Weight;
 
+use crate::legalize::operands;
 use crate::ranges::{self, Range};
 use crate::schedule::{KernelPool, Known, Room, Scheduled, schedule};
 use crate::spec::MachineClass;
@@ -478,7 +479,7 @@ impl Builder<'_> {
             Op::Loop { .. } => self.loop_node(g, node, env, body),
             op => {
                 let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("`{}` has no kernel on this machine class", op.mnemonic()));
-                self.diags.report(d.at(node.origin.first()));
+                self.diags.report(d.at(node.origin.first()).op(op.mnemonic()).operands(operands(g, node)));
             }
         }
     }
@@ -526,7 +527,7 @@ impl Builder<'_> {
                     self.refused = true;
                 } else {
                     let d = Diagnostic::error(Code::NOT_SUPPORTED, format!("no kernel: {}", why.reason));
-                    self.diags.report(d.at(node.origin.first()));
+                    self.diags.report(with_others(d, &node.origin).operands(operands(g, node)));
                 }
                 for &r in &node.results {
                     let b = self.buffer("".into(), &g.ty(r).clone(), Storage::Arena { epoch: 0, offset: 0.into() });
@@ -746,4 +747,11 @@ fn used(g: &Graph, name: &str) -> bool {
         }
     }
     set.iter().any(|s| &**s == name)
+}
+
+/// A report on a kernel, with the other nodes that it computes.
+fn with_others(d: Diagnostic, o: &Origin) -> Diagnostic {
+    let others: Vec<&str> = o.paths.iter().skip(1).map(|p| &**p).collect();
+    let d = d.at(o.first());
+    if others.is_empty() { d } else { d.note(format!("in one kernel with {}", others.join(", "))) }
 }
