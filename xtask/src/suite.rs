@@ -100,9 +100,21 @@ fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
         }
         std::fs::create_dir_all(root().join("tests/suite")).map_err(|e| e.to_string())?;
         std::fs::write(&list_path, text).map_err(|e| format!("{}: {e}", list_path.display()))?;
+        let rest_path = root().join(format!("tests/suite/{target}-not.txt"));
+        std::fs::write(&rest_path, not_passing(target, &statuses)).map_err(|e| format!("{}: {e}", rest_path.display()))?;
         return Ok(());
     }
     if lost.is_empty() { Ok(()) } else { Err(format!("{} cases that passed do not pass any more", lost.len())) }
+}
+
+/// What the cases that do not pass ended with, a line each: name, status, message. `docs/SUITE.md` is made of it.
+fn not_passing(target: &str, statuses: &BTreeMap<String, (String, String)>) -> String {
+    let mut text = format!("# Cases of the ONNX test suite that do not pass on `{target}`; written by `cargo xtask suite --bless`.\n");
+    for (name, (status, message)) in statuses.iter().filter(|(_, (status, _))| status != "passed") {
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.push_str(&format!("{name}\t{status}\t{message}\n"));
+    }
+    text
 }
 
 /// Operators in lower case, with the importer's file that has each: its family.
@@ -189,6 +201,12 @@ mod tests {
         assert_eq!(four.iter().map(|c| family(c, &ops)).collect::<BTreeSet<_>>().len(), 4);
         assert_eq!(four, sample(&known, &ops, 4));
         assert_eq!(sample(&known, &ops, 100).len(), known.len());
+    }
+
+    #[test]
+    fn what_does_not_pass_is_listed_with_its_reason() {
+        let text = not_passing("host", &statuses(REPORT).unwrap());
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), ["test_b\tfailed\tnumbers differ"]);
     }
 
     #[test]

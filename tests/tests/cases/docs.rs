@@ -16,6 +16,11 @@ pub fn trials(out: &mut Vec<Trial>) {
     #[cfg(feature = "mlir")]
     out.push(crate::skip::always("docs/lowering", || page("LOWERING.md", lowering)));
     out.push(crate::skip::always("docs/coverage::operators", operators_have_rows));
+    out.push(crate::skip::always("docs/suite", || page("SUITE.md", |_| suite_page())));
+    out.push(trial("docs/suite::every_case_is_listed", || match std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from) {
+        Some(suite) => every_case_is_listed(&suite).map(|()| Done::Passed),
+        None => Ok(Done::Skipped("PORTWRIGHT_SUITE names no ONNX suite".into())),
+    }));
     out.push(trial("docs/coverage", || match std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from) {
         Some(suite) => page("COVERAGE.md", |_| coverage(&suite)).map(|()| Done::Passed),
         None => Ok(Done::Skipped("PORTWRIGHT_SUITE names no ONNX suite".into())),
@@ -101,13 +106,76 @@ fn lists() -> Vec<(String, BTreeSet<String>)> {
     let folder = std::fs::read_dir(repository().join("tests/suite")).into_iter().flatten().flatten();
     let mut out: Vec<(String, BTreeSet<String>)> = folder
         .filter_map(|e| {
-            let name = e.file_name().to_str()?.strip_suffix(".txt")?.to_owned();
+            let name = e.file_name().to_str()?.strip_suffix(".txt").filter(|n| !n.ends_with("-not") && *n != "why")?.to_owned();
             let text = std::fs::read_to_string(e.path()).ok()?;
             Some((name, text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect()))
         })
         .collect();
     out.sort_by_key(|(name, _)| (name != "host", name.clone()));
     out
+}
+
+/// Lines of a file of `tests/suite`, without comments.
+fn suite_lines(name: &str) -> Result<Vec<String>, String> {
+    let path = repository().join("tests/suite").join(name);
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// Cases that do not pass on `host`: name, status, message.
+fn not_passing() -> Result<Vec<[String; 3]>, String> {
+    let split = |l: String| {
+        let mut parts = l.splitn(3, '\t').map(str::to_owned);
+        Some([parts.next()?, parts.next()?, parts.next()?])
+    };
+    suite_lines("host-not.txt")?.into_iter().map(|l| split(l.clone()).ok_or(format!("host-not.txt: `{l}`"))).collect()
+}
+
+/// The page on cases that do not pass: what each ended with, and why that is so.
+fn suite_page() -> Result<String, String> {
+    // A family of names by its beginning, and one sentence.
+    let why: Vec<(String, String)> =
+        suite_lines("why.txt")?.iter().filter_map(|l| l.split_once(": ").map(|(a, b)| (a.to_owned(), b.to_owned()))).collect();
+    let (passing, cases) = (suite_lines("host.txt")?, not_passing()?);
+    let mut s = format!(
+        "# Cases of the ONNX test suite that do not pass\n\n\
+         {} of the {} cases of the pinned suite pass on `host` (`cargo xtask suite-data`, `cargo xtask suite`). These do not; the message is that\n\
+         of `portwright suite`. `cargo xtask suite --bless` writes the lists in `tests/suite`, `cargo xtask bless docs/` this page from them\n\
+         and from `tests/suite/why.txt`.\n\n| case | ended | message | why |\n| --- | --- | --- | --- |\n",
+        passing.len(),
+        passing.len() + cases.len()
+    );
+    for [name, status, message] in &cases {
+        let because = why.iter().filter(|(family, _)| name.starts_with(family.as_str())).max_by_key(|(family, _)| family.len());
+        // A message that says what is not supported explains itself; numbers do not.
+        if status == "failed" && because.is_none() {
+            return Err(format!("tests/suite/why.txt does not say why `{name}` fails: {message}"));
+        }
+        let because = because.map_or("", |(_, b)| b);
+        s += &format!("| `{name}` | {status} | {} | {because} |\n", message.replace('|', "\\|"));
+    }
+    let used = |family: &str| cases.iter().any(|[name, ..]| name.starts_with(family));
+    match why.iter().find(|(family, _)| !used(family)) {
+        Some((family, _)) => Err(format!("tests/suite/why.txt speaks of `{family}`, and all cases of that name pass")),
+        None => Ok(s),
+    }
+}
+
+/// Each case of the suite is in one of the two lists, and nothing else is.
+fn every_case_is_listed(suite: &Path) -> Result<(), String> {
+    let mut cases = BTreeSet::new();
+    for kind in std::fs::read_dir(suite).map_err(|e| format!("{}: {e}", suite.display()))?.flatten().filter(|e| e.path().is_dir()) {
+        cases.extend(std::fs::read_dir(kind.path()).into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()));
+    }
+    let mut listed: Vec<String> = suite_lines("host.txt")?;
+    listed.extend(not_passing()?.into_iter().map(|[name, ..]| name));
+    let all: BTreeSet<String> = listed.iter().cloned().collect();
+    let missing: Vec<&String> = cases.difference(&all).collect();
+    let more: Vec<&String> = all.difference(&cases).collect();
+    if listed.len() == all.len() && missing.is_empty() && more.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} listed twice, not listed: {missing:?}, listed and not there: {more:?}", listed.len() - all.len()))
 }
 
 /// Every operator that is imported has a row, and no other.
