@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo xtask`: the project's own commands. Run without arguments for the list.
 
+mod coverage;
 mod notice;
 mod other_cpus;
 mod process;
@@ -22,6 +23,8 @@ cargo xtask COMMAND
         [--sample N]                      only N cases of those, drawn from every family of operators, always the same ones
   other-cpus [--bless]                    everything for CPUs that are not here, under qemu: the suite, models of PORTWRIGHT_ZOO up to 10 MB,
                                           what vectors save; --bless writes bench/OTHER_CPUS.md and the lists of the suite
+  coverage                                which lines of ir and frontend their tests run, at least 80 % each
+  fuzz [SECONDS] [TARGET]                 hunt for panics, hangs and wrong programs, ten minutes by default; finds become tests
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 
@@ -42,6 +45,8 @@ fn main() -> ExitCode {
         "suite" => suite::run(&rest),
         "other-cpus" => other_cpus::run(&rest),
         "suite-data" => suite_data(&rest),
+        "coverage" => coverage::run(&rest),
+        "fuzz" => Task::cargo(["run", "--release", "--quiet", "--package", "portwright-fuzz", "--"]).args(&rest).run(),
         "fetch-tools" => Task::new(root().join("setup")).args(&rest).run(),
         "notice" => notice::write(),
         "" | "help" | "--help" | "-h" => {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 mod bad;
+mod check;
 mod command;
 mod core;
 mod docs;
@@ -17,6 +18,8 @@ mod lanes;
 mod skip;
 mod snap;
 
+#[cfg(feature = "mlir")]
+mod compare;
 #[cfg(feature = "mlir")]
 mod decode;
 #[cfg(feature = "mlir")]
@@ -27,6 +30,8 @@ mod faults;
 mod flags;
 #[cfg(feature = "mlir")]
 mod native;
+#[cfg(feature = "mlir")]
+mod property;
 #[cfg(feature = "mlir")]
 mod speech;
 #[cfg(feature = "mlir")]
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
     let mut kept = snap::Kept::default();
     core::trials(&mut trials, &mut kept);
     bad::trials(&mut trials, &mut kept);
+    check::trials(&mut trials, &mut kept);
     docs::trials(&mut trials);
     lanes::trials(&mut trials, &mut kept);
     #[cfg(feature = "mlir")]
@@ -53,9 +59,11 @@ fn main() -> ExitCode {
         zoo::trials(&mut trials);
         decode::trials(&mut trials);
         speech::trials(&mut trials);
+        compare::trials(&mut trials);
         executable::trials(&mut trials);
         faults::trials(&mut trials);
         flags::trials(&mut trials);
+        property::trials(&mut trials);
     }
     trials.push(kept.no_orphans());
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -112,7 +112,7 @@ pub fn saves(case: &Case, target: &str, cpu: &str, least: f64) -> Result<Done, S
 }
 
 /// Loads a bundle and runs it once.
-fn run(bundle: &Path, place: &Place, threads: u32, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+pub fn run(bundle: &Path, place: &Place, threads: u32, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let mut cx = cx();
     let mut running = Running::start(bundle, place, Start { threads, profile: false }, &mut cx).map_err(|_| show(cx.diags.all()))?;
     let given = inputs.iter().map(|t| {

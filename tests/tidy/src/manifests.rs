@@ -5,7 +5,7 @@ use crate::{Fault, File};
 use toml::{Table, Value};
 
 /// What each room may depend on, of the rooms. A crate whose folder is not here may depend on none.
-const DIRECTION: [(&str, &[&str]); 10] = [
+const DIRECTION: [(&str, &[&str]); 11] = [
     ("ir", &[]),
     ("frontend", &["ir"]),
     ("passes", &["ir"]),
@@ -13,7 +13,8 @@ const DIRECTION: [(&str, &[&str]); 10] = [
     ("targets", &["ir", "passes", "runtime"]),
     ("emu", &["runtime"]),
     ("cli", &["ir", "frontend", "passes", "targets", "runtime", "emu"]),
-    ("tests", &["ir", "frontend", "passes", "targets", "runtime", "emu", "cli"]),
+    ("tests", &["ir", "frontend", "passes", "targets", "runtime", "emu", "cli", "tests/fuzz"]),
+    ("tests/fuzz", &["ir", "frontend", "passes", "runtime"]),
     ("xtask", &["tests/tidy", "cli"]),
     ("tests/tidy", &[]),
 ];
