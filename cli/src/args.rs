@@ -138,6 +138,9 @@ pub struct TargetArgs {
     /// Rounding: sums wider than f32, nothing below f32, or products in bf16 [default: f32].
     #[arg(long, value_enum, value_name = "HOW")]
     pub math: Option<MathArg>,
+    /// Leave copies of one subgraph over different weights, as of experts, as they are.
+    #[arg(long)]
+    pub no_reroll: bool,
 }
 
 impl TargetArgs {
@@ -315,6 +318,9 @@ pub struct CheckArgs {
     /// Never open external data.
     #[arg(long)]
     pub weightless: bool,
+    /// Leave copies of one subgraph over different weights, as of experts, as they are.
+    #[arg(long)]
+    pub no_reroll: bool,
     /// Print one JSON array.
     #[arg(long)]
     pub json: bool,

@@ -42,6 +42,8 @@ pub struct Options {
     pub packer: Machine,
     /// Which rounding is allowed.
     pub math: Math,
+    /// Whether siblings over different weights are written once.
+    pub reroll: bool,
     /// Symbols that were given a value or a range, as on the command line, for the manifest.
     pub dims: Vec<String>,
     /// Who runs LLVM.
@@ -55,7 +57,7 @@ pub struct Options {
 pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
     let machine = target::machine(args.id(), args.cpu.as_deref(), &mut cx.diags)?;
     let packer = target::machine("host", None, &mut cx.diags)?;
-    Ok(Options { machine, packer, math: args.math().into(), dims: args.dims.clone(), workers: workers() })
+    Ok(Options { machine, packer, math: args.math().into(), reroll: !args.no_reroll, dims: args.dims.clone(), workers: workers() })
 }
 
 /// Runs the passes.
@@ -72,7 +74,7 @@ pub fn lower(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: 
 /// # Errors
 /// Everything that has no kernels, at once.
 pub fn prepare(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx: &mut Cx) -> Lowered<Prepared> {
-    let options = prepare::Options { math: o.math, stages: watch, ..Default::default() };
+    let options = prepare::Options { math: o.math, reroll: o.reroll, stages: watch, ..Default::default() };
     prepare::prepare_with(graph, &o.machine.class, options, &mut cx.diags)
 }
 
@@ -348,7 +350,7 @@ fn weights(c: &Compiled) -> impl Iterator<Item = &Weight> {
         WeightInit::Literal(_) => None,
     });
     let streamed = c.streams.iter().flat_map(|s| &s.runs).flat_map(|r| &r.inputs);
-    stored.chain(streamed).filter(|w| !matches!(w.source, WeightSource::Packed))
+    stored.chain(streamed).flat_map(Weight::parts).filter(|w| !matches!(w.source, WeightSource::Packed))
 }
 
 fn weight_entry(name: &str, dtype: i32, dims: &[i64], file: &str, offset: u64, bytes: u64) -> manifest::Weight {
@@ -410,6 +412,7 @@ fn memory(plan: &HostPlan) -> Memory {
 pub fn bytes_of(w: &Weight) -> Option<std::borrow::Cow<'_, [u8]>> {
     match &w.source {
         WeightSource::Seed(seed) => portwright_ir::numerics::seeded_bytes(*seed, w.dtype, &w.dims).map(Into::into),
+        WeightSource::Parts(_) => w.joined(&|p| bytes_of(p).map(Into::into)).map(Into::into),
         _ => w.bytes().map(Into::into),
     }
 }

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
 
 pub mod args;
+pub mod bill;
 pub mod commands;
 pub mod compare;
 pub mod compile;

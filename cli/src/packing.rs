@@ -60,26 +60,28 @@ impl Packing<'_> {
         let site = Site { packer, workers, work };
         let writer = if begin == 0 { StoreWriter::create(path, layout) } else { StoreWriter::append(path, begin, layout) };
         let writer = writer.map_err(|e| cx.diags.report(file_error(path, e)))?;
-        // Where each packed weight goes.
-        let mut wanted: HashMap<&str, Vec<usize>> = HashMap::new();
+        // Where each packed weight goes, and how many of its bytes are there.
+        let mut wanted: HashMap<&str, (Vec<usize>, u64)> = HashMap::new();
         for (i, w) in self.main.weights.iter().enumerate() {
             if let WeightInit::Weight(w) = w
                 && matches!(w.source, WeightSource::Packed)
             {
-                wanted.entry(&w.name).or_default().push(i);
+                wanted.entry(&w.name).or_default().0.push(i);
             } else {
                 put(&writer, path, i, w).map_err(|d| cx.diags.report(d))?;
             }
         }
-        let mut keep = |name: &str, v: &View<'_>| -> Result<(), Diagnostic> {
-            let places = wanted.remove(name).unwrap_or_default();
-            places.into_iter().try_for_each(|i| writer.put(i, 0, v.data)).map_err(|e| file_error(path, e))
+        let mut keep = |name: &str, part: u64, v: &View<'_>| -> Result<(), Diagnostic> {
+            let Some((places, there)) = wanted.get_mut(name) else { return Ok(()) };
+            let bytes = v.data.len() as u64;
+            *there += bytes;
+            places.iter().try_for_each(|&i| writer.put(i, part.saturating_mul(bytes), v.data)).map_err(|e| file_error(path, e))
         };
         if !self.pack.plan.outputs.is_empty() {
             let mut session = site.session(self.pack, "pack", cx)?;
             session.execute(&[]).map_err(|e| cx.diags.report(internal(e)))?;
             for (port, v) in self.pack.plan.outputs.iter().zip(session.results()) {
-                keep(&port.name, &v).map_err(|d| cx.diags.report(d))?;
+                keep(&port.name, 0, &v).map_err(|d| cx.diags.report(d))?;
             }
         }
         for (i, s) in self.streams.iter().enumerate() {
@@ -94,13 +96,17 @@ impl Packing<'_> {
                     bytes.iter().map(|(w, b)| View { dtype: codegen::onnx_dtype(w.dtype), dims: w.dims.clone(), data: b }).collect();
                 session.execute(&inputs).map_err(|e| cx.diags.report(internal(e)))?;
                 for (name, v) in run.outputs.iter().zip(session.results()) {
-                    keep(name, &v).map_err(|d| cx.diags.report(d))?;
+                    keep(name, run.part, &v).map_err(|d| cx.diags.report(d))?;
                 }
                 run.inputs.iter().for_each(portwright_ir::weight::Weight::forget);
             }
         }
-        if let Some(name) = self.main.plan.weights.iter().map(|w| &*w.name).find(|n| wanted.contains_key(n)) {
-            return cx.fail(Diagnostic::error(Code::INTERNAL, format!("`{name}` was not packed")));
+        // What is packed bears the name of its weight, which need not be that of the tensor.
+        for (i, (w, stored)) in self.main.weights.iter().zip(&self.main.plan.weights).enumerate() {
+            let WeightInit::Weight(w) = w else { continue };
+            if wanted.get(&*w.name).is_some_and(|(places, there)| places.contains(&i) && *there != stored.bytes) {
+                return cx.fail(Diagnostic::error(Code::INTERNAL, format!("`{}` was not packed", stored.name)));
+            }
         }
         writer.finish().map_err(|e| cx.diags.report(file_error(path, e)))
     }
@@ -136,11 +142,15 @@ fn put(writer: &StoreWriter<'_>, path: &Path, i: usize, w: &WeightInit) -> Resul
     match w {
         WeightInit::Literal(l) => writer.put(i, 0, &l.bytes).map_err(|e| file_error(path, e)),
         WeightInit::Weight(w) => {
-            let Some(bytes) = bytes_of(w) else {
-                return Err(Diagnostic::error(Code::EXTERNAL_DATA, format!("weight `{}` has no data", w.name)));
-            };
-            writer.put(i, 0, &bytes).map_err(|e| file_error(path, e))?;
-            w.forget();
+            let mut at = 0;
+            for part in w.parts() {
+                let Some(bytes) = bytes_of(part) else {
+                    return Err(Diagnostic::error(Code::EXTERNAL_DATA, format!("weight `{}` has no data", part.name)));
+                };
+                writer.put(i, at, &bytes).map_err(|e| file_error(path, e))?;
+                at += bytes.len() as u64;
+                part.forget();
+            }
             Ok(())
         }
     }

@@ -47,6 +47,8 @@ enum Source {
     Packed { name: String },
     /// A range of `pack/inline.bin`.
     Inline { offset: usize, bytes: usize },
+    /// These, one behind the other.
+    Parts { parts: Vec<Source> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,8 +76,11 @@ struct StreamSources {
 struct RunSources {
     /// Of the program's inputs, by position.
     inputs: Vec<Source>,
-    /// Tensors of the store that its outputs are.
+    /// Tensors of the store that its outputs are, or one part of each.
     outputs: Vec<String>,
+    /// Which part.
+    #[serde(default)]
+    part: u64,
 }
 
 /// Names of the files of program `i` of the streams, or of the whole pack program.
@@ -97,10 +102,14 @@ pub fn write(c: &Compiled, writer: &BundleWriter) -> Result<(), BundleError> {
         inline.extend_from_slice(bytes);
         Source::Inline { offset, bytes: bytes.len() }
     };
-    let mut source = |w: &Weight| match w.source {
+    let mut one = |w: &Weight| match w.source {
         WeightSource::Packed => Source::Packed { name: w.name.to_string() },
         WeightSource::Absent { .. } => Source::Weight { name: w.name.to_string() },
         _ => keep(&compile::bytes_of(w).unwrap_or(Cow::Borrowed(&[]))),
+    };
+    let mut source = |w: &Weight| match w.source {
+        WeightSource::Parts(ref parts) => Source::Parts { parts: parts.iter().map(&mut one).collect() },
+        _ => one(w),
     };
     let mut list = |p: &Program| -> Vec<Source> {
         let literal = |l: &Literal| Weight::new("", l.dtype, l.dims.clone(), bytes_source(l.bytes.to_vec()));
@@ -116,6 +125,7 @@ pub fn write(c: &Compiled, writer: &BundleWriter) -> Result<(), BundleError> {
         let run = |r: &Run| RunSources {
             inputs: r.inputs.iter().map(&mut source).collect(),
             outputs: r.outputs.iter().map(|n| n.to_string()).collect(),
+            part: r.part,
         };
         StreamSources { pack, runs: s.runs.iter().map(run).collect() }
     });
@@ -199,6 +209,11 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
     Ok(done.path)
 }
 
+/// Number of bytes of a weight that is at hand.
+fn found_bytes(w: &Weight) -> Option<u64> {
+    w.parts().iter().try_fold(0u64, |n, p| n.checked_add(p.bytes()?.len() as u64))
+}
+
 fn bytes_source(bytes: Vec<u8>) -> WeightSource {
     let len = bytes.len();
     WeightSource::Bytes { owner: Arc::new(bytes), offset: 0, len }
@@ -219,21 +234,15 @@ impl Given<'_> {
         }
         let mut weights = Vec::with_capacity(sources.len());
         for (s, w) in sources.iter().zip(&plan.weights) {
-            let source = match s {
-                Source::Packed { name } => (name.as_str(), WeightSource::Packed),
-                Source::Inline { offset, bytes } => {
-                    (&*w.name, WeightSource::Bytes { owner: self.inline.clone(), offset: *offset, len: *bytes })
+            let (name, source) = match self.source(s, (&w.name, w.dtype, &w.dims)) {
+                Ok(found) => found,
+                Err(d) => {
+                    cx.diags.report(d);
+                    continue;
                 }
-                Source::Weight { name } => match self.file_range(name) {
-                    Ok(source) => (name.as_str(), source),
-                    Err(d) => {
-                        cx.diags.report(d);
-                        continue;
-                    }
-                },
             };
-            let made = Weight::new(source.0, w.dtype, w.dims.clone(), source.1);
-            if !matches!(made.source, WeightSource::Packed) && made.bytes().is_none_or(|b| b.len() as u64 != w.bytes) {
+            let made = Weight::new(name, w.dtype, w.dims.clone(), source);
+            if !matches!(made.source, WeightSource::Packed) && found_bytes(&made) != Some(w.bytes) {
                 cx.diags
                     .report(Diagnostic::error(Code::BAD_BUNDLE, format!("`{}` has not the {} bytes that it takes", made.name, w.bytes)));
             }
@@ -252,18 +261,37 @@ impl Given<'_> {
         for (s, port) in r.inputs.iter().zip(&p.plan.inputs) {
             let dims: Vec<i64> =
                 port.dims.iter().map(SymExpr::as_const).collect::<Option<_>>().ok_or_else(|| damaged("has no fixed size"))?;
-            let (name, source) = match s {
-                Source::Packed { .. } => return Err(damaged("reads what is packed")),
-                Source::Inline { offset, bytes } => ("", WeightSource::Bytes { owner: self.inline.clone(), offset: *offset, len: *bytes }),
-                Source::Weight { name } => (name.as_str(), self.file_range(name)?),
-            };
-            let w = Weight::new(name, port.dtype, dims, source);
-            if w.bytes().map(|b| b.len() as u64) != w.bytes_len() {
+            if matches!(s, Source::Packed { .. }) {
+                return Err(damaged("reads what is packed"));
+            }
+            let (name, source) = self.source(s, ("", port.dtype, &dims))?;
+            let w = Weight::new(name.clone(), port.dtype, dims, source);
+            if found_bytes(&w).is_none() || found_bytes(&w) != w.bytes_len() {
                 return Err(damaged(&format!("reads `{name}`, which has another size")));
             }
             inputs.push(w);
         }
-        Ok(Run { inputs, outputs: r.outputs.iter().map(|n| n.as_str().into()).collect() })
+        Ok(Run { inputs, outputs: r.outputs.iter().map(|n| n.as_str().into()).collect(), part: r.part })
+    }
+    /// Name and bytes of a tensor of that name, dtype and dims.
+    fn source(&self, s: &Source, (name, dtype, dims): (&str, DType, &[i64])) -> Result<(String, WeightSource), Diagnostic> {
+        Ok(match s {
+            Source::Packed { name } => (name.clone(), WeightSource::Packed),
+            Source::Inline { offset, bytes } => {
+                (name.to_owned(), WeightSource::Bytes { owner: self.inline.clone(), offset: *offset, len: *bytes })
+            }
+            Source::Weight { name } => (name.clone(), self.file_range(name)?),
+            Source::Parts { parts } => {
+                let own = dims.get(1..).unwrap_or(&[]);
+                let part = |p: &Source| match p {
+                    Source::Packed { .. } | Source::Parts { .. } => {
+                        Err(Diagnostic::error(Code::BAD_BUNDLE, format!("a part of `{name}` is no weight of the model")))
+                    }
+                    p => self.source(p, (name, dtype, own)).map(|(name, s)| Weight::new(name, dtype, own.to_vec(), s)),
+                };
+                (name.to_owned(), WeightSource::Parts(parts.iter().map(part).collect::<Result<_, _>>()?))
+            }
+        })
     }
     /// The bytes of one of the model's weights.
     fn file_range(&self, name: &str) -> Result<WeightSource, Diagnostic> {

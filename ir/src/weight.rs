@@ -47,6 +47,8 @@ pub enum WeightSource {
     Seed(u64),
     /// Written by the pack program into the bundle's store.
     Packed,
+    /// These weights, one behind the other: equal in dtype and dims, and none of them has parts.
+    Parts(Arc<[Weight]>),
 }
 
 /// A constant tensor of the model.
@@ -83,10 +85,31 @@ impl Weight {
             _ => None,
         }
     }
+    /// The weights that it is made of, in the order of their bytes: itself, unless it has parts.
+    pub fn parts(&self) -> &[Weight] {
+        match &self.source {
+            WeightSource::Parts(parts) => parts,
+            _ => std::slice::from_ref(self),
+        }
+    }
+    /// Its bytes, each part's read by `read`, one behind the other; `None` if one cannot be read.
+    pub fn joined(&self, read: &dyn Fn(&Weight) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let mut all: Option<Vec<u8>> = None;
+        for p in self.parts().iter().filter(|p| !matches!(p.source, WeightSource::Parts(_))) {
+            let bytes = read(p)?;
+            match &mut all {
+                Some(all) => all.extend(bytes),
+                None => all = Some(bytes),
+            }
+        }
+        all
+    }
     /// Its bytes are not read again soon.
     pub fn forget(&self) {
-        if let WeightSource::Bytes { owner, offset, len } = &self.source {
-            owner.forget(*offset, *len);
+        for part in self.parts() {
+            if let WeightSource::Bytes { owner, offset, len } = &part.source {
+                owner.forget(*offset, *len);
+            }
         }
     }
     /// SHA-256 of its bytes, computed once; `None` while they are not at hand.

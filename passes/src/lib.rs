@@ -23,9 +23,11 @@ pub mod probe;
 pub mod products;
 pub mod raise;
 pub mod ranges;
+pub mod reroll;
 pub mod rules;
 pub mod schedule;
 pub mod spec;
+pub mod states;
 #[cfg(test)]
 mod testing;
 pub mod work;

@@ -46,7 +46,20 @@ pub fn compile(
     watch: Option<Watch<'_>>,
     diags: &mut Diags,
 ) -> Lowered<Compiled> {
-    let options = prepare::Options { math, stages: watch, ..Default::default() };
+    compile_with(graph, machine, packer, prepare::Options { math, stages: watch, ..Default::default() }, diags)
+}
+
+/// As [`compile`], with all options.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    graph: Graph,
+    machine: &MachineClass,
+    packer: &MachineClass,
+    options: prepare::Options<'_>,
+    diags: &mut Diags,
+) -> Lowered<Compiled> {
     let prepared = prepare::prepare_with(graph, machine, options, diags)?;
     programs(prepared, machine, packer, diags)
 }

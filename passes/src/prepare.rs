@@ -6,13 +6,12 @@ use portwright_ir::graph::{Graph, Node, NodeId};
 
 use crate::rules::{self, Rule, RuleCx, RuleLog};
 use crate::spec::{MachineClass, Math};
-use crate::{canonical, decompose, fold, fuse, hoist, layout, legalize, products, raise};
+use crate::{canonical, decompose, fold, fuse, hoist, layout, legalize, products, raise, reroll};
 
 /// Names of the stages at which a graph can be looked at, in order.
 pub const STAGES: &[&str] = &["graph", "fused", "legal"];
 
 /// What `prepare` may be told.
-#[derive(Default)]
 pub struct Options<'a> {
     /// Which rounding is allowed.
     pub math: Math,
@@ -20,8 +19,16 @@ pub struct Options<'a> {
     pub pass_limit: Option<u64>,
     /// Go on without what the machine rejects, for finding everything that will not work: the result computes something else.
     pub partial: bool,
+    /// Whether siblings that differ in weights alone are written once ([`reroll`]).
+    pub reroll: bool,
     /// Is given the graph and its pack program after each of [`STAGES`]; the pack program is empty until it is split off.
     pub stages: Option<&'a mut dyn FnMut(&str, &Graph, &Graph)>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options { math: Math::default(), pass_limit: None, partial: false, reroll: true, stages: None }
+    }
 }
 
 /// A graph whose every node is a source, `bind`, `reshape`, `if`, `loop` or `fusion`.
@@ -58,6 +65,10 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
         }
     };
 
+    // What it makes has schedules there.
+    if options.reroll && matches!(machine, MachineClass::Cpu(_)) {
+        reroll::reroll(&mut graph, options.math, &mut log);
+    }
     simplify(&mut graph, &canonical::rules(), &cx, &mut log);
     simplify(&mut graph, &[canonical::rules(), raise::rules(), canonical::affine::rules()].concat(), &cx, &mut log);
     look("graph", &graph, &nothing);

@@ -90,7 +90,9 @@ fn products(g: &Graph, node: &Node) -> SymExpr {
             let summed = left.iter().zip(dims(0)).filter(|(l, _)| right.contains(l) && !to.contains(l));
             result * product(&summed.map(|(_, d)| d.clone()).collect::<Vec<_>>())
         }
-        Op::ContractBlocks { .. } | Op::ContractPanels { .. } => result * dims(0).last().cloned().unwrap_or(1.into()),
+        Op::ContractBlocks { .. } | Op::ContractPanels { .. } | Op::ContractGroups { .. } => {
+            result * dims(0).last().cloned().unwrap_or(1.into())
+        }
         Op::Conv { .. } => result * rest(1, 1, 0),
         Op::ConvLast { depth, .. } => result * rest(1, 1, 1) * *depth,
         Op::Attention { .. } => match (dims(0), dims(1), dims(2)) {

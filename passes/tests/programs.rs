@@ -10,6 +10,7 @@
 //! - `# special`: float inputs hold NaN, infinities, zeros and ties;
 //! - `# fails INDEX [-7]`: every run ends with that fault, in both, and the plan's message has that text;
 //! - `# fast`: products may be rounded to bf16;
+//! - `# cpu`: other machines have no schedules for it, so they are left out;
 //! - `# loose 0.001`: more tolerance, relative to the largest element.
 //!
 //! Every run is made twice: with the kernels as the schedules write them, and after the kernel rules of the machine.
@@ -150,6 +151,8 @@ struct Case {
     floats: (f64, f64),
     special: bool,
     math: Math,
+    /// Other machines have no schedules for it.
+    cpu: bool,
     fails: Option<String>,
     says: Option<String>,
     loose: f64,
@@ -191,6 +194,7 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
         floats: (-2.0, 2.0),
         special: false,
         math: Math::F32,
+        cpu: false,
         fails: None,
         says: None,
         loose: 0.0,
@@ -212,6 +216,7 @@ fn read_case(stem: &str, part: &str, graph: Graph) -> Case {
             ("floats", [lo, hi]) => c.floats = (float(lo), float(hi)),
             ("special", []) => c.special = true,
             ("fast", []) => c.math = Math::Fast,
+            ("cpu", []) => c.cpu = true,
             ("fails", [code, says @ ..]) => {
                 c.fails = Some((*code).to_owned());
                 c.says = says.first().map(|s| (*s).to_owned());
@@ -394,11 +399,11 @@ type Packed = HashMap<Arc<str>, Vec<u8>>;
 fn bytes_of(p: &Program, packed: &Packed, w: u32) -> Option<Vec<u8>> {
     match p.weights.get(w as usize)? {
         WeightInit::Literal(l) => Some(l.bytes.to_vec()),
-        WeightInit::Weight(w) => match &w.source {
+        WeightInit::Weight(w) => w.joined(&|w| match &w.source {
             WeightSource::Seed(s) => numerics::seeded_bytes(*s, w.dtype, &w.dims),
             WeightSource::Packed => packed.get(&w.name).cloned(),
             _ => w.bytes().map(<[u8]>::to_vec),
-        },
+        }),
     }
 }
 
@@ -575,6 +580,7 @@ fn random_programs_compute_what_their_graphs_mean() {
             floats: (-2.0, 2.0),
             special: false,
             math: Math::F32,
+            cpu: false,
             fails: None,
             says: None,
             loose: 1e-5,
@@ -607,7 +613,8 @@ fn programs_compute_what_their_graphs_mean() {
             s.spawn(|| {
                 while let Some(c) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
                     for (name, machine, caps) in machines() {
-                        if machine_only.as_ref().is_some_and(|m| m != name) {
+                        let taken = !c.cpu || matches!(machine, MachineClass::Cpu(_));
+                        if !taken || machine_only.as_ref().is_some_and(|m| m != name) {
                             continue;
                         }
                         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -17,6 +17,7 @@ use portwright_targets::target;
 use serde::Serialize;
 
 use crate::args::{CheckArgs, TargetArgs};
+use crate::bill::{Bill, Interface};
 use crate::compile::Options;
 use crate::{Cx, compile, model, report};
 
@@ -48,6 +49,9 @@ pub struct Facts {
     pub statements: usize,
     /// Bytes of the weight store.
     pub weight_bytes: u64,
+    /// What it takes, and what one step of it has to do.
+    #[serde(skip)]
+    pub bill: Option<Bill>,
 }
 
 /// One model on one target.
@@ -86,7 +90,7 @@ pub fn run(a: CheckArgs, cx: &mut Cx) -> Lowered<()> {
     };
     let mut options = Vec::new();
     for id in &targets {
-        let args = TargetArgs { target: Some(id.clone()), cpu: None, dims: Vec::new(), math: None };
+        let args = TargetArgs { target: Some(id.clone()), cpu: None, dims: Vec::new(), math: None, no_reroll: a.no_reroll };
         // A target that this program cannot compile for is no finding about the model.
         options.push((id.as_str(), compile::options(&args, cx)?));
     }
@@ -128,6 +132,7 @@ pub fn outcomes_of(path: &Path, targets: &[(&str, Options)], weightless: bool, c
     nodes.all(&m.graph);
     import.iter().filter(|d| d.severity == Severity::Error).filter_map(|d| d.path.as_deref()).for_each(|p| nodes.put(p, Way::Rejected));
     let mut out = Vec::new();
+    let interface = Interface::of(&m.graph);
     let mut graph = Some(m.graph);
     for (i, (id, o)) in targets.iter().enumerate() {
         let g = if i + 1 == targets.len() { graph.take() } else { graph.clone() };
@@ -135,7 +140,7 @@ pub fn outcomes_of(path: &Path, targets: &[(&str, Options)], weightless: bool, c
         let mut found = import.clone();
         let compiled = g.and_then(|g| lower(g, o, &mut ways, &mut found));
         let whole = found.iter().all(|d| d.severity != Severity::Error);
-        let facts = compiled.filter(|_| whole).map(|c| facts(&c));
+        let facts = compiled.filter(|_| whole).map(|c| facts(&c, &interface));
         out.push(Outcome { model: name.clone(), target: (*id).to_owned(), counts: ways.counts(), facts, found });
     }
     Ok(out)
@@ -150,7 +155,7 @@ fn lower(graph: Graph, o: &Options, ways: &mut Ways, found: &mut Vec<Diagnostic>
             ways.supported(class, main);
         }
     };
-    let options = prepare::Options { math: o.math, partial: true, stages: Some(&mut look), ..Default::default() };
+    let options = prepare::Options { math: o.math, partial: true, reroll: o.reroll, stages: Some(&mut look), ..Default::default() };
     let prepared = prepare::prepare_with(graph, class, options, &mut diags);
     found.extend(diags.take());
     let compiled = pipeline::programs(prepared.ok()?, class, &o.packer.class, &mut diags);
@@ -166,8 +171,9 @@ fn lower(graph: Graph, o: &Options, ways: &mut Ways, found: &mut Vec<Diagnostic>
 }
 
 /// What is said of a model that can be compiled. Bills of memory and work are drawn up from the same programs.
-fn facts(c: &Compiled) -> Facts {
-    Facts { kernels: c.main.module.kernels.len(), statements: c.main.plan.body.len(), weight_bytes: c.main.plan.store_bytes() }
+fn facts(c: &Compiled, interface: &Interface) -> Facts {
+    let bill = Some(Bill::of(interface, c));
+    Facts { bill, kernels: c.main.module.kernels.len(), statements: c.main.plan.body.len(), weight_bytes: c.main.plan.store_bytes() }
 }
 
 /// How a node is computed, from the most direct way to none.
@@ -298,7 +304,7 @@ fn json(o: &Outcome) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "schema": 1, "model": o.model, "target": o.target, "ok": o.ok(), "counts": o.counts, "kernels": facts.kernels,
-        "statements": facts.statements, "weight_bytes": facts.weight_bytes, "groups": groups, "errors": errors,
+        "statements": facts.statements, "weight_bytes": facts.weight_bytes, "bill": facts.bill.as_ref().map(Bill::json), "groups": groups, "errors": errors,
     })
 }
 
@@ -341,6 +347,9 @@ fn summary(o: &Outcome) -> String {
         }
         _ => format!("{} will not run on {}\n", o.model, o.target),
     };
+    if let Some(bill) = o.facts.as_ref().filter(|_| o.ok()).and_then(|f| f.bill.as_ref()) {
+        s += &bill.text();
+    }
     for (n, what) in [
         (c.nodes, "nodes".to_owned()),
         (c.native, "native".into()),

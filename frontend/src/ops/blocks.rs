@@ -132,7 +132,7 @@ fn matmul_nbits(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         None => {
             let operands: Vec<ValueId> = [x, q, scales].into_iter().chain(zero).collect();
             let zero = if zero.is_none() { middle(bits) as i64 } else { 0 };
-            cx.add(Op::ContractBlocks { block, narrow, zero }, &operands)?
+            cx.add(Op::ContractBlocks { block, narrow, zero, groups: false }, &operands)?
         }
         Some(g) => {
             // Each column says whose scale it has.

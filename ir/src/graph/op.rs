@@ -345,12 +345,22 @@ define_ops! {
     Contract "contract" { spec: Arc<str>, acc: DType, out: DType },
     /// Sum of products with integers that stand for `(q - zero) * scale`, one scale a row of them and `block` along `K` (the last may be short);
     /// the attribute is the zero point where operand 3 is not there. With `narrow` a machine may round `x` to 8 bits by the same blocks.
-    /// `(x: T[.., K], q: int[N, K], scale: float[N, ceil(K / block)], zero?: [N, ceil(K / block)]) -> T[.., N]`
-    ContractBlocks "contract_blocks" { block: i64, narrow: bool, zero: i64 },
+    /// `(x: T[.., K], q: int[N, K], scale: float[N, ceil(K / block)], zero?: [N, ceil(K / block)]) -> T[.., N]`; with `groups`, as
+    /// `contract_groups`, `(x: T[R, K], q: int[E, N, K], scale: [E, ..], zero?: [E, ..], starts: int[E]) -> T[R, N]`
+    ContractBlocks "contract_blocks" { block: i64, narrow: bool, zero: i64, groups: bool },
     /// As `contract_blocks`, with integers of `bits` bits without sign in panels of `W` columns: bits `bits * j ..` of `w[p, b, g, 4 * c + i]` are
     /// that of column `p * W + c` at `b * block + g * 32 / bits + 4 * j + i`. What the last panel has beyond `columns` is not looked at.
-    /// `(x: T[.., K], w: u8[P, B, block * bits / 32, 4 * W], scale: float[P, B, W], zero?: [P, B, W]) -> T[.., columns]`
-    ContractPanels "contract_panels" { columns: i64, bits: i64, block: i64, narrow: bool, zero: i64 },
+    /// `(x: T[.., K], w: u8[P, B, block * bits / 32, 4 * W], scale: float[P, B, W], zero?: [P, B, W]) -> T[.., columns]`; with `groups`, as
+    /// `contract_groups`, `(x: T[R, K], w: u8[E, P, ..], scale: [E, ..], zero?: [E, ..], starts: int[E]) -> T[R, columns]`
+    ContractPanels "contract_panels" { columns: i64, bits: i64, block: i64, narrow: bool, zero: i64, groups: bool },
+    /// Rows in groups, each of which meets a right operand of its own: the rows of group `e` are `starts[e]..starts[e + 1]`, but the first
+    /// group begins at row 0 and the last one ends at row `R`, whatever `starts` says; `starts` does not fall. Sums are formed as in `contract`.
+    /// `(x: T[R,K], w: T[E,K,N], starts: int[E]) -> out[R,N]`
+    ContractGroups "contract_groups" { acc: DType, out: DType },
+    /// Sorts rows by the group that each belongs to, those of one group in their order: row `order[i]` comes to place `i`, row `r` to place
+    /// `places[r]`, and group `e` begins at place `starts[e]`. `0 <= group < groups`, else the run fails with the node's path.
+    /// `(group: int[R]) -> (order: i64[R], places: i64[R], starts: i64[groups])`
+    GroupRows "group_rows" { groups: i64 },
     /// Convolution without bias. `(x: [N,C,spatial..], w: [O,C/groups,kernel..]) -> [N,O,spatial'..]`; `pads` is begin.. then end..
     Conv "conv" { strides: Vec<i64>, dilations: Vec<i64>, pads: Dims, groups: i64 },
     /// As `conv`, with channels last and `channels` filters in `P` panels of `B`: filter `o` is `w[o / B, .., o % B]`, and what the last panel has

@@ -228,7 +228,7 @@ const ROWS: &[(&str, fn())] = &[
     ("contract.blocks", || {
         let (x, s) = (tensor(F32, &[1, 3], &[1.0, 2.0, 4.0]), tensor(F32, &[1, 2], &[0.5, 8.0]));
         let q = tensor(U8, &[1, 3], &[9.0, 7.0, 10.0]);
-        let op = Op::ContractBlocks { block: 2, narrow: true, zero: 8 };
+        let op = Op::ContractBlocks { block: 2, narrow: true, zero: 8, groups: false };
         assert_eq!(node(op.clone(), &[x.clone(), q.clone(), s.clone()]).unwrap(), [(0.5 - 2.0 * 0.5) + 4.0 * 16.0]);
         assert_eq!(node(op, &[x, q, s, tensor(F32, &[1, 2], &[9.0, 9.5])]).unwrap(), [-2.0 + 4.0 * 4.0]);
     }),
@@ -265,6 +265,15 @@ const ROWS: &[(&str, fn())] = &[
         assert!((off / all).sqrt() < 3e-6, "{}", (off / all).sqrt());
         sums[0][0] = f64::INFINITY;
         assert!(!both(&output(), &sums, f32s)[0][0].is_finite());
+    }),
+    ("contract.groups", || {
+        let (x, w) = (tensor(F32, &[3, 1], &[1.0, 2.0, 3.0]), tensor(F32, &[3, 1, 1], &[10.0, NAN, 100.0]));
+        let op = || Op::ContractGroups { acc: F32, out: F32 };
+        let starts = |at: &[f64; 3]| tensor(I64, &[3], at);
+        assert_eq!(node(op(), &[x.clone(), w.clone(), starts(&[0.0, 2.0, 2.0])]).unwrap(), [10.0, 20.0, 300.0]);
+        // The first group begins at row 0, the last one ends with the rows.
+        assert_eq!(node(op(), &[x.clone(), w.clone(), starts(&[7.0, 0.0, 0.0])]).unwrap(), [100.0, 200.0, 300.0]);
+        assert!(node(op(), &[x, w, starts(&[0.0, 2.0, 1.0])]).is_err());
     }),
     ("gather.range", || {
         let go = |i| node(Op::Gather { axis: 0 }, &[tensor(F32, &[2], &[5.0, 6.0]), tensor(I64, &[1], &[i])]);

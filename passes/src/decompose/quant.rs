@@ -94,22 +94,33 @@ pub(super) fn dequantize(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
 
 /// The integers as real numbers, and a plain contraction.
 pub(super) fn contract_blocks(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
-    let (Op::ContractBlocks { block, zero: middle, .. }, &[x, q, scale, ref zero @ ..]) = parts(e, n) else { return None };
+    let (Op::ContractBlocks { block, zero: middle, groups, .. }, &[x, q, scale, ref zero @ ..]) = parts(e, n) else { return None };
+    let (zero, starts) = match (groups, zero.split_last()) {
+        (false, _) => (zero, None),
+        (true, Some((&starts, zero))) => (zero, Some(starts)),
+        (true, None) => return None,
+    };
     let (middle, block) = (*middle, u32::try_from(*block).ok()?);
     let (dims, dtype) = (e.ty(q).dims.clone(), e.ty(x).dtype);
+    // Columns are the second last dim of the integers, after that of the groups.
+    let axis = if starts.is_some() { 2 } else { 1 };
     let acc = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let mut w = e.cast(q, acc)?;
     if let Some(&z) = zero.first() {
         let z = e.cast(z, acc)?;
-        let z = if block > 1 { spread(e, z, &dims, Some(1), block)? } else { z };
+        let z = if block > 1 { spread(e, z, &dims, Some(axis), block)? } else { z };
         w = e.binary(BinaryOp::Sub, w, z)?;
     } else if middle != 0 {
         w = e.with_scalar(BinaryOp::Sub, w, middle as f64)?;
     }
     let scale = e.cast(scale, acc)?;
-    let scale = if block > 1 { spread(e, scale, &dims, Some(1), block)? } else { scale };
+    let scale = if block > 1 { spread(e, scale, &dims, Some(axis), block)? } else { scale };
     let w = e.binary(BinaryOp::Mul, w, scale)?;
     let w = e.cast(w, dtype)?;
+    if let Some(starts) = starts {
+        let w = e.transpose(w, vec![0, 2, 1])?;
+        return e.add(Op::ContractGroups { acc, out: dtype }, &[x.into(), w, starts.into()]);
+    }
     let lead: String = ('a'..='z').filter(|c| !"kn".contains(*c)).take(e.rank(x).checked_sub(1)?).collect();
     (lead.len() + 1 == e.rank(x)).then_some(())?;
     e.contract(&format!("{lead}k,nk->{lead}n"), x, w, acc, dtype)

@@ -18,6 +18,7 @@ use portwright_ir::weight::{Weight, WeightSource};
 use crate::rules::{RuleLog, topological};
 
 mod lift;
+mod parts;
 pub mod stream;
 
 pub use lift::lift;

@@ -13,6 +13,8 @@ use portwright_ir::entity::SecondaryMap;
 use portwright_ir::graph::{Graph, NodeId, TypeFault, ValueId};
 use portwright_ir::weight::Weight;
 
+use super::parts;
+
 /// A pack program that reads and writes no more bytes than this runs as one.
 pub const AT_ONCE: u64 = 256 << 20;
 
@@ -21,8 +23,10 @@ pub const AT_ONCE: u64 = 256 << 20;
 pub struct Run {
     /// Weights for the inputs of the graph, by position.
     pub inputs: Vec<Weight>,
-    /// Packed weights that its outputs are, by position.
+    /// Packed weights that its outputs are, by position; or one part of each, as many bytes as an output has.
     pub outputs: Vec<Arc<str>>,
+    /// Which part, counted from 0.
+    pub part: u64,
 }
 
 /// Units of one form.
@@ -78,13 +82,14 @@ pub fn streams(pack: &Graph) -> Result<Vec<Stream>, TypeFault> {
     let mut known: HashMap<String, usize> = HashMap::new();
     for (nodes, outputs) in parts {
         let (graph, run) = unit(pack, &nodes, &outputs)?;
+        let (graph, runs) = parts::apart(&graph, &run).unwrap_or_else(|| (graph, vec![run]));
         let mut form = String::new();
         describe(&graph, &mut form);
         match known.get(&form) {
-            Some(&i) => out[i].runs.push(run),
+            Some(&i) => out[i].runs.extend(runs),
             None => {
                 known.insert(form, out.len());
-                out.push(Stream { graph, runs: vec![run] });
+                out.push(Stream { graph, runs });
             }
         }
     }
@@ -129,7 +134,7 @@ impl Units {
 fn unit(pack: &Graph, nodes: &[NodeId], outputs: &[usize]) -> Result<(Graph, Run), TypeFault> {
     let mut g = Graph::new(pack.name.clone());
     pack.symbols().iter().for_each(|s| g.add_symbol(s.clone()));
-    let mut run = Run { inputs: Vec::new(), outputs: Vec::new() };
+    let mut run = Run { inputs: Vec::new(), outputs: Vec::new(), part: 0 };
     let mut map: HashMap<ValueId, ValueId> = HashMap::new();
     let read = |g: &mut Graph, map: &mut HashMap<ValueId, ValueId>, run: &mut Run, v: ValueId| -> Result<ValueId, TypeFault> {
         if let Some(&new) = map.get(&v) {

@@ -146,3 +146,37 @@ fn a_pack_program_runs_one_unit_at_a_time() {
         assert!(peak < all / 2, "{peak} bytes at once of {all}");
     }
 }
+
+/// One weight of three parts, moved, computed and filled up.
+const STACKED: &str = "\
+graph \"g\" symbols N in 1..4
+%0: f32[N,3,8,5] = input \"x\"
+%1: f32[3,6,4] = weight<f32 3x6x4 \"w\" parts [weight<f32 6x4 \"a\" seed:1>, weight<f32 6x4 \"b\" seed:2>, weight<f32 6x4 \"c\" seed:3>]>
+%2: f32[3,4,6] = transpose(%1) {perm=[0,2,1]}
+%3: f32[3,2,2,6] = reshape(%2)
+%4: f32[2,3,2,6] = transpose(%3) {perm=[1,0,2,3]}
+%5: f32[1,3,2,6] = slice(%4)
+%6: f32[1,3,2,6] = slice(%4) {starts=[1,0,0,0]}
+%7: f32[1,3,2,6] = mul(%5, %6)
+%8: f32[3,4,3] = reshape(%7)
+%9: f32[3,8,5] = pad(%8, f32 0.5) {high=[0,4,2]}
+%10: f32[N,3,8,5] = add(%0, %9)
+output \"y\" %10
+";
+
+#[test]
+fn stacked_weights_are_packed_part_by_part() {
+    let (_, mut pack) = split_pack(parse(STACKED, "stacked"), &mut RuleLog::default());
+    let whole = run(&pack, &[]);
+    let [whole] = whole.as_slice() else { panic!("{} results", whole.len()) };
+    for fused in [false, true] {
+        if fused {
+            fuse::fuse(&mut pack, &mut RuleLog::default()).expect("it fuses");
+        }
+        let streams = stream::streams(&pack).expect("it can be cut");
+        let [s] = streams.as_slice() else { panic!("{} streams", streams.len()) };
+        assert_eq!(s.runs.iter().map(|r| r.part).collect::<Vec<_>>(), [0, 1, 2]);
+        let made: Vec<u8> = s.runs.iter().flat_map(|r| run(&s.graph, &[tensor(&r.inputs[0])])[0].bytes().to_vec()).collect();
+        assert_eq!(made, whole.bytes());
+    }
+}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{
-    BinaryOp, Dims, FusionKind, Graph, Literal, NodeId, Op, Origin, PadMode, Patch, Scalar, TensorType, TypeFault, UnaryOp, ValueId,
+    BinaryOp, Dims, FusionKind, Graph, Literal, Node, NodeId, Op, Origin, PadMode, Patch, Scalar, TensorType, TypeFault, UnaryOp, ValueId,
     WeightId,
 };
 use portwright_ir::sym::{SymExpr, product};
@@ -72,8 +72,16 @@ impl Cut {
     fn of(main: &Graph, fusion: NodeId, spec: &CpuSpec, math: Math) -> Option<Cut> {
         let node = main.node(fusion);
         let (Op::Fusion { kind: FusionKind::Contract }, [region]) = (&node.op, node.regions.as_slice()) else { return None };
-        let contract = region.node_ids().map(|n| region.node(n)).find(|n| matches!(n.op, Op::Contract { .. }))?;
-        let (Op::Contract { spec: text, acc, .. }, &[lhs, rhs]) = (&contract.op, contract.operands.as_slice()) else { return None };
+        let multiplies = |n: &&Node| matches!(n.op, Op::Contract { .. } | Op::ContractGroups { .. });
+        let contract = region.node_ids().map(|n| region.node(n)).find(multiplies)?;
+        let (text, acc, &[lhs, rhs]) = (match (&contract.op, contract.operands.as_slice()) {
+            (Op::Contract { spec, acc, .. }, [operands @ ..]) => (&**spec, acc, operands),
+            (Op::ContractGroups { acc, .. }, [operands @ .., _]) => ("mk,ekn->mn", acc, operands),
+            _ => return None,
+        }) else {
+            return None;
+        };
+        let grouped = matches!(contract.op, Op::ContractGroups { .. });
         let operand = region.inputs().iter().position(|&v| v == rhs)?;
         if lhs == rhs || region.users(rhs).len() != 1 || region.is_output(rhs) {
             return None;
@@ -90,15 +98,22 @@ impl Cut {
         let (lead, &[k, n]) = dims.split_at_checked(dims.len() - 2)? else { return None };
         let width = i64::from(spec.block_columns(Some(n)));
         let bytes = k.checked_mul(n)?.checked_mul(i64::from(ty.dtype.bytes()?))?;
-        let form = spec.products(region.ty(lhs).dtype, ty.dtype, *acc);
+        let form = match spec.products(region.ty(lhs).dtype, ty.dtype, *acc) {
+            // Rows of groups do not fill the tiles of a matrix unit.
+            ProductForm::Tile(_) if grouped => {
+                spec.dot(region.ty(lhs).dtype, ty.dtype, *acc).map_or(ProductForm::Multiply, ProductForm::Dot)
+            }
+            form => form,
+        };
         if n <= width || k < 1 || ty.quant.is_some() || (form.group() == 1 && bytes < SMALL) {
             return None;
         }
         // A matrix unit of bf16 takes f32 in parts, where there are rows enough for its tiles; each result of one sum in its own order.
         let m_dims = a.iter().zip(&region.ty(lhs).dims).filter(|(c, _)| !b.contains(c)).map(|(_, d)| d);
         let rows = product(m_dims).as_const().is_none_or(|m| m >= SPLIT_ROWS);
-        let unit =
-            spec.split_tile().filter(|_| rows && math != Math::Exact && form == ProductForm::Multiply && lhs_is_f32(region, lhs, *acc));
+        let unit = spec
+            .split_tile()
+            .filter(|_| !grouped && rows && math != Math::Exact && form == ProductForm::Multiply && lhs_is_f32(region, lhs, *acc));
         let split = unit.is_some() && ty.dtype == DType::F32 && k >= SPLIT_DEPTH;
         let form = unit.filter(|_| split).map_or(form, ProductForm::Tile);
         let (group, whole) = (i64::from(form.group()), i64::from(form.depth()));

@@ -38,19 +38,26 @@ struct Product {
     middle: i64,
     block: i64,
     narrow: bool,
+    /// Where the rows of each group begin, if `q`, `scale` and `zero` have one part a group.
+    starts: Option<ValueId>,
 }
 
 fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
     let mut e = Edit::new(g, NAME, &[n]);
     let node = g.node(n);
     let p = match (&node.op, node.operands.as_slice()) {
-        (Op::ContractBlocks { block, narrow, zero }, &[x, q, scale, ref rest @ ..]) => {
-            if !node.operands[1..].iter().all(|&v| is_static(g, v)) {
+        (Op::ContractBlocks { block, narrow, zero, groups }, &[x, q, scale, ref rest @ ..]) => {
+            let (rest, starts) = match rest.split_last() {
+                Some((&starts, rest)) if *groups => (rest, Some(starts)),
+                _ => (rest, None),
+            };
+            if ![q, scale].iter().chain(rest).all(|&v| is_static(g, v)) {
                 return None;
             }
             let zero_point = rest.first().map(|&z| z.into());
-            Product { x, q: q.into(), scale: scale.into(), zero: zero_point, middle: *zero, block: *block, narrow: *narrow }
+            Product { x, q: q.into(), scale: scale.into(), zero: zero_point, middle: *zero, block: *block, narrow: *narrow, starts }
         }
+        (Op::ContractGroups { acc: DType::F32, out }, &[x, w, starts]) if *out == g.ty(x).dtype => grouped(&mut e, g, x, w, starts)?,
         (Op::Contract { spec: text, acc: DType::F32, out }, &[x, w]) if *out == g.ty(x).dtype => dequantized(&mut e, g, text, x, w)?,
         _ => return None,
     };
@@ -98,14 +105,49 @@ fn dequantized(e: &mut Edit<'_>, g: &Graph, text: &str, x: ValueId, w: ValueId) 
     };
     let q = by_rows(e, q.into())?;
     let block = if blocked { i64::from(*block) } else { depth };
-    Some(Product { x, q, scale, zero, middle: 0, block, narrow: false })
+    Some(Product { x, q, scale, zero, middle: 0, block, narrow: false, starts: None })
+}
+
+/// The product of rows in groups with matrices that are dequantized: one number a block along the summed dim, or one a matrix.
+fn grouped(e: &mut Edit<'_>, g: &Graph, x: ValueId, w: ValueId, starts: ValueId) -> Option<Product> {
+    let source = g.producer(w)?;
+    let (w, columns_last) = match &source.op {
+        Op::Transpose { perm } if perm.as_slice() == [0, 2, 1] => (*source.operands.first()?, false),
+        _ => (w, true),
+    };
+    let source = g.producer(w)?;
+    let (Op::Dequantize { axis, block, .. }, &[q, scale, ref rest @ ..]) = (&source.op, source.operands.as_slice()) else { return None };
+    let few = g.ty(x).dims.first()?.as_const().is_some_and(|m| m <= FEW_ROWS);
+    if !source.operands.iter().all(|&v| is_static(g, v)) || g.ty(q).dtype.bits() > if few { 8 } else { 4 } {
+        return None;
+    }
+    let &[groups, a, b] = g.ty(q).static_dims()?.as_slice() else { return None };
+    let (depth, n, along) = if columns_last { (a, b, 1) } else { (b, a, 2) };
+    let by_rows = |e: &mut Edit<'_>, v: Tap| if columns_last { e.transpose(v, vec![0, 2, 1]) } else { Some(v) };
+    let spread = |e: &mut Edit<'_>, v: ValueId| match axis {
+        Some(at) if *at == along && *block > 1 => by_rows(e, v.into()),
+        Some(0) if e.ty(v).elems().is(groups) => {
+            let v = e.reshape(v, dims(&[groups, 1, 1]))?;
+            e.broadcast(v, dims(&[groups, n, 1]))
+        }
+        _ => None,
+    };
+    let scale = spread(e, scale)?;
+    let zero = match rest.first() {
+        Some(&z) => Some(spread(e, z)?),
+        None => None,
+    };
+    let q = by_rows(e, q.into())?;
+    let block = if *axis == Some(0) { depth } else { i64::from(*block) };
+    Some(Product { x, q, scale, zero, middle: 0, block, narrow: false, starts: Some(starts) })
 }
 
 impl Product {
     fn panels(&self, e: &mut Edit<'_>, g: &Graph, spec: &CpuSpec) -> Option<Tap> {
         let ty = e.ty(self.q).clone();
         let (bits, signed) = (i64::from(ty.dtype.bits()), ty.dtype.is_signed_int());
-        let &[n, depth] = ty.static_dims()?.as_slice() else { return None };
+        let sizes = ty.static_dims()?;
+        let (lead, &[n, depth]) = sizes.split_at_checked(usize::from(self.starts.is_some()))? else { return None };
         let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
         let takes = ty.dtype.is_int() && [2, 4, 8].contains(&bits) && float(g.ty(self.x).dtype) && float(e.ty(self.scale).dtype);
         // One column is a sum along rows, which has no vectors of columns.
@@ -131,13 +173,16 @@ impl Product {
             e.cast(v, DType::U8)
         };
         let q = unsigned(e, self.q)?;
+        // A dim of groups stays ahead of the others.
+        let l = lead.len() as u32;
+        let within = |list: &[i64]| dims(&[lead, list].concat());
         let q = filled(e, q, [panels * width, blocks * block])?;
-        let q = e.reshape(q, dims(&[panels, width, blocks, words, parts, 4]))?;
-        let q = e.transpose(q, vec![4, 0, 2, 3, 1, 5])?;
+        let q = e.reshape(q, within(&[panels, width, blocks, words, parts, 4]))?;
+        let q = e.transpose(q, [l + 4].into_iter().chain(0..l).chain([0, 2, 3, 1, 5].map(|p| l + p)).collect())?;
         let mut w: Option<Tap> = None;
         for j in 0..parts {
             let part = e.slice_axis(q, 0, j.into(), 1.into())?;
-            let part = e.reshape(part, dims(&[panels, blocks, words, 4 * width]))?;
+            let part = e.reshape(part, within(&[panels, blocks, words, 4 * width]))?;
             w = Some(match w {
                 None => part,
                 Some(w) => {
@@ -148,8 +193,8 @@ impl Product {
         }
         let by_block = |e: &mut Edit<'_>, v: Tap| {
             let v = filled(e, v, [panels * width, blocks])?;
-            let v = e.reshape(v, dims(&[panels, width, blocks]))?;
-            e.transpose(v, vec![0, 2, 1])
+            let v = e.reshape(v, within(&[panels, width, blocks]))?;
+            e.transpose(v, (0..l).chain([0, 2, 1].map(|p| l + p)).collect())
         };
         let mut operands = vec![self.x.into(), w?, by_block(e, self.scale)?];
         if let Some(z) = self.zero {
@@ -157,7 +202,8 @@ impl Product {
             operands.push(by_block(e, z)?);
         }
         let zero = self.middle + moved;
-        e.add(Op::ContractPanels { columns: n, bits, block, narrow: self.narrow, zero }, &operands)
+        operands.extend(self.starts.map(Tap::from));
+        e.add(Op::ContractPanels { columns: n, bits, block, narrow: self.narrow, zero, groups: self.starts.is_some() }, &operands)
     }
 }
 
@@ -165,13 +211,16 @@ fn dims(list: &[i64]) -> Dims {
     list.iter().map(|&d| d.into()).collect()
 }
 
-/// A matrix with zeros behind its rows and columns.
+/// Matrices with zeros behind their rows and columns, which are the last dims.
 fn filled(e: &mut Edit<'_>, x: Tap, to: [i64; 2]) -> Option<Tap> {
     let from = e.ty(x).static_dims()?;
-    let high: Dims = from.iter().zip(to).map(|(&d, t)| SymExpr::from(t - d)).collect();
+    let lead = from.len().checked_sub(2)?;
+    let behind = from.iter().skip(lead).zip(to).map(|(&d, t)| SymExpr::from(t - d));
+    let high: Dims = vec![SymExpr::from(0); lead].into_iter().chain(behind).collect();
     if high.iter().all(|d| d.is(0)) {
         return Some(x);
     }
     let zero = e.add(Op::Const { value: Literal::scalar(Scalar::zero(e.ty(x).dtype)) }, &[])?;
-    e.add(Op::Pad { mode: PadMode::Constant, low: dims(&[0, 0]), high, interior: vec![0, 0] }, &[x, zero])
+    let low = vec![SymExpr::from(0); high.len()];
+    e.add(Op::Pad { mode: PadMode::Constant, low, interior: vec![0; high.len()], high }, &[x, zero])
 }

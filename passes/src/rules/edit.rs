@@ -4,6 +4,7 @@
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, TensorType, UnaryOp, ValueId};
 use portwright_ir::sym::SymExpr;
+use portwright_ir::weight::Weight;
 
 use super::Tap;
 use super::consts;
@@ -109,6 +110,11 @@ impl<'g> Edit<'g> {
     /// Contraction accumulated in `acc`.
     pub fn contract(&mut self, spec: &str, x: impl Into<Tap>, y: impl Into<Tap>, acc: DType, out: DType) -> Option<Tap> {
         self.add(Op::Contract { spec: spec.into(), acc, out }, &[x.into(), y.into()])
+    }
+    /// A weight of which only the type is looked at.
+    pub fn weight(&mut self, w: Weight) -> Option<Tap> {
+        let weight = self.patch.add_weight(w);
+        self.add(Op::Weight { weight }, &[])
     }
     /// Makes users of `old` take `new` as well as what [`finish`](Self::finish) replaces. `None` if types differ.
     pub fn replace(&mut self, old: ValueId, new: impl Into<Tap>) -> Option<()> {

@@ -113,7 +113,12 @@ impl<'a, S: Spec> Cx<'a, S> {
         let guards = self.region.node_ids().any(|n| {
             matches!(
                 self.region.node(n).op,
-                Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. }
+                Op::Gather { .. }
+                    | Op::GatherElements { .. }
+                    | Op::GatherNd { .. }
+                    | Op::ScatterElements { .. }
+                    | Op::ScatterNd { .. }
+                    | Op::GroupRows { .. }
             )
         });
         if guards {

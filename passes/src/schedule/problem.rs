@@ -117,6 +117,8 @@ pub(crate) struct Problem<'p> {
     pub(crate) feed: Feed,
     /// First and last coordinate along the lanes at which the right operand exists for all summed coordinates, where that is a part.
     pub(crate) interior: Option<(i64, i64)>,
+    /// Where the rows of each group begin, if the batch dim is that of groups: the right operand has it, the others do not.
+    pub(crate) starts: Option<ValueId>,
 }
 
 /// How the right operand reaches the vectors.

@@ -252,11 +252,11 @@ fn execute(p: &Program, packed: &HashMap<Arc<str>, Vec<u8>>, inputs: &[Tensor]) 
     }
     let weight = |i: u32| match p.weights.get(i as usize)? {
         WeightInit::Literal(l) => Some(l.bytes.to_vec()),
-        WeightInit::Weight(w) => match &w.source {
+        WeightInit::Weight(w) => w.joined(&|w| match &w.source {
             WeightSource::Seed(s) => numerics::seeded_bytes(*s, w.dtype, &w.dims),
             WeightSource::Packed => packed.get(&w.name).cloned(),
             _ => w.bytes().map(<[u8]>::to_vec),
-        },
+        }),
     };
     plan_interp::run(&p.module, &p.plan, inputs, &weight, &plan_interp::Options::default()).map_err(|e| e.to_string())
 }

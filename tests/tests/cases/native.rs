@@ -36,7 +36,7 @@ pub fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
     let mut diags = Diags::new();
     let machine = target::machine(id, cpu, &mut diags).map_err(|_| show(diags.all()))?;
     let packer = target::machine("host", None, &mut diags).map_err(|_| show(diags.all()))?;
-    Ok(Options { machine, packer, math: Math::F32, dims: Vec::new(), workers: Workers::InProcess })
+    Ok(Options { machine, packer, math: Math::F32, reroll: true, dims: Vec::new(), workers: Workers::InProcess })
 }
 
 /// Compiles a text of Graph IR for a machine into `out`.

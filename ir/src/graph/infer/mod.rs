@@ -246,8 +246,10 @@ impl<'a> Cx<'a> {
             Op::Scan { op, axis, .. } => self.scan(*op, *axis),
             Op::TopK { axis, k, .. } => self.top_k(*axis, k),
             Op::Contract { spec, acc, out } => self.contract(spec, *acc, *out),
-            Op::ContractBlocks { block, .. } => self.contract_blocks(*block),
-            Op::ContractPanels { columns, bits, block, .. } => self.contract_panels(*columns, *bits, *block),
+            Op::ContractBlocks { block, groups, .. } => self.contract_blocks(*block, *groups),
+            Op::ContractPanels { columns, bits, block, groups, .. } => self.contract_panels(*columns, *bits, *block, *groups),
+            Op::ContractGroups { acc, out } => self.contract_groups(*acc, *out),
+            Op::GroupRows { groups } => self.group_rows(*groups),
             Op::Conv { strides, dilations, pads, groups } => self.conv(strides, dilations, pads, *groups),
             Op::ConvLast { channels, strides, dilations, pads, groups, planar, depth, out } => {
                 self.conv_last((*channels, *groups), strides, dilations, pads, (*planar, *depth), *out)

@@ -21,6 +21,7 @@ mod blocks;
 mod compose;
 mod contract;
 mod elementwise;
+mod groups;
 mod index;
 mod movement;
 mod quant;
@@ -350,13 +351,14 @@ fn defines(op: &Op) -> bool {
 }
 
 fn weight(w: &Weight, opts: &Options) -> Run {
-    let bytes = match &w.source {
+    let read = |w: &Weight| match &w.source {
         WeightSource::Seed(seed) => {
             let fits = w.bytes_len().is_some_and(|b| b <= opts.max_bytes);
             if fits { numerics::seeded_bytes(*seed, w.dtype, &w.dims) } else { None }
         }
         _ => w.bytes().map(<[u8]>::to_vec).or_else(|| opts.weights.as_ref().and_then(|f| f(w))),
     };
+    let bytes = w.joined(&read);
     let bytes = bytes.ok_or_else(|| Fault::new(Code::NEEDS_WEIGHTS, format!("the bytes of weight {:?} are not at hand", w.name)))?;
     let dims: Option<Vec<usize>> = w.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     let found = bytes.len();
@@ -417,13 +419,27 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
         Op::TopK { axis, k, largest } => return reduce::top_k(arg(0)?, *axis as usize, bound.number(k)?, *largest),
 
         Op::Contract { spec, acc, out } => contract::contract(arg(0)?, arg(1)?, spec, *acc, *out)?,
-        Op::ContractBlocks { block, zero, .. } => {
-            blocks::plain(arg(0)?, arg(1)?, arg(2)?, x.get(3).copied(), *zero, usize::try_from(*block).unwrap_or(1))?
+        Op::ContractBlocks { block, zero, groups: grouped, .. } => {
+            let block = usize::try_from(*block).unwrap_or(1);
+            let one = |x: &[&Tensor]| match *x {
+                [x, q, scale, ref rest @ ..] => blocks::plain(x, q, scale, rest.first().copied(), *zero, block),
+                _ => Err(Fault::new(Code::BAD_ARITY, "operands are missing")),
+            };
+            if *grouped { groups::each(x, &one)? } else { one(x)? }
         }
-        Op::ContractPanels { columns, bits, block, zero, .. } => {
+        Op::ContractPanels { columns, bits, block, zero, groups: grouped, .. } => {
             let sizes = [*columns, *bits, *block].map(|n| usize::try_from(n).unwrap_or(1));
-            blocks::panels(arg(0)?, arg(1)?, [x.get(2).copied(), x.get(3).copied()], *zero, sizes)?
+            let one = |x: &[&Tensor]| match *x {
+                [x, w, ref rest @ ..] => blocks::panels(x, w, [rest.first().copied(), rest.get(1).copied()], *zero, sizes),
+                _ => Err(Fault::new(Code::BAD_ARITY, "operands are missing")),
+            };
+            if *grouped { groups::each(x, &one)? } else { one(x)? }
         }
+        Op::ContractGroups { acc, out } => groups::each(x, &|x| match *x {
+            [x, w] => contract::contract(x, w, "mk,kn->mn", *acc, *out),
+            _ => Err(Fault::new(Code::BAD_ARITY, "operands are missing")),
+        })?,
+        Op::GroupRows { groups: count } => return groups::rows(arg(0)?, *count),
         Op::Conv { strides, dilations, pads, groups } => {
             contract::conv(arg(0)?, arg(1)?, strides, dilations, &numbers(bound, pads)?, *groups, arg(0)?.dtype)?
         }

@@ -63,8 +63,8 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
             Some(Attr::Int(1))
         }
         ("gather_nd", "batch") => Some(Attr::Int(0)),
-        ("contract", "acc") => site.accumulator(),
-        (_, "dtype" | "to") | ("contract" | "conv_last", "out") => site.dtype(),
+        ("contract" | "contract_groups", "acc") => site.accumulator(),
+        (_, "dtype" | "to") | ("contract" | "contract_groups" | "conv_last", "out") => site.dtype(),
         ("dims", "scalar") => Some(Attr::Bool(site.result?.dims.is_empty())),
         ("scan", "op") => word("sum"),
         ("scatter_elements" | "scatter_nd", "op") => word("set"),
@@ -79,6 +79,7 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
             | "count_pad"
             | "planar"
             | "narrow"
+            | "groups"
             | "channels_last"
             | "tanh"
             | "causal"

@@ -64,6 +64,7 @@ pub(super) fn weight(w: &Weight) -> String {
         WeightSource::Absent { location, offset, len } => format!("file:{} {offset}+{len}", print_text(location)),
         WeightSource::Seed(s) => format!("seed:{s}"),
         WeightSource::Packed => "packed".to_owned(),
+        WeightSource::Parts(parts) => format!("parts [{}]", parts.iter().map(weight).collect::<Vec<_>>().join(", ")),
     };
     if !source.is_empty() {
         out.push(' ');
@@ -108,6 +109,10 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 /// Reads what follows `weight`; the name is empty where the text gives none.
 pub(super) fn parse_weight(c: &mut Cursor<'_>) -> Result<Weight, SyntaxError> {
+    weight_of(c, true)
+}
+
+fn weight_of(c: &mut Cursor<'_>, parts: bool) -> Result<Weight, SyntaxError> {
     c.expect("<")?;
     let dtype = values::dtype(c)?;
     let mut dims = Vec::new();
@@ -145,10 +150,17 @@ pub(super) fn parse_weight(c: &mut Cursor<'_>) -> Result<Weight, SyntaxError> {
         let offset = c.int("an offset")?;
         c.expect("+")?;
         absent(&location, offset, c.int("a length")?)
+    } else if parts && c.eat("parts") {
+        c.expect("[")?;
+        let list = c.list("]", |c| {
+            c.expect("weight")?;
+            weight_of(c, false)
+        })?;
+        WeightSource::Parts(list.into())
     } else if c.at(">") {
         absent("", 0, len)
     } else {
-        return Err(c.expected("a name, `seed:`, `sha:`, `file:`, `packed`, `[` or `>`"));
+        return Err(c.expected("a name, `seed:`, `sha:`, `file:`, `packed`, `parts`, `[` or `>`"));
     };
     c.expect(">")?;
     Ok(Weight::new(name.as_str(), dtype, dims, source))
@@ -163,6 +175,7 @@ pub(super) fn same_weight(a: &Weight, b: &Weight) -> bool {
         }
         (WeightSource::Seed(a), WeightSource::Seed(b)) => a == b,
         (WeightSource::Packed, WeightSource::Packed) => true,
+        (WeightSource::Parts(a), WeightSource::Parts(b)) => a.len() == b.len() && a.iter().zip(&**b).all(|(a, b)| same_weight(a, b)),
         _ => false,
     };
     source && a.name == b.name && a.dtype == b.dtype && a.dims == b.dims

@@ -16,7 +16,7 @@ use super::text::describe;
 use super::{Def, Flow, Graph, NodeId, Op, SymSource, TensorType, ValueId, collect_attr_symbols, infer};
 use crate::diag::{Code, Diagnostic};
 use crate::sym::{SymExpr, SymName};
-use crate::weight::WeightSource;
+use crate::weight::{Weight, WeightSource};
 
 #[cfg(test)]
 mod tests;
@@ -232,6 +232,18 @@ impl Verifier {
                 WeightSource::Bytes { len, .. } => Some(*len as u64),
                 WeightSource::Absent { len, .. } => Some(*len),
                 WeightSource::Seed(_) | WeightSource::Packed => None,
+                WeightSource::Parts(parts) => {
+                    let alike = |p: &Weight| p.dtype == w.dtype && parts.first().is_some_and(|f| f.dims == p.dims);
+                    if !parts.iter().all(|p| alike(p) && !matches!(p.source, WeightSource::Parts(_))) {
+                        self.report(Code::BAD_TENSOR, path, format!("parts of weight {:?} are not alike", w.name));
+                    }
+                    // Parts of less than a byte do not lie one behind the other.
+                    let whole = |p: &Weight| p.elems().is_some_and(|n| n.wrapping_mul(u64::from(w.dtype.bits())) % 8 == 0);
+                    if !parts.iter().all(whole) {
+                        self.report(Code::BAD_TENSOR, path, format!("parts of weight {:?} are no whole bytes", w.name));
+                    }
+                    parts.iter().try_fold(0u64, |n, p| n.checked_add(p.bytes_len()?))
+                }
             };
             if let Some(found) = found.filter(|&f| f != expected) {
                 let m = format!("weight {:?} has {found} bytes, expected {expected} for {}{:?}", w.name, w.dtype, w.dims);

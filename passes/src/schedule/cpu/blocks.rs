@@ -15,7 +15,7 @@ use super::super::problem::{At, Feed, Problem};
 use super::eval::{Eval, Guard, Stop};
 use super::gemm::Gemm;
 use super::index::lane;
-use super::{Begun, Built, Cx, finish, name_coords};
+use super::{Begun, Built, Cx, finish, groups, name_coords};
 
 /// Products that one task should form: some ten microseconds of a core.
 const TASK_PRODUCTS: i64 = 1 << 22;
@@ -56,6 +56,8 @@ struct Blocks<'g, 'c, 'a, 'p> {
     /// Dtype in which the packed integers meet bytes of the left operand.
     byte: Option<DType>,
     left: Left,
+    /// Coordinate of the group, where right operands have a dim of them.
+    group: Option<SymExpr>,
 }
 
 /// Repeats `body` for `0..n`, written out where that is short.
@@ -87,7 +89,7 @@ pub(crate) fn takes(region: &Graph) -> bool {
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
     let node = cx.root(|op| matches!(op, Op::ContractPanels { .. }))?;
-    let (&Op::ContractPanels { columns, bits, block, narrow, zero: middle }, &[x, w, scale, ref rest @ ..]) =
+    let (&Op::ContractPanels { columns, bits, block, narrow, zero: middle, groups: in_groups }, &[x, w, scale, ref rest @ ..]) =
         (&node.op, node.operands.as_slice())
     else {
         return Stop::no("no product in panels");
@@ -96,8 +98,13 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     let Begun { k, eval, outputs } = &mut b;
     let root = node.results[0];
     let (x_dims, root_dims) = (eval.dims(x), eval.dims(root));
+    let (rest, starts) = match rest.split_last() {
+        Some((&starts, rest)) if in_groups => (rest, Some(starts)),
+        _ => (rest, None),
+    };
     let sizes: Vec<i64> = eval.dims(w).iter().filter_map(SymExpr::as_const).collect();
-    let (&[panels, blocks, _, row], Some((depth, lead))) = (sizes.as_slice(), x_dims.split_last()) else {
+    let parts = sizes.split_at_checked(usize::from(in_groups));
+    let (Some((group_dims, &[panels, blocks, _, row])), Some((depth, lead))) = (parts, x_dims.split_last()) else {
         return Stop::no("panels of unknown size");
     };
     let lanes = i64::from(width);
@@ -125,7 +132,10 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
     let rows = m_total.as_const().map_or(rows, |m| rows.min((m + mr - 1) / mr * mr)).max(mr);
     let products = rows.max(8).saturating_mul(known).saturating_mul(panel);
     let run = (TASK_PRODUCTS / products.max(1)).clamp(1, 16).min((panels + 3) / 4).max(1);
-    let grid = [m_total.ceil_div(&rows.into()), ((panels + run - 1) / run).into(), 1.into()];
+    let count = group_dims.first().copied().unwrap_or(1);
+    // The rows of a group are one task for each few panels.
+    let row_tasks = if in_groups { 1.into() } else { m_total.ceil_div(&rows.into()) };
+    let grid = [row_tasks, ((panels + run - 1) / run).into(), count.into()];
 
     let scratch = |k: &mut Kb<'_>, name: &str, d: DType, n: i64| k.local(name, BufDecl::rw(d, [rows.into(), n.into()]).align(64));
     let left = Left {
@@ -150,33 +160,55 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         out: eval.dtype(root),
         feed: Feed::Direct,
         interior: None,
+        starts,
     };
     if problem.m.len() != lead.len() {
         return Stop::no("a left operand of too many dims");
     }
     let g = Gemm::for_tiles(cx, problem, outputs.clone());
-    let s = Blocks { g: &g, w, scale, zero: rest.first().copied(), middle, bits, block, blocks, width: panel, byte, left };
-
-    let m0 = k.let_("m0", k.gx() * rows);
-    let here = k.let_("rows", (k.dim(&m_total) - &m0).min(rows));
-    let mut stop = Ok(());
-    k.for_("r", 0, &here, 1, |k, r| {
-        eval.open();
-        let row = eval.ix.bind("row", &m0 + &r, m_total.clone());
-        stop = s.pack(k, eval, lead, depth, &row, &r);
-        eval.close();
-    });
-    stop?;
+    let zero = rest.first().copied();
+    let mut s = Blocks { g: &g, w, scale, zero, middle, bits, block, blocks, width: panel, byte, left, group: None };
     let p0 = k.let_("p0", k.gy() * run);
-    let p1 = (&p0 + run).min(panels);
-    let mut stop = Ok(());
-    k.for_("p", p0, p1, 1, |k, p| {
-        eval.open();
-        let p = eval.ix.bind("p", p, panels.into());
-        stop = s.panel(k, eval, &p, (&m0, &here), &m_total, mr);
-        eval.close();
-    });
-    stop?;
+    let p1 = k.let_("p1", (&p0 + run).min(panels));
+    let panel_of = |k: &mut Kb<'_>, eval: &mut Eval<'_>, s: &Blocks<'_, '_, '_, '_>, m0: &Ex, end: &Ex| -> Result<(), Stop> {
+        let here = k.let_("rows", (end - m0).min(rows));
+        let mut stop = Ok(());
+        k.for_("r", 0, &here, 1, |k, r| {
+            eval.open();
+            let row = eval.ix.bind("row", m0 + &r, m_total.clone());
+            stop = s.pack(k, eval, lead, depth, &row, &r);
+            eval.close();
+        });
+        stop?;
+        let mut stop = Ok(());
+        k.for_("p", &p0, &p1, 1, |k, p| {
+            eval.open();
+            let p = eval.ix.bind("p", p, panels.into());
+            stop = s.panel(k, eval, &p, (m0, &here), &m_total, mr);
+            eval.close();
+        });
+        stop
+    };
+    match starts {
+        None => {
+            let m0 = k.let_("m0", k.gx() * rows);
+            let end = k.dim(&m_total);
+            panel_of(k, eval, &s, &m0, &end)?;
+        }
+        Some(starts) => {
+            let e = k.gz();
+            let e = eval.ix.bind("e", e, count.into());
+            let (from, to) = groups::rows(k, eval, starts, &e, count, &m_total)?;
+            s.group = Some(e);
+            let mut stop = Ok(());
+            k.for_("m0", from, &to, rows, |k, m0| {
+                eval.open();
+                stop = panel_of(k, eval, &s, &m0, &to);
+                eval.close();
+            });
+            stop?;
+        }
+    }
     // Some forty bytes of weights, or a hundred products, a nanosecond.
     let bytes = run.saturating_mul(panel).saturating_mul(known) * bits / 8;
     let products = rows.saturating_mul(run * panel).saturating_mul(known);
@@ -338,7 +370,7 @@ impl Blocks<'_, '_, '_, '_> {
         for v in 0..nv {
             let start = SymExpr::from(v * i64::from(w));
             let column = if w == 1 { start } else { start + lane() };
-            let place = [p.clone(), at.clone(), column];
+            let place: Vec<SymExpr> = self.group.iter().cloned().chain([p.clone(), at.clone(), column]).collect();
             let mut number = |k: &mut Kb<'_>, value: ValueId| -> Result<Ex, Stop> {
                 let x = eval.value(k, value, &place, &Guard::new())?;
                 Ok(k.let_("f", eval.widen(&x).cast(DType::F32)))
@@ -387,7 +419,8 @@ impl Blocks<'_, '_, '_, '_> {
         eval.set_width(4 * w);
         for v in 0..nv {
             let column = SymExpr::from(4 * v * i64::from(w)) + lane();
-            let x = eval.value(k, self.w, &[p.clone(), b.clone(), g.clone(), column], &Guard::new());
+            let at: Vec<SymExpr> = self.group.iter().cloned().chain([p.clone(), b.clone(), g.clone(), column]).collect();
+            let x = eval.value(k, self.w, &at, &Guard::new());
             words.push(x.map(|x| k.let_("w", x.bitcast(DType::U32))));
         }
         eval.set_width(w);

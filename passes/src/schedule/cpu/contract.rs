@@ -45,6 +45,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         out: *out,
         feed: if direct { Feed::Direct } else { Feed::Pack },
         interior: None,
+        starts: None,
     };
     gemm::build(cx, b, problem)
 }

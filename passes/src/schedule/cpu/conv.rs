@@ -233,6 +233,7 @@ fn build_region(cx: &Cx<'_>, module: &mut Module, width: u32, root: Option<Value
         out: eval.dtype(node.results[0]),
         feed,
         interior: if flat { None } else { interior },
+        starts: None,
     };
     gemm::build(cx, b, problem)
 }

@@ -15,7 +15,7 @@ use super::dots::dots_fit;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::left::{self, Left};
-use super::{Begun, Built, Cx, finish, name_coords, planes, tiles};
+use super::{Begun, Built, Cx, finish, groups, name_coords, planes, tiles};
 use crate::spec::{DotForm, ProductForm};
 
 /// Epilogue ops beyond which results go through scratch.
@@ -90,11 +90,12 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
     let operands = [eval.dtype(p.lhs), eval.dtype(p.rhs)];
     if let ProductForm::Tile(form) = cx.spec.products(operands[0], operands[1], p.acc)
         && width > 1
+        && p.starts.is_none()
         && tiles::fit(eval, &p, form, nr)
     {
         return tiles::build(cx, b, p, form);
     }
-    if let (Some(form), DType::F32, true) = (cx.spec.split_tile(), p.acc, width > 1)
+    if let (Some(form), DType::F32, true) = (cx.spec.split_tile(), p.acc, width > 1 && p.starts.is_none())
         && let Some(parts) = planes::fit(eval, &p, form, nr)
     {
         return planes::build(cx, b, p, form, parts);
@@ -140,7 +141,8 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         None => 1,
     };
     let col_tasks = n_last.ceil_div(&nc.into());
-    let grid = [m_total.ceil_div(&mc.into()), &col_tasks * &outer_total.ceil_div(&outer_run.into()), batch.clone()];
+    let row_tasks = if p.starts.is_some() { 1.into() } else { m_total.ceil_div(&mc.into()) };
+    let grid = [row_tasks, &col_tasks * &outer_total.ceil_div(&outer_run.into()), batch.clone()];
 
     let packs = width > 1 && p.feed != Feed::Direct && dot.is_none();
     let panel = packs.then(|| k.local("panel", BufDecl::rw(p.acc, [k_total.clone(), nr.into()]).align(64)));
@@ -149,90 +151,37 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
 
     let few = m_total.as_const().is_some_and(|m| m < 8);
     let unrolled = p.feed == Feed::Direct && dot.is_none() && few && k_total.as_const().is_some_and(|n| n <= UNROLLED_PRODUCTS);
-    let m0 = k.let_("m0", k.gx() * mc);
+    let m0 = if p.starts.is_some() { Ex::from(0) } else { k.let_("m0", k.gx() * mc) };
     let left = widens.then(|| Left::declare(k, &p, mc, m0.clone()));
-    let g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, left, unrolled, dot };
+    let mut g = Gemm { cx, p, outputs: outputs.clone(), nv, panel, tile, left, unrolled, dot };
 
     let z = k.gz();
     let z = eval.ix.bind("z", z, batch);
     let batch_dims: Vec<SymExpr> = g.p.batch.iter().map(|x| x.1.clone()).collect();
     let batch_coords = name_coords(k, eval, &z, &batch_dims);
     let at = At::default().with(&g.p.batch, &batch_coords);
-    let m1 = k.let_("m1", (&m0 + mc).min(k.dim(&m_total)));
-    if let Some(left) = &g.left {
-        left.fill(k, eval, &g.p, &at, &m1)?;
-    }
-
-    let mut stop = Ok(());
-    let columns = |k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, n0: Ex, n1: Ex| -> Result<(), Stop> {
-        let whole = n_last.divisible_by(nr, &|_| 1);
-        if let (Some(n), true) = (n_last.as_const(), col_tasks.is(1)) {
-            return g.static_columns(k, eval, at, n, nr, (&m0, &m1), &m_total, mr);
+    let columns = Columns { n_outer, n_last: n_last.clone(), outer_total: outer_total.clone(), outer_run, col_tasks, nc, nr };
+    match g.p.starts {
+        None => {
+            let m1 = k.let_("m1", (&m0 + mc).min(k.dim(&m_total)));
+            g.rows(k, eval, &at, &columns, (&m0, &m1), (&m_total, mr))?;
         }
-        if let Some(n) = n_last.as_const() {
-            // Whole blocks by number, so that what lies in panels is found without a division.
-            let last = k.let_("pfull", n1.clone() / nr);
+        Some(starts) => {
+            let count = g.p.batch.first().and_then(|x| x.1.as_const()).unwrap_or(1);
+            let (from, to) = groups::rows(k, eval, starts, &z, count, &m_total)?;
             let mut stop = Ok(());
-            k.for_("p", n0 / nr, &last, 1, |k, block| {
+            k.for_("m0", from, &to, mc, |k, m0| {
                 eval.open();
-                let start = eval.ix.bind("p", block, (n / nr).into()) * nr;
-                stop = g.block_column(k, eval, at, &start, &Vec::new(), (&m0, &m1), &m_total, mr);
+                let m1 = k.let_("m1", (&m0 + mc).min(&to));
+                if let Some(left) = &mut g.left {
+                    left.begin_at(m0.clone());
+                }
+                stop = g.rows(k, eval, &at, &columns, (&m0, &m1), (&m_total, mr));
                 eval.close();
             });
             stop?;
-            let mut stop = Ok(());
-            if !whole {
-                k.if_((last * nr).lt(&n1), |k| {
-                    eval.open();
-                    let start = SymExpr::from(n / nr * nr);
-                    stop = g.block_column(k, eval, at, &start, &vec![(start.clone(), n.into())], (&m0, &m1), &m_total, mr);
-                    eval.close();
-                });
-            }
-            return stop;
         }
-        let full = if whole { n1.clone() } else { k.let_("nfull", &n0 + ((&n1 - &n0) / nr) * nr) };
-        let mut stop = Ok(());
-        k.for_("n", n0, &full, nr, |k, n| {
-            eval.open();
-            let n = eval.ix.bind("n", n, n_last.clone() - (nr - 1));
-            stop = g.block_column(k, eval, at, &n, &Vec::new(), (&m0, &m1), &m_total, mr);
-            eval.close();
-        });
-        stop?;
-        if whole {
-            return Ok(());
-        }
-        let mut stop = Ok(());
-        k.if_(full.lt(&n1), |k| {
-            eval.open();
-            let n = eval.ix.bind("n", full.clone(), n_last.clone());
-            let edge = vec![(n.clone(), n_last.clone())];
-            stop = g.block_column(k, eval, at, &n, &edge, (&m0, &m1), &m_total, mr);
-            eval.close();
-        });
-        stop
-    };
-    if n_outer.is_empty() {
-        let n0 = k.let_("n0", k.gy() * nc);
-        let n1 = k.let_("n1", (&n0 + nc).min(k.dim(&n_last)));
-        stop = columns(k, eval, &at, n0, n1);
-    } else {
-        let tasks = k.dim(&col_tasks.maximum(&1.into()));
-        let n0 = k.let_("n0", (k.gy() % &tasks) * nc);
-        let n1 = k.let_("n1", (&n0 + nc).min(k.dim(&n_last)));
-        let o0 = k.let_("o0", (k.gy() / &tasks) * outer_run);
-        let o1 = (&o0 + outer_run).min(k.dim(&outer_total));
-        let outer_dims: Vec<SymExpr> = n_outer.iter().map(|x| x.1.clone()).collect();
-        k.for_("o", o0, o1, 1, |k, o| {
-            eval.open();
-            let o = eval.ix.bind("o", o, outer_total.clone());
-            let coords = name_coords(k, eval, &o, &outer_dims);
-            stop = columns(k, eval, &at.with(&n_outer, &coords), n0.clone(), n1.clone());
-            eval.close();
-        });
     }
-    stop?;
     // Some 25 products a nanosecond.
     let columns =
         n_last.as_const().map_or(nc, |n| n.min(nc)).saturating_mul(outer_total.as_const().map_or(outer_run, |n| n.min(outer_run)));
@@ -248,7 +197,115 @@ impl<'c, 'a, 'p> Gemm<'c, 'a, 'p> {
     }
 }
 
+/// How the columns of a problem are cut into tasks.
+struct Columns {
+    n_outer: Vec<(char, SymExpr)>,
+    n_last: SymExpr,
+    outer_total: SymExpr,
+    outer_run: i64,
+    col_tasks: SymExpr,
+    nc: i64,
+    nr: i64,
+}
+
 impl Gemm<'_, '_, '_> {
+    /// All columns of the task for rows `rows`.
+    fn rows(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        c: &Columns,
+        rows: (&Ex, &Ex),
+        total: (&SymExpr, i64),
+    ) -> Result<(), Stop> {
+        if let Some(left) = &self.left {
+            left.fill(k, eval, &self.p, at, rows.1)?;
+        }
+        if c.n_outer.is_empty() {
+            let n0 = k.let_("n0", k.gy() * c.nc);
+            let n1 = k.let_("n1", (&n0 + c.nc).min(k.dim(&c.n_last)));
+            return self.columns(k, eval, at, c, (n0, n1), rows, total);
+        }
+        let tasks = k.dim(&c.col_tasks.maximum(&1.into()));
+        let n0 = k.let_("n0", (k.gy() % &tasks) * c.nc);
+        let n1 = k.let_("n1", (&n0 + c.nc).min(k.dim(&c.n_last)));
+        let o0 = k.let_("o0", (k.gy() / &tasks) * c.outer_run);
+        let o1 = (&o0 + c.outer_run).min(k.dim(&c.outer_total));
+        let outer_dims: Vec<SymExpr> = c.n_outer.iter().map(|x| x.1.clone()).collect();
+        let mut stop = Ok(());
+        k.for_("o", o0, o1, 1, |k, o| {
+            eval.open();
+            let o = eval.ix.bind("o", o, c.outer_total.clone());
+            let coords = name_coords(k, eval, &o, &outer_dims);
+            stop = self.columns(k, eval, &at.with(&c.n_outer, &coords), c, (n0.clone(), n1.clone()), rows, total);
+            eval.close();
+        });
+        stop
+    }
+
+    /// Columns `n0..n1`.
+    #[allow(clippy::too_many_arguments)]
+    fn columns(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        c: &Columns,
+        (n0, n1): (Ex, Ex),
+        rows: (&Ex, &Ex),
+        (m_total, mr): (&SymExpr, i64),
+    ) -> Result<(), Stop> {
+        let (n_last, nr) = (&c.n_last, c.nr);
+        let whole = n_last.divisible_by(nr, &|_| 1);
+        if let (Some(n), true) = (n_last.as_const(), c.col_tasks.is(1)) {
+            return self.static_columns(k, eval, at, n, nr, rows, m_total, mr);
+        }
+        if let Some(n) = n_last.as_const() {
+            // Whole blocks by number, so that what lies in panels is found without a division.
+            let last = k.let_("pfull", n1.clone() / nr);
+            let mut stop = Ok(());
+            k.for_("p", n0 / nr, &last, 1, |k, block| {
+                eval.open();
+                let start = eval.ix.bind("p", block, (n / nr).into()) * nr;
+                stop = self.block_column(k, eval, at, &start, &Vec::new(), rows, m_total, mr);
+                eval.close();
+            });
+            stop?;
+            let mut stop = Ok(());
+            if !whole {
+                k.if_((last * nr).lt(&n1), |k| {
+                    eval.open();
+                    let start = SymExpr::from(n / nr * nr);
+                    stop = self.block_column(k, eval, at, &start, &vec![(start.clone(), n.into())], rows, m_total, mr);
+                    eval.close();
+                });
+            }
+            return stop;
+        }
+        let full = if whole { n1.clone() } else { k.let_("nfull", &n0 + ((&n1 - &n0) / nr) * nr) };
+        let mut stop = Ok(());
+        k.for_("n", n0, &full, nr, |k, n| {
+            eval.open();
+            let n = eval.ix.bind("n", n, n_last.clone() - (nr - 1));
+            stop = self.block_column(k, eval, at, &n, &Vec::new(), rows, m_total, mr);
+            eval.close();
+        });
+        stop?;
+        if whole {
+            return Ok(());
+        }
+        let mut stop = Ok(());
+        k.if_(full.lt(&n1), |k| {
+            eval.open();
+            let n = eval.ix.bind("n", full.clone(), n_last.clone());
+            let edge = vec![(n.clone(), n_last.clone())];
+            stop = self.block_column(k, eval, at, &n, &edge, rows, m_total, mr);
+            eval.close();
+        });
+        stop
+    }
+
     /// All columns of a row of a known number of them: what lies where is known, so edges have the masks that they need and no others.
     #[allow(clippy::too_many_arguments)]
     fn static_columns(

@@ -49,6 +49,11 @@ impl Left {
         Left { buf: k.local("left", BufDecl::rw(p.acc, [rows.into(), depth]).align(64)), rows, first }
     }
 
+    /// Says that another row of the operand is the first.
+    pub(super) fn begin_at(&mut self, first: Ex) {
+        self.first = first;
+    }
+
     /// Widens rows up to `end` of the operand.
     pub(super) fn fill(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, p: &Problem<'_>, at: &At, end: &Ex) -> Result<(), Stop> {
         let (dims, depth) = (p.m.iter().map(|x| x.1.clone()).collect::<Vec<_>>(), p.k[0].1.clone());

@@ -23,6 +23,7 @@ mod conv;
 mod dots;
 mod flatten;
 mod gemm;
+mod groups;
 mod left;
 mod map;
 mod planes;
@@ -103,6 +104,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         },
         FusionKind::Reduce => reduce::build(cx, module, width),
         FusionKind::Contract if blocks::takes(cx.region) => blocks::build(cx, module, width),
+        FusionKind::Contract if groups::takes(cx.region) => groups::build(cx, module, width),
         FusionKind::Contract => contract::build(cx, module, width),
         FusionKind::Conv | FusionKind::Window if sliding::takes(cx.region) => sliding::build(cx, module, width),
         FusionKind::Conv if winograd::node_of(cx.region).is_some() => winograd::build(cx, module, width),

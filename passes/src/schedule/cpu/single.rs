@@ -9,7 +9,7 @@ use portwright_ir::sym::{SymExpr, product};
 use super::elementwise::{combine, identity};
 use super::eval::{Eval, Guard, Stop};
 use super::index::row_of;
-use super::{Begun, Built, Cx, TASK_ELEMS, finish, name_coords};
+use super::{Begun, Built, Cx, TASK_ELEMS, finish, groups, name_coords};
 
 /// Builds the kernel.
 pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Built, Stop> {
@@ -22,6 +22,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         Op::TopK { .. } => top_k(cx, module, root),
         Op::ScatterElements { .. } | Op::ScatterNd { .. } => scatter(cx, module, root),
         Op::NonZero { .. } => non_zero(cx, module, root),
+        Op::GroupRows { .. } => groups::sort(cx, module, root),
         op => Stop::no(format!("`{}` as a kernel of its own", op.mnemonic())),
     }
 }

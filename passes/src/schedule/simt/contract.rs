@@ -35,6 +35,7 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
         out: *out,
         feed: Feed::Direct,
         interior: None,
+        starts: None,
     };
     gemm::build(cx, b, &problem, None)
 }
@@ -74,6 +75,7 @@ fn packed(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
         out: b.eval.dtype(root),
         feed: Feed::Direct,
         interior: None,
+        starts: None,
     };
     let (bits, block, middle) = match &node.op {
         Op::ContractBlocks { block, zero, .. } => (None, *block, *zero),

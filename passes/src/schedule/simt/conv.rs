@@ -116,6 +116,7 @@ fn first<'p>(eval: &Eval<'_>, node: &Node) -> Result<Problem<'p>, Stop> {
         out: eval.dtype(root),
         feed: Feed::Direct,
         interior: None,
+        starts: None,
     })
 }
 
@@ -199,5 +200,6 @@ fn last<'p>(eval: &Eval<'_>, node: &Node) -> Result<Problem<'p>, Stop> {
         out: *out,
         feed: Feed::Direct,
         interior: None,
+        starts: None,
     })
 }

@@ -74,7 +74,7 @@ fn products_in_panels_as_in_blocks() {
     let integers: Vec<f64> = (0..48).map(|i| f64::from(i * 7 % 16)).collect();
     let (x, q) = (f(&[2, 16]), Tensor::from_f64(DType::U8, vec![3, 16], &integers));
     let (scale, zero) = (f(&[3, 2]), Tensor::from_f64(DType::U8, vec![3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
-    let want = eval(Op::ContractBlocks { block: 8, narrow: false, zero: 0 }, &[x.clone(), q, scale.clone(), zero.clone()]);
+    let want = eval(Op::ContractBlocks { block: 8, narrow: false, zero: 0, groups: false }, &[x.clone(), q, scale.clone(), zero.clone()]);
     // Two panels of two columns: a word holds a column's integers of a block, by turns from its bytes' low and high halves.
     let mut bytes = vec![0.0; 2 * 2 * 8];
     for (at, v) in integers.iter().enumerate() {
@@ -88,7 +88,7 @@ fn products_in_panels_as_in_blocks() {
         Tensor::from_f64(t.dtype, vec![2, 2, 2], &filled)
     };
     let w = Tensor::from_f64(DType::U8, vec![2, 2, 1, 8], &bytes);
-    let op = Op::ContractPanels { columns: 3, bits: 4, block: 8, narrow: false, zero: 0 };
+    let op = Op::ContractPanels { columns: 3, bits: 4, block: 8, narrow: false, zero: 0, groups: false };
     assert_eq!(eval(op, &[x, w, panels(&scale), panels(&zero)]), want);
 }
 
