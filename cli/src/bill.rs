@@ -42,6 +42,7 @@ impl Interface {
 }
 
 /// A cache of keys and values, or another state that grows by the step.
+#[derive(Clone, Debug)]
 struct Cache {
     /// Bytes a step as the interface has it.
     exported: u64,
@@ -51,6 +52,7 @@ struct Cache {
 }
 
 /// The bill.
+#[derive(Clone, Debug)]
 pub struct Bill {
     weight_bytes: u64,
     weights: usize,

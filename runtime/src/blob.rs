@@ -545,6 +545,7 @@ mod tests {
             }],
             origins: vec!["a/Mul".into(), "b/Add".into(), "a/Mul".into()],
             epochs: vec![None, Some(2)],
+            texts: vec![String::new(), "a word".into()],
             store: Some(StoreRef { data_bytes: 128, layout: [7; 32] }),
         }
     }

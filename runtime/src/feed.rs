@@ -139,7 +139,7 @@ mod tests {
     use crate::load::InfoDim;
 
     fn info(name: &str, dtype: i32, dims: &[InfoDim]) -> Info {
-        Info { name: name.into(), kind: 0, dtype, dims: dims.to_vec(), max_bytes: None, alias_of: None }
+        Info { name: name.into(), kind: Default::default(), dtype, dims: dims.to_vec(), max_bytes: None, alias_of: None, items: Vec::new() }
     }
 
     #[test]

@@ -455,7 +455,7 @@ impl Session {
     ///
     /// # Errors
     /// What the bundle says: wrong inputs, or what is wrong with the data, naming the node.
-    pub fn run(&mut self, inputs: &[impl Input]) -> Result<Vec<View<'_>>, LoadError> {
+    pub fn run<I: Input>(&mut self, inputs: &[I]) -> Result<Vec<View<'_>>, LoadError> {
         self.execute(inputs)?;
         Ok(self.results())
     }
@@ -464,7 +464,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn infer(&mut self, inputs: &[impl Input]) -> Result<Vec<Vec<i64>>, LoadError> {
+    pub fn infer<I: Input>(&mut self, inputs: &[I]) -> Result<Vec<Vec<i64>>, LoadError> {
         let mut dims = self.dims.clone();
         let mut outputs: Vec<PwValue> = dims.iter_mut().map(|d| output_value(d)).collect();
         self.call(inputs, |api, session, values| {

@@ -49,6 +49,9 @@ pub struct Facts {
     pub statements: usize,
     /// Bytes of the weight store.
     pub weight_bytes: u64,
+    /// What it takes, and what one step of it has to do.
+    #[serde(skip)]
+    pub bill: Option<Bill>,
 }
 
 /// One model on one target.
@@ -61,8 +64,6 @@ pub struct Outcome {
     pub counts: Counts,
     /// Where all of it can be compiled.
     pub facts: Option<Facts>,
-    /// What it takes and does then.
-    pub bill: Option<Bill>,
     /// All that was found.
     pub found: Vec<Diagnostic>,
 }
@@ -123,16 +124,15 @@ pub fn outcomes_of(path: &Path, targets: &[(&str, Options)], weightless: bool, c
             target: (*id).to_owned(),
             counts: Counts::default(),
             facts: None,
-            bill: None,
             found: import.clone(),
         };
         return Ok(targets.iter().map(of).collect());
     };
-    let interface = Interface::of(&m.graph);
     let mut nodes = Ways::default();
     nodes.all(&m.graph);
     import.iter().filter(|d| d.severity == Severity::Error).filter_map(|d| d.path.as_deref()).for_each(|p| nodes.put(p, Way::Rejected));
     let mut out = Vec::new();
+    let interface = Interface::of(&m.graph);
     let mut graph = Some(m.graph);
     for (i, (id, o)) in targets.iter().enumerate() {
         let g = if i + 1 == targets.len() { graph.take() } else { graph.clone() };
@@ -140,10 +140,8 @@ pub fn outcomes_of(path: &Path, targets: &[(&str, Options)], weightless: bool, c
         let mut found = import.clone();
         let compiled = g.and_then(|g| lower(g, o, &mut ways, &mut found));
         let whole = found.iter().all(|d| d.severity != Severity::Error);
-        let compiled = compiled.filter(|_| whole);
-        let bill = compiled.as_ref().map(|c| Bill::of(&interface, c));
-        let facts = compiled.map(|c| facts(&c));
-        out.push(Outcome { model: name.clone(), target: (*id).to_owned(), counts: ways.counts(), facts, bill, found });
+        let facts = compiled.filter(|_| whole).map(|c| facts(&c, &interface));
+        out.push(Outcome { model: name.clone(), target: (*id).to_owned(), counts: ways.counts(), facts, found });
     }
     Ok(out)
 }
@@ -157,7 +155,7 @@ fn lower(graph: Graph, o: &Options, ways: &mut Ways, found: &mut Vec<Diagnostic>
             ways.supported(class, main);
         }
     };
-    let options = prepare::Options { math: o.math, reroll: o.reroll, partial: true, stages: Some(&mut look), ..Default::default() };
+    let options = prepare::Options { math: o.math, partial: true, reroll: o.reroll, stages: Some(&mut look), ..Default::default() };
     let prepared = prepare::prepare_with(graph, class, options, &mut diags);
     found.extend(diags.take());
     let compiled = pipeline::programs(prepared.ok()?, class, &o.packer.class, &mut diags);
@@ -172,9 +170,10 @@ fn lower(graph: Graph, o: &Options, ways: &mut Ways, found: &mut Vec<Diagnostic>
     compiled.ok()
 }
 
-/// What is said of a model that can be compiled.
-fn facts(c: &Compiled) -> Facts {
-    Facts { kernels: c.main.module.kernels.len(), statements: c.main.plan.body.len(), weight_bytes: c.main.plan.store_bytes() }
+/// What is said of a model that can be compiled. Bills of memory and work are drawn up from the same programs.
+fn facts(c: &Compiled, interface: &Interface) -> Facts {
+    let bill = Some(Bill::of(interface, c));
+    Facts { bill, kernels: c.main.module.kernels.len(), statements: c.main.plan.body.len(), weight_bytes: c.main.plan.store_bytes() }
 }
 
 /// How a node is computed, from the most direct way to none.
@@ -305,7 +304,7 @@ fn json(o: &Outcome) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "schema": 1, "model": o.model, "target": o.target, "ok": o.ok(), "counts": o.counts, "kernels": facts.kernels,
-        "statements": facts.statements, "weight_bytes": facts.weight_bytes, "bill": o.bill.as_ref().map(Bill::json), "groups": groups, "errors": errors,
+        "statements": facts.statements, "weight_bytes": facts.weight_bytes, "bill": facts.bill.as_ref().map(Bill::json), "groups": groups, "errors": errors,
     })
 }
 
@@ -324,10 +323,7 @@ fn text(outcomes: &[Outcome]) -> String {
         }
     }
     if outcomes.len() == 1 {
-        for o in outcomes {
-            s += &summary(o);
-            s += &o.bill.as_ref().map_or_else(String::new, Bill::text);
-        }
+        outcomes.iter().for_each(|o| s += &summary(o));
     } else {
         s += &table(outcomes);
     }
@@ -351,6 +347,9 @@ fn summary(o: &Outcome) -> String {
         }
         _ => format!("{} will not run on {}\n", o.model, o.target),
     };
+    if let Some(bill) = o.facts.as_ref().filter(|_| o.ok()).and_then(|f| f.bill.as_ref()) {
+        s += &bill.text();
+    }
     for (n, what) in [
         (c.nodes, "nodes".to_owned()),
         (c.native, "native".into()),

@@ -82,7 +82,12 @@ pub fn agrees(g: &Graph, c: &Compiled, inputs: &[Tensor]) -> Result<(), String> 
     if want.as_ref().is_err_and(|e| e.code == Code::OVER_MEMORY || e.code == Code::NOT_SUPPORTED) {
         return Ok(());
     }
-    let packed = execute(&c.pack, &HashMap::new(), &[]).map_err(|e| format!("the pack program: {e}"))?;
+    let packed = match execute(&c.pack, &HashMap::new(), &[]) {
+        Ok(p) => p,
+        // What fails with any input may fail before there is one.
+        Err(e) if want.is_err() && e.code != Code::INTERNAL => return Ok(()),
+        Err(e) => return Err(format!("the pack program: {e}")),
+    };
     let packed: HashMap<Arc<str>, Vec<u8>> =
         c.pack.plan.outputs.iter().zip(packed).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
     let got = execute(&c.main, &packed, inputs);
