@@ -134,13 +134,13 @@ fn weights_lie_as_they_are_read() {
 #[test]
 fn everything_unsupported_is_reported_once() {
     let g = parse(
-        "graph \"text\" symbols N in 1..8\n%0: str[N] = input \"a\"\n%1: str[N] = input \"b\"\n%2: bool[N] = eq(%0, %1)  // main/Equal_0\n\
+        "graph \"complex\" symbols N in 1..8\n%0: c64[N] = input \"a\"\n%1: c64[N] = input \"b\"\n%2: bool[N] = eq(%0, %1)  // main/Equal_0\n\
          %3: bool[N] = ne(%0, %1)  // main/Not_1\noutput \"y\" %2\noutput \"z\" %3\n",
-        "text",
+        "complex",
     );
     let mut diags = Diags::new();
     assert!(prepare(g, &machine(), Math::F32, &mut diags).is_err());
     assert_eq!(diags.all().len(), 1);
     assert_eq!(diags.all()[0].notes.len(), 2);
-    assert!(diags.all()[0].notes[0].starts_with("main/Equal_0: eq(str[N]"), "{:?}", diags.all()[0].notes);
+    assert!(diags.all()[0].notes[0].starts_with("main/Equal_0: eq(c64[N]"), "{:?}", diags.all()[0].notes);
 }

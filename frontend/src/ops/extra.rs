@@ -10,6 +10,9 @@ use crate::cx::{Cx, Res, many, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
+/// Whole searches for texts, which are refused with what to export instead.
+pub const SEARCHES: &[&str] = &["BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"];
+
 pub const TABLE: &[Entry] = &[
     op("BeamSearch", 1, 0, MANY, search),
     op("CDist", 1, 2, 2, distances),

@@ -123,6 +123,7 @@ pub fn arity(domain: &str, op: &str) -> Option<(usize, usize)> {
 pub fn operators() -> Vec<(&'static str, &'static str, i64)> {
     let name = |d: &&'static str| if d.is_empty() { "ai.onnx" } else { d };
     let mut all: Vec<_> = table().iter().map(|((d, op), e)| (name(d), *op, e.since)).collect();
+    all.retain(|(domain, op, _)| *domain != "com.microsoft" || !extra::SEARCHES.contains(op));
     all.sort_unstable();
     all
 }

@@ -77,7 +77,7 @@ const KERNELS: [(&str, &str, &[&str]); 3] = [
             "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
         ],
     ),
-    (LANES, "together", &["vote.sync.ballot.b32", "bar.warp.sync", "barrier.sync", "mbarrier.test_wait.parity", "atom.", "pw_guard"]),
+    (LANES, "together", &["vote.sync.ballot.b32", "bar.warp.sync", "bar.sync \t1, 32", "mbarrier.test_wait.parity", "atom.", "pw_guard"]),
 ];
 
 #[test]

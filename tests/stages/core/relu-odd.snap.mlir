@@ -114,8 +114,12 @@ llvm.func hidden @pw_rt_dim(!llvm.ptr, i32, i32) -> i64
 llvm.func hidden @pw_rt_input(!llvm.ptr, i32) -> !llvm.ptr
 llvm.func hidden @pw_rt_weight(!llvm.ptr, i64) -> !llvm.ptr
 llvm.func hidden @pw_rt_arena(!llvm.ptr, i32, i64) -> !llvm.ptr
+llvm.func hidden @pw_rt_room(!llvm.ptr, i32, i64) -> i64
+llvm.func hidden @pw_rt_front(!llvm.ptr, i32, i64) -> i64
 llvm.func hidden @pw_rt_output(!llvm.ptr, i32, !llvm.ptr, i32) -> !llvm.ptr
 llvm.func hidden @pw_rt_launch(!llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, i64, i32, i32) -> i32
+llvm.func hidden @pw_rt_host(!llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32
+llvm.func hidden @pw_rt_held(!llvm.ptr, i32, !llvm.ptr, i64) -> i32
 llvm.func hidden @pw_rt_fail(!llvm.ptr, i32, i32, i64, i64) -> i32
 llvm.func hidden @pw_rt_status(!llvm.ptr) -> i32
 llvm.func hidden @pw_rt_loop(!llvm.ptr, i32, i64, i64) -> i32
