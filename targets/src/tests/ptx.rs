@@ -11,6 +11,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::entity::EntityId;
 use portwright_ir::kernel::{Class, KernelId, Module, parse_module};
 use portwright_passes::kernel_rules::legalize;
+use portwright_passes::spec::MachineClass;
 use portwright_runtime::load::{Model, Options as LoadOptions};
 use portwright_runtime::tensor::View;
 
@@ -102,6 +103,16 @@ fn machine(g: &Generation) -> Machine {
     let mut sink = Diags::new();
     g.machine(None, &mut sink).unwrap_or_else(|_| panic!("{:?}", sink.all()))
 }
+
+#[test]
+fn no_fragment_rounds_what_it_is_given() {
+    for g in [&SM80, &SM90A, &SM100A] {
+        let MachineClass::Simt(spec) = machine(g).class else { panic!("{} is no machine of lanes", g.processor) };
+        let wide = spec.fragments.iter().find(|f| f.dtypes[..2].contains(&DType::F32));
+        assert!(wide.is_none(), "{wide:?} reads f32 as tf32");
+    }
+}
+
 fn emulated() -> LoadOptions {
     LoadOptions { device: Some(Arc::new(portwright_emu::gpu::device(portwright_emu::ptx::Options::default()))), ..LoadOptions::default() }
 }
