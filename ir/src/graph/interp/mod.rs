@@ -257,7 +257,15 @@ impl Machine<'_> {
     fn node(&mut self, g: &Graph, n: NodeId, x: &[Tensor], bound: &mut Bindings) -> Result<Vec<Tensor>, Failure> {
         let node = g.node(n);
         match &node.op {
-            Op::Host { op, params, takes, gives, .. } => Ok(self.host.run(*op, params, takes, gives, x)?),
+            Op::Host { op, params, takes, gives, .. } => {
+                let results = self.host.run(*op, params, takes, gives, x)?;
+                // Texts and lists are numbers of their own dtype until they are lowered.
+                let typed = |(t, &v): (Tensor, &ValueId)| match g.ty(v).dtype {
+                    d if d.is_handle() && !t.dtype.is_handle() => t.as_handle(d),
+                    _ => t,
+                };
+                Ok(results.into_iter().zip(&node.results).map(typed).collect())
+            }
             Op::If {} => self.if_(&node.regions, x, bound),
             Op::Loop { carried, .. } => self.loop_(g, n, *carried as usize, x, bound),
             Op::Fusion { .. } => match node.regions.first() {
