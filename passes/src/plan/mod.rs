@@ -11,10 +11,10 @@ use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::{EntityId, SecondaryMap};
 use portwright_ir::graph::op::WeightId;
-use portwright_ir::graph::{FusionKind, Graph, Literal, Node, Op, Origin, SymSource, TensorType, ValueId};
+use portwright_ir::graph::{FusionKind, Graph, Literal, Node, Op, Origin, PadMode, SymSource, TensorType, ValueId};
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{Buffer, BufferId, Fault, HostPlan, KernelRef, Launch, OriginId, PlanSymbol, Port, Pred, Stmt, Storage};
-use portwright_ir::sym::{Atom, SymExpr, SymName, View};
+use portwright_ir::sym::{Atom, SymExpr, SymName, View, product};
 use portwright_ir::weight::Weight;
 
 use crate::legalize::operands;
@@ -613,6 +613,16 @@ impl Builder<'_> {
     fn check_tables(&mut self, region: &Graph, origin: &Origin, body: &mut Vec<Stmt>) {
         for n in region.order() {
             let node = region.node(n);
+            if let (Op::Pad { mode, low, high, .. }, &[x, ..]) = (&node.op, node.operands.as_slice()) {
+                // What lies outside shows elements inside: there must be one.
+                let shown = product(&region.ty(node.results[0]).dims);
+                for (i, d) in region.ty(x).dims.iter().enumerate().filter(|_| *mode != PadMode::Constant) {
+                    if !(low[i].is(0) && high[i].is(0)) {
+                        self.check_rows(&shown, d, Fault::Shape, origin, body);
+                    }
+                }
+                continue;
+            }
             let [table, indices, ..] = node.operands.as_slice() else { continue };
             let (table, index) = (&region.ty(*table).dims, &region.ty(*indices).dims);
             let rows: &[SymExpr] = match &node.op {
@@ -626,14 +636,16 @@ impl Builder<'_> {
                 }
                 _ => continue,
             };
-            let lookups = portwright_ir::sym::product(index);
-            for rows in rows {
-                if self.graph.bounds(rows).0 < 1 && !lookups.is(0) {
-                    let origin = self.origin(origin);
-                    let pred = Pred::Le(lookups.minimum(&1.into()), rows.clone());
-                    self.push(body, Stmt::Check { pred, fault: Fault::Index, origin });
-                }
-            }
+            let lookups = product(index);
+            rows.iter().for_each(|rows| self.check_rows(&lookups, rows, Fault::Index, origin, body));
+        }
+    }
+    /// Checks that there is a row where there are lookups.
+    fn check_rows(&mut self, lookups: &SymExpr, rows: &SymExpr, fault: Fault, origin: &Origin, body: &mut Vec<Stmt>) {
+        if self.graph.bounds(rows).0 < 1 && !lookups.is(0) {
+            let origin = self.origin(origin);
+            let pred = Pred::Le(lookups.minimum(&1.into()), rows.clone());
+            self.push(body, Stmt::Check { pred, fault, origin });
         }
     }
 

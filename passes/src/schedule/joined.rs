@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Elements of what is padded or joined: conditions choose between values.
 
-use portwright_ir::graph::{Node, PadMode, Scalar};
+use portwright_ir::graph::{Node, Op, PadMode, Scalar};
 use portwright_ir::kernel::{Ex, Kb, Ty};
 use portwright_ir::sym::SymExpr;
 
@@ -32,6 +32,8 @@ impl<'a> Eval<'a> {
             }
             let shifted = c - &low;
             let d = &dims[i];
+            // Position behind the last whole period before the first element: no dividend is negative.
+            let round = |shifted: SymExpr, period: &SymExpr| (shifted + low.ceil_div(period) * period.clone()).modulo(period);
             let at = match mode {
                 PadMode::Constant if interior[i] > 0 => {
                     let unit = SymExpr::from(interior[i] + 1);
@@ -42,7 +44,13 @@ impl<'a> Eval<'a> {
                 }
                 PadMode::Constant => shifted,
                 PadMode::Edge => shifted.maximum(&0.into()).minimum(&(d.clone() - 1)),
-                PadMode::Wrap => (shifted + d.clone()).modulo(d),
+                PadMode::Wrap => round(shifted, d),
+                PadMode::Reflect if !self.reflects_once(node, i) => {
+                    // There and back again, as often as it takes; a single element shows itself.
+                    let period = (d.clone() * 2 - 2).maximum(&1.into());
+                    let at = round(shifted, &period);
+                    at.minimum(&(period - at.clone()))
+                }
                 PadMode::Reflect => {
                     let low = shifted.maximum(&(SymExpr::from(0) - shifted.clone()));
                     let over = low.clone() - (d.clone() - 1);
@@ -69,6 +77,13 @@ impl<'a> Eval<'a> {
             }
             CondEx::Mask(m) => Ok(m.select(self.widen(&value), self.widen(&outside))),
         }
+    }
+
+    /// Whether a dim is known to have more elements than a reflecting pad shows on either side.
+    fn reflects_once(&self, node: &Node, i: usize) -> bool {
+        let Op::Pad { low, high, .. } = &node.op else { return false };
+        let last = self.graph.ty(node.operands[0]).dims[i].clone() - 1;
+        [low, high].iter().all(|p| p.get(i).is_some_and(|p| self.graph.bounds(&(last.clone() - p.clone())).0 >= 0))
     }
 
     pub(super) fn concat(&mut self, k: &mut Kb<'_>, node: &'a Node, axis: usize, coords: &[SymExpr], guard: &Guard) -> Result<Ex, Stop> {
