@@ -33,6 +33,11 @@ pub fn always(name: impl Into<String>, run: impl FnOnce() -> Result<(), String> 
     trial(name, move || run().map(|()| Done::Passed))
 }
 
+/// A trial that this build cannot try, and what for.
+pub fn never(name: impl Into<String>, reason: &'static str) -> Trial {
+    trial(name, move || Ok(Done::Skipped(reason.to_owned())))
+}
+
 /// Says what was not tried because this build lacks it.
 #[cfg(not(feature = "mlir"))]
 pub fn not_listed(count: usize, reason: &str) {
