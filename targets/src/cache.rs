@@ -16,6 +16,12 @@ use crate::codegen::{Failure, Output, Request, Workers, run_all};
 
 /// Bytes that a cache keeps unless told otherwise.
 pub const LIMIT: u64 = 512 << 20;
+/// How long a look at the whole folder holds: looking at tens of thousands of files takes longer than compiling a small kernel.
+const LOOKED: Duration = Duration::from_secs(600);
+/// The part of the limit after whose writing a process looks again before that.
+const PART: u64 = 16;
+/// The file whose age says when somebody last looked.
+const MARK: &str = "looked";
 /// Age at which a half-written file belongs to nobody any more.
 const STALE: Duration = Duration::from_secs(3600);
 const MAGIC: &[u8; 8] = b"PWOBJ\0\0\x01";
@@ -93,6 +99,20 @@ impl Cache {
         done
     }
 
+    /// Whether it is time to look at the whole folder, where this process has written so many bytes.
+    fn due(&self, written: u64) -> bool {
+        static SINCE: AtomicU64 = AtomicU64::new(0);
+        let since = SINCE.fetch_add(written, Ordering::Relaxed) + written;
+        let mark = self.folder.join(MARK);
+        let age = fs::metadata(&mark).and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
+        if since <= self.limit / PART && age.is_some_and(|a| a < LOOKED) {
+            return false;
+        }
+        SINCE.store(0, Ordering::Relaxed);
+        // A folder that may not be written to has nothing to be removed from either.
+        File::create(mark).is_ok()
+    }
+
     /// Removes what was unused longest until a quarter of the limit is free again, and what dead processes left.
     fn trim(&self) -> std::io::Result<()> {
         let now = SystemTime::now();
@@ -134,17 +154,20 @@ impl Cache {
         if asked.is_empty() {
             return out.into_iter().flatten().collect();
         }
-        let mut stored = true;
+        let (mut stored, mut written) = (true, 0);
         for (i, r) in missing.into_iter().zip(run_all(&asked, workers)) {
             if let (Ok(o), Some(path)) = (&r, paths.get(i)) {
                 // A full or foreign disk is no reason to fail, and no reason to try again for every kernel.
                 stored = stored && self.put(path, o.bytes()).is_ok();
+                written += o.bytes().len() as u64;
             }
             if let Some(slot) = out.get_mut(i) {
                 *slot = Some(r);
             }
         }
-        let _ = self.trim();
+        if self.due(written) {
+            let _ = self.trim();
+        }
         out.into_iter().flatten().collect()
     }
 }
