@@ -401,6 +401,21 @@ int32_t pw_rt_device_launch(pw_ctx *s, int32_t kernel, void *const *bufs, const 
   return PW_OK;
 }
 
+int32_t pw_dev_fetch(pw_session *s, void *to, const void *from, int64_t bytes, int32_t origin) {
+  const struct pw_dev_model *d = s->model->device;
+  if (s->status || s->inferring || bytes <= 0) return s->status;
+  int32_t status = d->api.copy_out(d->device, s->device->stream, to, (uint64_t)(uintptr_t)from, (uint64_t)bytes);
+  if (status) return device_error(s, status, origin, 0);
+  return read_status(s);
+}
+
+int32_t pw_dev_put(pw_session *s, void *to, const void *from, int64_t bytes) {
+  const struct pw_dev_model *d = s->model->device;
+  if (s->status || bytes <= 0) return s->status;
+  int32_t status = d->api.copy_in(d->device, s->device->stream, (uint64_t)(uintptr_t)to, from, (uint64_t)bytes);
+  return status ? device_error(s, status, -1, 0) : (int32_t)PW_OK;
+}
+
 int64_t pw_rt_device_get(pw_ctx *s, const void *from, int32_t bytes) {
   const struct pw_dev_model *d = s->model->device;
   struct pw_dev_session *v = s->device;

@@ -201,6 +201,9 @@ void *pw_dev_arena(pw_session *s, int32_t epoch, int64_t bytes);
 void *pw_dev_output(pw_session *s, int32_t output);
 /* As pw_dev_output, for one that the caller wants on the device. */
 void *pw_dev_output_there(pw_session *s, int32_t output);
+/* Copies from the device to the host, after all that was launched, and to the device; 0 = done, else the status, which is recorded. */
+int32_t pw_dev_fetch(pw_session *s, void *to, const void *from, int64_t bytes, int32_t origin);
+int32_t pw_dev_put(pw_session *s, void *to, const void *from, int64_t bytes);
 #else
 static inline pw_status pw_dev_load(pw_model *m, pw_text *t) { return (void)m, (void)t, PW_OK; }
 static inline void pw_dev_unload(pw_model *m) { (void)m; }
@@ -213,6 +216,12 @@ static inline const void *pw_dev_weight(pw_session *s, uint64_t o) { return (voi
 static inline void *pw_dev_arena(pw_session *s, int32_t e, int64_t n) { return (void)s, (void)e, (void)n, (void *)0; }
 static inline void *pw_dev_output(pw_session *s, int32_t o) { return (void)s, (void)o, (void *)0; }
 static inline void *pw_dev_output_there(pw_session *s, int32_t o) { return (void)s, (void)o, (void *)0; }
+static inline int32_t pw_dev_fetch(pw_session *s, void *to, const void *from, int64_t n, int32_t o) {
+  return (void)s, (void)to, (void)from, (void)n, (void)o, PW_OK;
+}
+static inline int32_t pw_dev_put(pw_session *s, void *to, const void *from, int64_t n) {
+  return (void)s, (void)to, (void)from, (void)n, PW_OK;
+}
 #endif
 #ifdef PW_WITH_DEVICE
 #define pw_on_device(s) ((s)->device != 0)

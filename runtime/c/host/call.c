@@ -25,6 +25,24 @@ int pw_hold_number(pw_session *s, const pw_call *c, int64_t number) {
   return pw_hold(s, c, &s->host->number, sizeof number);
 }
 
+/* The call with its operands in the host's memory; 0 = failed, the error is recorded. */
+static int bring(pw_session *s, pw_call *c, int64_t total) {
+  int64_t *words = pw_heap_array(s, total, sizeof *words, c->origin);
+  if (!words) return 0;
+  memcpy(words, c->words, (size_t)total * sizeof *words);
+  c->words = words;
+  for (int32_t i = 0; i < c->operands; i++) {
+    /* What is no tensor and no text is the number of a list. */
+    int32_t dtype = (int32_t)words[1], rank = (int32_t)words[2];
+    int64_t bytes = pw_bytes_of(words + 3, rank, dtype ? pw_stored_bits(dtype) : 64);
+    void *data = pw_heap_take(s, bytes < 0 ? UINT64_MAX : (uint64_t)bytes, c->origin);
+    if (!data || pw_dev_fetch(s, data, (const void *)(uintptr_t)words[0], bytes, c->origin)) return 0;
+    words[0] = (int64_t)(uintptr_t)data;
+    words += 3 + rank;
+  }
+  return 1;
+}
+
 int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symbols) {
   if (s->status || pw_rt_cancelled(s)) return s->status;
   pw_host *h = pw_host_of(s);
@@ -35,6 +53,11 @@ int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symb
   c.words = words + 5, c.found = found, c.symbols = symbols;
   const int64_t *w = c.words;
   for (int32_t i = 0; i < c.operands; i++) w += 3 + w[2];
+  if (pw_on_device(s)) {
+    const int64_t *all = c.words;
+    if (!bring(s, &c, (w - all) + c.results + c.params)) return s->status;
+    w = c.words + (w - all);
+  }
   c.gives = w, c.param = w + c.results;
   h->results = 0;
   uint64_t began = s->model->options.profile ? pw_os_now_ns() : 0;
@@ -54,6 +77,7 @@ int32_t pw_rt_held(pw_ctx *s, int32_t result, void *to, int64_t bytes) {
     pw_host_fail(s, PW_E_INTERNAL, -1, "a fault of Portwright: a result that is not held");
     return s->status;
   }
+  if (bytes && pw_on_device(s)) return pw_dev_put(s, to, h->held[result].data, bytes);
   if (bytes) memcpy(to, h->held[result].data, (size_t)bytes);
   return PW_OK;
 }
