@@ -398,3 +398,18 @@ fn mutated_texts_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_load_that_was_widened_races_only_where_what_it_loads_is_looked_at() {
+    let text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\n.reg .b32 %r<9>;\n.reg .pred %p<2>;\n.shared .align 16 .b8 s[128];\n\
+        mov.u32 %r1, %tid.x;\nmov.u32 %r2, s;\nmad.lo.u32 %r3, %r1, 4, %r2;\nst.shared.b32 [%r3], %r1;\nbar.sync 0;\n\
+        ld.shared.v4.b32 {%r4, %r5, %r6, %r7}, [s];\nadd.u32 %r8, %r4, %r6;\nsetp.eq.u32 %p1, %r1, 3;\n@%p1 st.shared.b32 [s+12], %r8;\nret;\n}\n";
+    let run = |text: &str| go(&mut Device::text(text, Options::default()), "k", [1, 1, 1], [32, 1, 1], 0, vec![]);
+    assert!(run(text).is_ok());
+    for looked in ["add.u32 %r8, %r4, %r7;", "add.u32 %r8, %r4, %r6;\n@%p1 add.u32 %r8, %r7, 1;"] {
+        let f = run(&text.replace("add.u32 %r8, %r4, %r6;", looked)).unwrap_err();
+        assert_eq!(f.kind, FaultKind::Race, "{f}");
+    }
+    let f = run(&text.replace("s[128]", "s[124]").replace("[s];", "[s+112];").replace("[%r3]", "[s]")).unwrap_err();
+    assert_eq!(f.kind, FaultKind::OutOfBounds, "{f}");
+}

@@ -61,6 +61,8 @@ impl<'a> Dec<'a, '_> {
             let natural = Width::of(ty);
             let (row, w) = match x {
                 Operand::Name("_", None) if !store => (SINK, None),
+                // An element of a vector that only this load names is as `_`: compilers widen loads over what they do not need.
+                Operand::Name(name, None) if !store && n > 1 && self.uses.get(name) == Some(&1) => (SINK, Some(self.any(x)?.1)),
                 Operand::Name(..) => match self.any(x) {
                     Ok((row, w)) => (row, Some(w)),
                     Err(_) if store => (self.src(x, natural, ty)?, Some(natural)),

@@ -50,6 +50,8 @@ struct Scope<'a> {
 
 struct Dec<'a, 'g> {
     globals: &'g Globals<'a>,
+    /// How often each register stands in the body.
+    uses: HashMap<&'a str, u32>,
     scopes: Vec<Scope<'a>>,
     scope: usize,
     code: Code,
@@ -66,6 +68,7 @@ struct Dec<'a, 'g> {
 pub(crate) fn decode<'a>(f: &Func<'a>, globals: &Globals<'a>, locals: &mut dyn FnMut(&super::ast::Decl<'a>) -> R<u32>) -> R<Code> {
     let mut d = Dec {
         globals,
+        uses: uses(f),
         scopes: vec![Scope::default()],
         scope: 0,
         code: Code { name: f.name.to_owned(), locs: f.locs.clone(), preds: 2, ..Code::default() },
@@ -104,6 +107,31 @@ pub(crate) fn decode<'a>(f: &Func<'a>, globals: &Globals<'a>, locals: &mut dyn F
     // A body ends as if by `ret`.
     d.emit(Op::Ret, Class::Branch);
     d.finish()
+}
+
+/// How often each name stands in the statements of a function.
+fn uses<'a>(f: &Func<'a>) -> HashMap<&'a str, u32> {
+    fn count<'a>(o: &Operand<'a>, n: &mut HashMap<&'a str, u32>) {
+        let mut one = |name| *n.entry(name).or_default() += 1;
+        match o {
+            Operand::Name(name, _) | Operand::Offset(name, _) | Operand::Not(name) => one(name),
+            Operand::Pair(a, b) => [a, b].into_iter().for_each(|name| one(name)),
+            Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => {}
+            Operand::Vector(list) | Operand::List(list) => list.iter().for_each(|o| count(o, n)),
+            Operand::Addr(base, _, rest) => {
+                count(base, n);
+                rest.iter().for_each(|o| count(o, n));
+            }
+        }
+    }
+    let mut n = HashMap::new();
+    for item in f.body.iter().flatten() {
+        if let Item::Stmt(s) = item {
+            s.guard.into_iter().for_each(|(name, _)| *n.entry(name).or_default() += 1);
+            s.operands.iter().for_each(|o| count(o, &mut n));
+        }
+    }
+    n
 }
 
 /// A statement's instruction, for messages.

@@ -147,7 +147,8 @@ impl Exec<'_, '_> {
             self.count_shared(addr, m, bytes);
         }
         if self.cl.race.is_some() {
-            self.check(at, addr, m, bytes, access)?;
+            let [front, end] = at.idle.map(u64::from);
+            self.check(at, &addr.map(|a| a + front), m, bytes - front - end, access)?;
         }
         Ok(())
     }
@@ -206,11 +207,14 @@ impl Exec<'_, '_> {
     }
 
     pub(super) fn load(&mut self, at: At<'_>, mem: Mem) -> R<()> {
-        let at = At { order: mem.order, ..at };
+        let pool = &at.code.pool[at.i.d as usize..at.i.d as usize + mem.n as usize];
+        let unused = |n: usize| mem.bytes * n as u8;
+        let front = pool.iter().take_while(|r| **r == SINK).count();
+        let end = pool[front..].iter().rev().take_while(|r| **r == SINK).count();
+        let at = At { order: mem.order, idle: [unused(front), unused(end)], ..at };
         let addr = self.addresses(at, at.i.a, mem.base, at.i.imm);
         let total = u64::from(mem.bytes) * u64::from(mem.n);
         let p = self.resolve(at, mem.space, &addr, total, Access::Load)?;
-        let pool = &at.code.pool[at.i.d as usize..at.i.d as usize + mem.n as usize];
         let regs = &mut self.w.frame(at.frame).regs;
         for (e, row) in pool.iter().enumerate().filter(|(_, r)| **r != SINK) {
             let step = e * mem.bytes as usize;

@@ -46,6 +46,8 @@ pub(crate) struct At<'c> {
     pub mask: u32,
     /// Memory order of its access.
     pub order: Order,
+    /// Bytes at the front and at the end of its access that nobody looks at.
+    pub idle: [u8; 2],
 }
 
 /// How a group goes on.
@@ -135,7 +137,7 @@ impl<'e> Exec<'e, '_> {
                 _ => {
                     self.w.groups[g].pc = pc;
                     count::one(&mut self.cl.counts, i.class, m.count_ones());
-                    match self.other(At { i, code, g, frame, m, mask, order: Order::Weak })? {
+                    match self.other(At { i, code, g, frame, m, mask, order: Order::Weak, idle: [0; 2] })? {
                         Flow::Next => pc += 1,
                         Flow::Pick => return Ok(()),
                     }
