@@ -387,6 +387,9 @@ pub struct LowerArgs {
 pub struct InspectArgs {
     /// A model or a bundle.
     pub model: PathBuf,
+    /// Of a bundle for a device: what the assembler of the device's vendor says of each kernel; what it refuses, and what spills, is an error.
+    #[arg(long)]
+    pub code: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -5,10 +5,11 @@
 //! table of its driver is another one ([`portwright_runtime::device`]), whose memory and launches are the emulated machine's.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use portwright_runtime::device::{Device, Driver, Launch, Table};
+use portwright_runtime::device::{Code, Device, Driver, Launch, Table};
 use portwright_runtime::load::{Info, LoadError, Model, Options as LoadOptions, Session};
 use portwright_runtime::manifest::Target;
 use portwright_runtime::value::{Arg, Value};
@@ -28,6 +29,52 @@ pub fn find(target: &Target) -> Result<Gpu, Missing> {
     let own = target.triple.split('-').next() == Some(std::env::consts::ARCH);
     let driver = target.device.as_deref().and_then(Driver::from_name);
     if own && driver == Some(Driver::Cuda) { Ok(Gpu) } else { Err(Missing::Nobody { triple: target.triple.clone() }) }
+}
+
+/// The assembler of a device's vendor, as a second opinion on code for it.
+#[derive(Debug)]
+pub struct Judge(ptx::ptxas::Ptxas);
+
+/// The assembler for code of that driver, in one of these folders or in the search path.
+///
+/// # Errors
+/// It is nowhere.
+pub fn judge(driver: Driver, folders: &[PathBuf]) -> Result<Judge, ptx::ptxas::PtxasError> {
+    match driver {
+        Driver::Cuda => ptx::ptxas::find(folders).map(Judge),
+    }
+}
+
+impl Judge {
+    /// Name and version for people, as `ptxas 13.5.37`.
+    pub fn name(&self) -> String {
+        format!("ptxas {}", self.0.version())
+    }
+
+    /// What it says of all images, in their order; `threads` of them at a time, 0 = one a CPU.
+    ///
+    /// # Errors
+    /// Of the first image that it refuses.
+    pub fn judge(&self, code: &Code, threads: usize) -> Result<ptx::ptxas::Report, ptx::ptxas::PtxasError> {
+        let here = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if threads == 0 { here } else { threads }.min(code.images.len());
+        let next = AtomicUsize::new(0);
+        let said = Mutex::new(BTreeMap::new());
+        let work = || {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(text) = code.images.get(i) else { return };
+                let report = self.0.judge(&code.name, text);
+                said.lock().unwrap_or_else(PoisonError::into_inner).insert(i, report);
+            }
+        };
+        std::thread::scope(|s| (0..threads).for_each(|_| drop(s.spawn(work))));
+        let mut all = ptx::ptxas::Report::default();
+        for (_, report) in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            all.append(report?);
+        }
+        Ok(all)
+    }
 }
 
 /// Instructions by kernel.

@@ -24,13 +24,31 @@ impl Driver {
     pub fn from_name(name: &str) -> Option<Driver> {
         [Driver::Cuda].into_iter().find(|d| d.name() == name)
     }
-    /// Whether its library is on this machine. A device may still be missing, too old or busy: the bundle's load says so.
-    pub fn is_here(self) -> bool {
-        let library = match self {
+    /// Its library.
+    fn library(self) -> Option<libloading::Library> {
+        let name = match self {
             Driver::Cuda => "libcuda.so.1",
         };
         // SAFETY: the driver's own initializers run, as they do when a bundle is loaded.
-        unsafe { libloading::Library::new(library) }.is_ok()
+        unsafe { libloading::Library::new(name) }.ok()
+    }
+    /// Whether its library is on this machine. A device may still be missing, too old or busy: the bundle's load says so.
+    pub fn is_here(self) -> bool {
+        self.library().is_some()
+    }
+    /// What is here of it, for people: its version and the devices that it has. `None`: its library is not here.
+    pub fn probe(self) -> Option<String> {
+        let library = self.library()?;
+        let ask = |symbol: &[u8]| {
+            let mut number = 0;
+            // SAFETY: both calls that are asked for have this signature (cuda.h) and write one number.
+            let status = unsafe { library.get::<unsafe extern "C" fn(*mut i32) -> i32>(symbol).ok()?(&mut number) };
+            (status == 0).then_some(number)
+        };
+        // SAFETY: as above, with flags that have to be 0. A driver without a device fails, and then has none.
+        let _ = unsafe { library.get::<unsafe extern "C" fn(u32) -> i32>(b"cuInit\0").map(|init| init(0)) };
+        let version = ask(b"cuDriverGetVersion\0").map_or("of no version".into(), |v| format!("{}.{}", v / 1000, v % 1000 / 10));
+        Some(format!("CUDA {version}, devices: {}", ask(b"cuDeviceGetCount\0").unwrap_or(0)))
     }
 }
 
@@ -125,6 +143,54 @@ impl Code {
         out.extend(texts);
         out.resize(total, 0);
         Some(out)
+    }
+
+    /// Reads a description; `None` where it is none, or a damaged one.
+    pub fn read(bytes: &[u8]) -> Option<Code> {
+        let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+        let long = |at: usize| usize::try_from(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)).ok();
+        if !bytes.starts_with(MAGIC) {
+            return None;
+        }
+        let bytes = bytes.get(..long(8)?)?;
+        let text = |at: usize, most: usize| {
+            let part = bytes.get(at..)?.get(..most).or(bytes.get(at..))?;
+            let end = part.iter().position(|b| *b == 0)?;
+            String::from_utf8(part[..end].to_vec()).ok()
+        };
+        let number = |i: usize| word(16 + 4 * i);
+        let [images, image_at, kernels, kernel_at, name] = [4, 5, 6, 7, 8].map(|i| number(i).map(|n| n as usize));
+        let entry = |at: usize, i: usize, each: usize| i.checked_mul(each)?.checked_add(at);
+        let (image_at, kernel_at) = (image_at?, kernel_at?);
+        let driver = match number(0)? {
+            1 => Driver::Cuda,
+            _ => return None,
+        };
+        let one_image = |i: usize| {
+            let e = entry(image_at, i, IMAGE)?;
+            text(long(e)?, long(e + 8)?)
+        };
+        let one_kernel = |i: usize| {
+            let e = entry(kernel_at, i, KERNEL)?;
+            let [name, image, group, dynamic, row, buffers, scalars] = [0, 1, 2, 3, 4, 5, 6].map(|i| word(e + 4 * i));
+            let name = text(name? as usize, usize::MAX)?;
+            Some(Kernel { name, image: image?, group: group?, dynamic: dynamic?, row: row? != 0, buffers: buffers?, scalars: scalars? })
+        };
+        // Each entry has bytes, so that no number of them is believed before they are there.
+        Some(Code {
+            driver,
+            capability: number(1)?,
+            exact: number(2)? & 1 != 0,
+            version: number(3)?,
+            name: text(name?, usize::MAX)?,
+            images: (0..images?).map(one_image).collect::<Option<_>>()?,
+            kernels: (0..kernels?).map(one_kernel).collect::<Option<_>>()?,
+        })
+    }
+
+    /// The description that a bundle's library carries, by the library's bytes.
+    pub fn in_library(library: &[u8]) -> Option<Code> {
+        library.chunks(8).enumerate().filter(|(_, c)| c == MAGIC).find_map(|(i, _)| Code::read(library.get(8 * i..)?))
     }
 }
 
@@ -411,6 +477,33 @@ unsafe extern "C" fn sync(_: *mut c_void, _: *mut c_void) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_description_is_found_in_a_library_and_no_damage_is_believed() {
+        let kernel = |name: &str, image| Kernel { name: name.into(), image, group: 64, row: true, buffers: 2, scalars: 1, dynamic: 9 };
+        let code = Code {
+            driver: Driver::Cuda,
+            capability: 90,
+            exact: true,
+            version: 12040,
+            name: "sm_90a".into(),
+            images: vec!["first".into(), String::new(), "third".into()],
+            kernels: vec![kernel("a", 2), kernel("b", 0)],
+        };
+        let bytes = code.write().unwrap();
+        let library = [b"ELF.....", &MAGIC[..], &[7; 24], &bytes, &[0; 5]].concat();
+        assert_eq!((Code::in_library(&library), Code::in_library(&library[1..])), (Some(code.clone()), None));
+        for i in 0..bytes.len() {
+            assert_eq!(Code::read(&bytes[..i]), None);
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[i] ^= 1 << bit;
+                // What is read is as large as its bytes say, whatever the numbers in it are.
+                let read = Code::read(&damaged);
+                assert!(read.is_none_or(|c| c.images.len() + c.kernels.len() <= bytes.len()));
+            }
+        }
+    }
 
     #[test]
     fn the_description_is_as_its_header_says() {

@@ -2,6 +2,7 @@
 //! `portwright doctor`: which tools are there, which are missing, and what installs them.
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_runtime::device::Driver;
 use portwright_runtime::manifest::Target;
 use portwright_targets::target;
 
@@ -30,6 +31,9 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
             }
             show(&a, (id, name), found, &remedy, &mut rows);
         }
+        for (name, found, remedy) in device(&compile::machine_target(&machine)) {
+            show(&a, (id, name), found, &remedy, &mut rows);
+        }
         // Executables are asked for, bundles are the rule: a machine without it lacks nothing else.
         let (found, remedy) = match &zig {
             Ok(z) => (Some(format!("zig {}", z.version())), String::new()),
@@ -53,8 +57,22 @@ fn show(a: &DoctorArgs, (id, name): (&str, &str), found: Option<String>, remedy:
     if a.json {
         rows.push(serde_json::json!({"target": id, "tool": name, "found": found, "remedy": remedy}));
     } else {
-        println!("{id:<14}{name:<10}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
+        println!("{id:<14}{name:<11}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
     }
+}
+
+/// What there is for a target's device. Bundles are made without any of it, and an emulator runs them.
+fn device(target: &Target) -> Vec<(&'static str, Option<String>, String)> {
+    let Some(driver) = target.device.as_deref().and_then(Driver::from_name) else { return Vec::new() };
+    let found = driver.probe();
+    let mut out = vec![("driver", found, format!("the driver of the device, {}; without it an emulator runs bundles", driver.name()))];
+    #[cfg(feature = "emu")]
+    {
+        let judge = portwright_emu::gpu::judge(driver, &crate::place::tool_folders());
+        let remedy = judge.as_ref().err().map_or_else(String::new, ToString::to_string);
+        out.push(("assembler", judge.ok().map(|j| j.name()), format!("{remedy}; only `inspect --code` asks it")));
+    }
+    out
 }
 
 /// What runs a target's bundles where this machine does not.

@@ -2,10 +2,12 @@
 //! `portwright inspect`: names, shapes, operators; never weights.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::Graph;
-use portwright_runtime::bundle::Bundle;
+use portwright_runtime::bundle::{Bundle, LIBRARY};
+use portwright_runtime::device::Code as DeviceCode;
 use portwright_runtime::manifest::Manifest;
 use portwright_runtime::program::Program;
 
@@ -19,8 +21,15 @@ use crate::{Cx, model};
 pub fn run(a: InspectArgs, cx: &mut Cx) -> Lowered<()> {
     if model::is_bundle(&a.model) {
         let bundle = Bundle::read(&a.model).map_err(|e| cx.diags.report(Diagnostic::error(Code::BAD_BUNDLE, e.to_string())))?;
+        if a.code {
+            return judged(&a, &bundle, cx);
+        }
         compiled("bundle", &bundle.manifest, a.json);
         return Ok(());
+    }
+    if a.code {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--code: `{}` is no bundle", a.model.display()));
+        return cx.fail(d.help("compile the model with --target, then inspect the bundle"));
     }
     if let Ok(Some(p)) = Program::read(&a.model) {
         compiled("static executable", &p.manifest, a.json);
@@ -85,6 +94,63 @@ fn compiled(what: &str, m: &Manifest, json: bool) {
     }
     println!("  {} kernels, {:.2} MB of weights", m.kernels.len(), m.memory.weight_bytes as f64 / 1e6);
     println!("  arena {} bytes", m.memory.arena.join(" + "));
+}
+
+/// The code of a bundle for a device, without the assembler.
+fn device_code(at: &Path, bundle: &Bundle, cx: &mut Cx) -> Lowered<DeviceCode> {
+    if bundle.manifest.target.device.is_none() {
+        let d =
+            Diagnostic::error(Code::OPTION_UNUSED, format!("--code: the bundle is for {}, which is no device", bundle.manifest.target.cpu));
+        return cx.fail(d.help("leave --code out; `lower --stage asm` prints the code of a CPU"));
+    }
+    let library = at.join(LIBRARY);
+    let bytes =
+        std::fs::read(&library).or_else(|e| cx.fail(Diagnostic::error(Code::FILE_READ, format!("`{}`: {e}", library.display()))))?;
+    let code = DeviceCode::in_library(&bytes);
+    code.map_or_else(|| cx.fail(Diagnostic::error(Code::BAD_BUNDLE, format!("`{}` carries no code of a device", library.display()))), Ok)
+}
+
+/// Hands the code of a bundle to the assembler of its device's vendor.
+#[cfg(feature = "emu")]
+fn judged(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
+    use portwright_emu::gpu;
+    use portwright_emu::ptx::ptxas::PtxasError;
+
+    let code = device_code(&a.model, bundle, cx)?;
+    let failed = |e: PtxasError| match e {
+        PtxasError::NotFound => Diagnostic::error(Code::TOOL_MISSING, e.to_string()).help("./setup installs what is missing"),
+        e => Diagnostic::error(Code::TOOL_REJECTED, e.to_string()),
+    };
+    let judge = gpu::judge(code.driver, &crate::place::tool_folders()).map_err(|e| cx.diags.report(failed(e)))?;
+    let report = judge.judge(&code, 0).map_err(|e| cx.diags.report(failed(e)))?;
+    let faults = report.faults();
+    if a.json {
+        let rows = report.functions.iter().map(|f| {
+            let group = code.kernels.iter().find(|k| k.name == f.name).map(|k| (k.group, k.dynamic));
+            serde_json::json!({"kernel": f.name, "lanes": group.map(|g| g.0), "registers": f.registers, "shared": f.shared,
+                "dynamic_shared": group.map(|g| g.1), "stack": f.stack, "spill_stores": f.spill_stores, "spill_loads": f.spill_loads})
+        });
+        let rows: Vec<_> = rows.collect();
+        println!("{}", serde_json::json!({"schema": 1, "assembler": judge.name(), "chip": code.name, "kernels": rows, "faults": faults}));
+    } else {
+        println!("{:<48} {:>6} {:>9} {:>8} {:>6} {:>6}", "kernel", "lanes", "registers", "shared", "stack", "spills");
+        for f in &report.functions {
+            let (lanes, dynamic) = code.kernels.iter().find(|k| k.name == f.name).map_or((0, 0), |k| (k.group, k.dynamic));
+            let shared = f.shared + u64::from(dynamic);
+            println!("{:<48} {lanes:>6} {:>9} {shared:>8} {:>6} {:>6}", f.name, f.registers, f.stack, f.spill_stores + f.spill_loads);
+        }
+        println!("{} kernels of {} texts: {} takes them for {}", report.functions.len(), code.images.len(), judge.name(), code.name);
+    }
+    for f in &faults {
+        cx.diags.report(Diagnostic::error(Code::TOOL_REJECTED, format!("{}: {f}", judge.name())));
+    }
+    cx.diags.check()
+}
+
+#[cfg(not(feature = "emu"))]
+fn judged(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
+    device_code(&a.model, bundle, cx)?;
+    cx.fail(Diagnostic::error(Code::TOOL_MISSING, "this build asks no assembler").help("build with the feature `emu`"))
 }
 
 fn count<'g>(g: &'g Graph, ops: &mut BTreeMap<&'g str, usize>) {

@@ -54,6 +54,13 @@ impl Report {
         spills.chain(serial).collect()
     }
 
+    /// Adds what is said of another text.
+    pub fn append(&mut self, mut other: Report) {
+        self.functions.append(&mut other.functions);
+        self.warnings.append(&mut other.warnings);
+        self.advisories.append(&mut other.advisories);
+    }
+
     /// Reads what `-v` prints.
     pub fn parse(text: &str) -> Report {
         let mut r = Report::default();
