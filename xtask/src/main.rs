@@ -2,6 +2,7 @@
 //! `cargo xtask`: the project's own commands. Run without arguments for the list.
 
 mod coverage;
+mod gpus;
 mod notice;
 mod other_cpus;
 mod process;
@@ -23,6 +24,8 @@ cargo xtask COMMAND
         [--sample N]                      only N cases of those, drawn from every family of operators, always the same ones
   other-cpus [--bless]                    everything for CPUs that are not here, under qemu: the suite, models of PORTWRIGHT_ZOO up to 10 MB,
                                           what vectors save; --bless writes bench/OTHER_CPUS.md and the lists of the suite
+  gpus [--bless]                          everything for GPUs that are not here: the suite and models of PORTWRIGHT_ZOO up to 10 MB in the PTX
+                                          machine, their code by NVIDIA's assembler; --bless writes bench/GPUS.md and the lists of the suite
   coverage                                which lines of ir and frontend their tests run, at least 80 % each
   fuzz [SECONDS] [TARGET]                 hunt for panics, hangs and wrong programs, ten minutes by default; finds become tests
   fetch-tools [--minimal]                 run ./setup
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "bless" => bless(&rest),
         "tidy" => Task::cargo(["test", "--quiet", "--package", "portwright-tidy"]).args(&rest).run(),
         "suite" => suite::run(&rest),
+        "gpus" => gpus::run(&rest),
         "other-cpus" => other_cpus::run(&rest),
         "suite-data" => suite_data(&rest),
         "coverage" => coverage::run(&rest),

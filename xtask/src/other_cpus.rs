@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::process::Task;
-use crate::{Outcome, root, suite};
+use crate::{Outcome, gpus, root, suite};
 
 const TARGETS: [&str; 3] = ["loongarch64", "aarch64", "riscv64"];
 
@@ -39,11 +39,11 @@ pub fn run(rest: &[String]) -> Outcome {
             failures.push(e);
         }
     }
-    let models = zoo()?;
-    let failed = |m: &BTreeMap<String, String>| m.values().any(|s| s == "FAILED");
-    failures.extend(models.iter().filter(|(_, m)| failed(m)).map(|(name, _)| format!("{name}: failed")));
+    let models = zoo(&TARGETS)?;
+    failures.extend(failed(&models));
     if bless {
-        let page = format!("{HEAD}{}{}{}", suites()?, zoo_table(&models), lanes()?);
+        let tried = TARGETS.map(|t| (format!("{t}::emulator"), t));
+        let page = format!("{HEAD}{}{}{}", suites(&TARGETS)?, zoo_table(&models, &tried), lanes()?);
         let at = root().join("bench/OTHER_CPUS.md");
         std::fs::write(&at, page).map_err(|e| format!("{}: {e}", at.display()))?;
     }
@@ -58,15 +58,15 @@ What is executed for LoongArch64, 64-bit Arm and RISC-V, as machine code under q
 machine at hand. Written by `cargo xtask other-cpus --bless`, with `PORTWRIGHT_ZOO` naming the folder of models.
 ";
 
-/// What became of the suite's cases, beside the list of the host.
-fn suites() -> Result<String, String> {
+/// What became of the suite's cases on targets, beside the list of the host.
+pub fn suites(targets: &[&str]) -> Result<String, String> {
     let host = std::fs::read_to_string(root().join("tests/suite/host.txt")).unwrap_or_default();
     let host: BTreeSet<&str> = host.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
     let mut out = String::from(
         "\n## The ONNX test suite\n\n| target | passed | failed | unsupported | skipped | on the host's list and not passed |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     let _ = writeln!(out, "| host | {} | | | | |", host.len());
-    for target in TARGETS {
+    for target in targets {
         let all = suite::last(target)?;
         let count = |status: &str| all.values().filter(|(s, _)| s == status).count();
         let lost =
@@ -85,33 +85,46 @@ fn suites() -> Result<String, String> {
     Ok(out)
 }
 
-/// Status of each small model on each target.
-fn zoo() -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
-    let mut models: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    let task = Task::cargo(["test", "--package", "portwright-tests", "--test", "cases", "--", "zoo/", "--skip", "host"]);
+/// Status of each small model by what was tried, `TARGET::emulator` or `TARGET::assembler`.
+pub type Models = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Tries small models on targets, with the emulator built as the release is.
+pub fn zoo(targets: &[&str]) -> Result<Models, String> {
+    let mut models = Models::new();
+    let task = Task::cargo(["test", "--release", "--package", "portwright-tests", "--test", "cases", "--", "zoo/", "--skip", "host"]);
+    let others: Vec<&str> = TARGETS.iter().chain(&gpus::ASSEMBLED).copied().filter(|t| !targets.contains(t)).collect();
+    let task = others.into_iter().fold(task, |task, t| task.args(["--skip", t]));
     task.env("PORTWRIGHT_ZOO_EMULATED", "1").lines(|line| {
-        if let Some((model, target, status)) = trial(line) {
-            models.entry(model.to_owned()).or_default().insert(target.to_owned(), status.to_owned());
+        if let Some((model, tried, status)) = trial(line) {
+            models.entry(model.to_owned()).or_default().insert(tried.to_owned(), status.to_owned());
         }
     })?;
     if models.len() < 2 { Err("no trials of models: does PORTWRIGHT_ZOO name their folder?".into()) } else { Ok(models) }
 }
 
-/// Model, target and status of a line `test zoo/MODEL::TARGET::emulator ... ok`.
+/// Model, what was tried and status of a line `test zoo/MODEL::TARGET::emulator ... ok`.
 fn trial(line: &str) -> Option<(&str, &str, &str)> {
     let (name, status) = line.strip_prefix("test zoo/")?.split_once("... ")?;
-    let (model, target) = name.trim().strip_suffix("::emulator")?.split_once("::")?;
-    Some((model, target, status.trim()))
+    let (model, tried) = name.trim().split_once("::")?;
+    (tried.ends_with("::emulator") || tried.ends_with("::assembler")).then(|| (model, tried, status.trim()))
 }
 
-fn zoo_table(models: &BTreeMap<String, BTreeMap<String, String>>) -> String {
+/// What failed of it.
+pub fn failed(models: &Models) -> impl Iterator<Item = String> {
+    models.iter().filter(|(_, m)| m.values().any(|s| s == "FAILED")).map(|(name, _)| format!("{name}: failed"))
+}
+
+/// The table of models, with a column for everything that was tried.
+pub fn zoo_table(models: &Models, tried: &[(String, &str)]) -> String {
     let mut out = String::from(
         "\n## Models of up to 10 MB\n\nEvery case of each, outputs as near to the expected ones as the host's have to be.\n\n",
     );
-    let _ = writeln!(out, "| model | {} |\n| --- |{}", TARGETS.join(" | "), " --- |".repeat(TARGETS.len()));
+    let heads: Vec<&str> = tried.iter().map(|t| t.1).collect();
+    let _ = writeln!(out, "| model | {} |\n| --- |{}", heads.join(" | "), " --- |".repeat(heads.len()));
     for (name, by_target) in models {
-        let cell = |t: &&str| by_target.get(*t).map_or("-", |s| if s.starts_with("ignored") { "refused, as on the host" } else { s });
-        let _ = writeln!(out, "| {name} | {} |", TARGETS.iter().map(cell).collect::<Vec<_>>().join(" | "));
+        let cell =
+            |t: &(String, &str)| by_target.get(&t.0).map_or("-", |s| if s.starts_with("ignored") { "refused, as on the host" } else { s });
+        let _ = writeln!(out, "| {name} | {} |", tried.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
     out
 }
@@ -156,8 +169,9 @@ mod tests {
     #[test]
     fn trials_of_models_are_read() {
         let line = "test zoo/pt-vit::riscv64::emulator       ... ok";
-        assert_eq!(trial(line), Some(("pt-vit", "riscv64", "ok")));
-        assert_eq!(trial("test zoo/ml-svc::aarch64::emulator ... ignored, no"), Some(("ml-svc", "aarch64", "ignored, no")));
+        assert_eq!(trial(line), Some(("pt-vit", "riscv64::emulator", "ok")));
+        assert_eq!(trial("test zoo/ml-svc::aarch64::assembler ... ignored, no"), Some(("ml-svc", "aarch64::assembler", "ignored, no")));
+        assert_eq!(trial("test zoo/ml-svc::host::numbers ... ok"), None);
         assert_eq!(trial("test core/add::aarch64::emulator ... ok"), None);
     }
 }

@@ -33,6 +33,10 @@ pub const MACHINE: &str = "x86-64-v4";
 #[cfg(all(feature = "mlir", feature = "emu"))]
 pub const EMULATED: [&str; 3] = ["aarch64", "riscv64", "loongarch64"];
 
+/// Devices whose kernels are run on an emulated one, while the plan runs here.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+pub const DEVICES: [&str; 2] = ["nvidia-sm80", "nvidia-sm90a"];
+
 /// Their CPUs that take other vectors or dot products than the default one.
 #[cfg(all(feature = "mlir", feature = "emu"))]
 const OTHERS: [(&str, Option<&str>); 3] =
@@ -164,7 +168,7 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
             out.push(always(format!("{name}::host::native"), move || crate::native::runs(&c)));
         }
         #[cfg(all(feature = "mlir", feature = "emu"))]
-        for (target, cpu) in EMULATED.map(|t| (t, None)).into_iter().chain(OTHERS) {
+        for (target, cpu) in EMULATED.iter().chain(&DEVICES).map(|t| (*t, None)).chain(OTHERS) {
             let c = case.clone();
             let trial = format!("{name}::{}::emulator", cpu.unwrap_or(target));
             out.push(crate::skip::trial(trial, move || crate::native::runs_emulated(&c, target, cpu)));

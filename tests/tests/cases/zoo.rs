@@ -12,11 +12,15 @@ use portwright_runtime::tensor::{Tensor, View};
 
 use crate::command::{contents, portwright, repository, scratch};
 #[cfg(feature = "emu")]
-use crate::core::EMULATED;
+use crate::core::{DEVICES, EMULATED};
 use crate::skip::{Done, trial};
 
 /// Models of the folder that `PORTWRIGHT_ZOO` names.
 const ZOO: [&str; 4] = ["ppocr-cls", "pplcnet-orient", "pt-vit", "arch-llama"];
+
+/// Devices whose vendor's assembler judges the code of small models.
+#[cfg(feature = "emu")]
+const ASSEMBLED: [&str; 3] = ["nvidia-sm80", "nvidia-sm90a", "nvidia-sm100a"];
 
 /// The model of this repository.
 pub const OWN: &str = "silero-vad";
@@ -119,10 +123,16 @@ pub fn trials(out: &mut Vec<Trial>) {
         out.push(trial(format!("zoo/{name}::host::same_bytes"), with(same_bytes)));
     }
     #[cfg(feature = "emu")]
-    for target in EMULATED {
+    for target in EMULATED.into_iter().chain(DEVICES) {
         out.push(trial(format!("zoo/{OWN}::{target}::emulator"), move || emulated(OWN, target)));
         for name in small_models() {
             out.push(trial(format!("zoo/{name}::{target}::emulator"), move || emulated(&name, target)));
+        }
+    }
+    #[cfg(feature = "emu")]
+    for target in ASSEMBLED {
+        for name in small_models().into_iter().chain([OWN.to_owned()]) {
+            out.push(trial(format!("zoo/{name}::{target}::assembler"), move || assembled(&name, target)));
         }
     }
     out.push(trial("zoo::host::two_bundles_in_one_process", two_bundles));
@@ -204,28 +214,52 @@ fn numbers(m: &Model) -> Result<(), String> {
     Ok(())
 }
 
-/// One whole model as a program of another machine: `compile --target`, then `run BUNDLE` chooses the emulator by itself.
+/// The bundle of a model, or why it is skipped: what no target compiles ends in a diagnostic, on this one as on the machine at hand.
+#[cfg(feature = "emu")]
+fn compiled(m: &Model, target: &str) -> Result<Result<PathBuf, Done>, String> {
+    match bundle(m, target) {
+        Ok(b) => Ok(Ok(b)),
+        Err(said) if m.name != OWN && bundle(m, "host").is_err() => {
+            Ok(Err(Done::Skipped(format!("{}: {}", m.name, said.lines().find(|l| l.contains("error[")).unwrap_or("not compiled")))))
+        }
+        Err(said) => Err(said),
+    }
+}
+
+/// All code of a model for a device is taken by the assembler of its vendor, and nothing spills.
+#[cfg(feature = "emu")]
+fn assembled(name: &str, target: &str) -> Result<Done, String> {
+    let b = match compiled(&model(name)?, target)? {
+        Ok(b) => b,
+        Err(skipped) => return Ok(skipped),
+    };
+    let e = portwright(b.parent().unwrap_or(&b), &["inspect", &b.display().to_string(), "--code"])?;
+    if e.stderr.contains("error[E0501]") {
+        return Ok(Done::Skipped(format!("no assembler of {target}")));
+    }
+    e.well().map(|_| Done::Passed)
+}
+
+/// One whole model as a program of another machine: `compile --target`, then `run BUNDLE` in its emulator.
 #[cfg(feature = "emu")]
 fn emulated(name: &str, target: &str) -> Result<Done, String> {
     let m = model(name)?;
-    let b = match bundle(&m, target) {
+    let b = match compiled(&m, target)? {
         Ok(b) => b,
-        // What no target compiles ends in a diagnostic, on this one as on the machine at hand.
-        Err(said) if name != OWN && bundle(&m, "host").is_err() => {
-            return Ok(Done::Skipped(format!("{name}: {}", said.lines().find(|l| l.contains("error[")).unwrap_or("not compiled"))));
-        }
-        Err(said) => return Err(said),
+        Err(skipped) => return Ok(skipped),
     };
+    let runs = if DEVICES.contains(&target) { "on the PTX machine" } else { "on qemu-" };
     let out = scratch(&format!("emulated-{name}-{target}"))?;
     for (inputs, expected) in m.cases() {
         let got = out.join("got.npz");
         let text = |p: &Path| p.display().to_string();
-        let e = portwright(&out, &["run", &text(&b), "--inputs", &text(&inputs), "--outputs", &text(&got)])?;
+        // Where the machine of the target is at hand, it is another trial that runs there.
+        let e = portwright(&out, &["run", &text(&b), "--on", "emulator", "--inputs", &text(&inputs), "--outputs", &text(&got)])?;
         if e.stderr.contains("error[E0504]") {
             return Ok(Done::Skipped(format!("no emulator of {target}")));
         }
-        if !e.well()?.stderr.contains("on qemu-") {
-            return Err("the command does not say that qemu ran the bundle".into());
+        if !e.well()?.stderr.contains(runs) {
+            return Err("the command does not say that an emulator ran the bundle".into());
         }
         near(&expected, &got, m.tolerance).or_else(|far| {
             // Two right ways through a model that rounds below f32 inside differ by that rounding, which the host shows too.

@@ -16,9 +16,9 @@ const CODE_TABLE: &str = "ir/src/diag.rs";
 /// Chips that are also the name of an instruction set: `runtime` compiles for it, `emu` and `tools` run its emulator.
 const INSTRUCTION_SETS: [&str; 4] = ["x86_64", "aarch64", "riscv64", "loongarch64"];
 const RUNS_INSTRUCTION_SETS: [&str; 4] = ["runtime", "emu", "tools", "xtask"];
-/// Chips whose code `emu` executes itself, by the vendor's name of it, and whose assembler `tools` pins.
+/// Chips whose code `emu` executes itself, by the vendor's name of it, whose assembler `tools` pins, and which `xtask` has executed.
 const EXECUTED: [&str; 1] = ["nvidia"];
-const EXECUTES: [&str; 2] = ["emu", "tools"];
+const EXECUTES: [&str; 3] = ["emu", "tools", "xtask"];
 
 /// The chips of the repository: folders of `targets/src` whose `mod.rs` is a target, in order.
 pub fn chips(files: &[File]) -> BTreeSet<String> {
