@@ -14,13 +14,48 @@ const REMEDY: &str = "install LLVM's clang and lld 18 or later (Debian: apt-get 
 fn main() {
     println!("cargo::rerun-if-changed=c");
     println!("cargo::rerun-if-changed=../runtime/c/portwright.h");
+    println!("cargo::rerun-if-changed=simt");
     println!("cargo::rerun-if-env-changed=PORTWRIGHT_CLANG");
+    if let Err(text) = simt() {
+        println!("cargo::error={text}");
+    }
     if env::var_os("CARGO_FEATURE_EMBED").is_none() {
         return;
     }
     if let Err(text) = embed() {
         println!("cargo::error={text}");
     }
+}
+
+/// The list of the headers and sources of `simt`, with what they include, for `src/simt/build.rs`.
+fn simt() -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let room = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
+    let mut files =
+        vec![("core/talk.h".into(), room.join("c/talk.h")), ("core/portwright.h".into(), room.join("../runtime/c/portwright.h"))];
+    list(&room.join("simt"), "", &mut files)?;
+    files.sort();
+    let mut table = String::from("[\n");
+    for (name, path) in files {
+        table.push_str(&format!("    ({name:?}, include_str!({:?})),\n", path.display().to_string()));
+    }
+    table.push_str("]\n");
+    fs::write(out.join("simt.rs"), table).map_err(|e| format!("cannot write to {}: {e}", out.display()))
+}
+
+/// Adds what lies in a folder and those in it, by path.
+fn list(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> Result<(), String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", folder.display());
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            list(&path, &format!("{name}/"), files)?;
+        } else if path.extension().is_some_and(|e| e == "h" || e == "c" || e == "cpp") {
+            files.push((name, path));
+        }
+    }
+    Ok(())
 }
 
 fn embed() -> Result<(), String> {

@@ -81,7 +81,7 @@ fn device_here(target: &Target) -> bool {
 
 #[cfg(feature = "emu")]
 fn emulator(target: &Target, cx: &mut Cx) -> Lowered<Place> {
-    match emu::find(target, &emulator_folders()) {
+    match emu::find(target, &emulator_folders(), compile::cache_folder().as_deref()) {
         Ok(e) => Ok(Place::Emulated(e)),
         Err(missing) => {
             let m = format!("nothing here can run {} ({}): {missing}", target.id, target.triple);

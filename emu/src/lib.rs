@@ -9,6 +9,7 @@
 //! | executor | runs | needs |
 //! | --- | --- | --- |
 //! | [`gpu`] | bundles that drive a device whose code is PTX | nothing: [`ptx`] is the device, the bundle's plan runs in this process |
+//! | [`simt`] | bundles that drive a device whose code is source, in a dialect of C++ | clang 17 or later with a C++ library |
 //! | [`qemu`] | bundles of CPUs | qemu-user 8.2 or later, and nothing else: no C library, no dynamic loader of that machine |
 //!
 //! [`ptx`] executes kernels of NVIDIA's GPUs as they lie in a bundle, and checks and counts what they do.
@@ -25,6 +26,7 @@ mod count;
 pub mod gpu;
 pub mod ptx;
 pub mod qemu;
+pub mod simt;
 mod wire;
 
 /// How a bundle is started.
@@ -101,6 +103,9 @@ impl Missing {
         match self {
             Missing::Nobody { .. } => "run it on that machine",
             Missing::NotBuilt => "build with the features `mlir` and `emu`",
+            Missing::NotFound { program } if program.starts_with("clang") => {
+                "install clang 17 or later with a C++ library (Debian: apt-get install clang-22 lld-22 libstdc++-12-dev)"
+            }
             Missing::NotFound { .. } | Missing::TooOld { .. } => {
                 "./setup unpacks a new one into tools/.cache (Debian 12 itself has 7.2; bookworm-backports has 10.0)"
             }
@@ -113,7 +118,7 @@ impl fmt::Display for Missing {
         match self {
             Missing::Nobody { triple } => write!(f, "there is no emulator for {triple}"),
             Missing::NotBuilt => f.write_str("this build has no program for an emulator to run"),
-            Missing::NotFound { program } => write!(f, "the emulator {program} is not here"),
+            Missing::NotFound { program } => write!(f, "the program {program} is not here"),
             Missing::TooOld { path, version, needed } => {
                 write!(
                     f,
@@ -127,13 +132,15 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// The executor for the machine that a bundle was made for. `folders` are looked through in order, then the search path.
+/// The executor for the machine that a bundle was made for. `folders` are looked through in order, then the search path; what is compiled to
+/// run a bundle is kept in `cache`.
 ///
 /// # Errors
 /// What is missing.
-pub fn find(target: &Target, folders: &[PathBuf]) -> Result<Box<dyn Executor>, Missing> {
-    if target.device.is_some() {
-        return gpu::find(target).map(|g| Box::new(g) as Box<dyn Executor>);
+pub fn find(target: &Target, folders: &[PathBuf], cache: Option<&Path>) -> Result<Box<dyn Executor>, Missing> {
+    match target.device.as_deref() {
+        Some(d) if d.starts_with(simt::DEVICE) => simt::find(target, cache).map(|s| Box::new(s) as Box<dyn Executor>),
+        Some(_) => gpu::find(target).map(|g| Box::new(g) as Box<dyn Executor>),
+        None => qemu::find(target, folders).map(|q| Box::new(q) as Box<dyn Executor>),
     }
-    qemu::find(target, folders).map(|q| Box::new(q) as Box<dyn Executor>)
 }

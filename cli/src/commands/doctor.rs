@@ -81,7 +81,7 @@ fn emulator(target: &Target) -> Option<(&'static str, Option<String>, String)> {
     if target.triple.split('-').next() == Some(std::env::consts::ARCH) {
         return None;
     }
-    Some(match portwright_emu::find(target, &crate::place::emulator_folders()) {
+    Some(match portwright_emu::find(target, &crate::place::emulator_folders(), crate::compile::cache_folder().as_deref()) {
         Ok(e) => ("emulator", Some(e.name()), String::new()),
         Err(e) => ("emulator", None, format!("{e}: {}", e.remedy())),
     })

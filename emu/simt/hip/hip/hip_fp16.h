@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#pragma once
+#include "hip_runtime.h"
+typedef simt::half_t __half, half;
+typedef simt::Pair<__half> __half2, half2;
+SIMT_HALF_FUNCTIONS(__half, __half2)
+SIMT_SMALL_ARITHMETIC(__half, __half2)
+SIMT_SMALL_EXTREMES(__half)
+SIMT_SMALL_EXPONENTIALS(__half)

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#pragma once
+#include "mcr/mc_runtime.h"
+typedef simt::half_t __half, half;
+typedef simt::Pair<__half> __half2, half2;
+SIMT_HALF_FUNCTIONS(__half, __half2)
+SIMT_SMALL_ARITHMETIC(__half, __half2)
+SIMT_SMALL_EXTREMES(__half)
