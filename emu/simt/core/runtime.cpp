@@ -5,6 +5,7 @@
 // in the lane's own stack, in the block's memory, in an allocation of the device, or it is a fault. Of each byte the machine knows the last
 // write and the last read of the running launch; two accesses of which one is a write must be of one lane, or be ordered by a barrier.
 #include "runtime.h"
+#include "stacks.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -14,10 +15,6 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
-
 #include <string>
 #include <vector>
 
@@ -28,33 +25,6 @@ namespace simt {
 uint64_t block_number = 0;
 
 namespace {
-
-// ---- switching stacks
-
-#if defined(__x86_64__)
-typedef void *Context;
-// Keeps what a call must keep on the stack that is left, and goes on where the other one was left.
-__attribute__((naked, noinline)) void swap_to(Context *, Context) {
-  asm("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
-      "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
-}
-void change(Context &from, Context &to) { swap_to(&from, to); }
-void begin_at(Context &c, char *stack, size_t bytes, void (*entry)()) {
-  void **sp = (void **)(stack + bytes - 64); // 16-byte aligned; a function begins 8 below that
-  *--sp = nullptr;
-  *--sp = (void *)entry;
-  for (int i = 0; i < 6; i++) *--sp = nullptr;
-  c = sp;
-}
-#else
-typedef ucontext_t Context;
-void change(Context &from, Context &to) { swapcontext(&from, &to); }
-void begin_at(Context &c, char *stack, size_t bytes, void (*entry)()) {
-  getcontext(&c);
-  c.uc_stack.ss_sp = stack, c.uc_stack.ss_size = bytes, c.uc_link = nullptr;
-  makecontext(&c, entry, 0);
-}
-#endif
 
 // ---- lanes
 
@@ -768,44 +738,4 @@ void complain(const char *what) { snprintf(text, sizeof text, "%s", what); }
 
 } // namespace simt
 
-// ---- what -fsanitize=thread calls before accesses
-
-using simt::check;
-// A chip traps where a type's alignment does not hold. (Of 16 bytes the compiler promises 8.)
-static inline void aligned(void *p, size_t n, uintptr_t from) {
-  if (__builtin_expect((uintptr_t)p & ((n < 8 ? n : 8) - 1), 0) && (uintptr_t)p - simt::exempt_from >= simt::exempt_bytes)
-    simt::fault("an access of %zu bytes at %p, which is no multiple of its alignment, at @%lx", n, p, (unsigned long)from);
-}
-#define HOOKS(n)                                                                                                                    \
-  extern "C" void __tsan_read##n(void *p) {                                                                                        \
-    aligned(p, n, (uintptr_t)__builtin_return_address(0)), check(p, n, simt::Read, (uintptr_t)__builtin_return_address(0));         \
-  }                                                                                                                                \
-  extern "C" void __tsan_write##n(void *p) {                                                                                       \
-    aligned(p, n, (uintptr_t)__builtin_return_address(0)), check(p, n, simt::Write, (uintptr_t)__builtin_return_address(0));        \
-  }                                                                                                                                \
-  extern "C" void __tsan_read_write##n(void *p) {                                                                                  \
-    check(p, n, simt::Read, (uintptr_t)__builtin_return_address(0)), check(p, n, simt::Write, (uintptr_t)__builtin_return_address(0)); \
-  }                                                                                                                                \
-  extern "C" void __tsan_unaligned_read##n(void *p) { check(p, n, simt::Read, (uintptr_t)__builtin_return_address(0)); }           \
-  extern "C" void __tsan_unaligned_write##n(void *p) { check(p, n, simt::Write, (uintptr_t)__builtin_return_address(0)); }         \
-  extern "C" void __tsan_unaligned_read_write##n(void *p) {                                                                        \
-    check(p, n, simt::Read, (uintptr_t)__builtin_return_address(0)), check(p, n, simt::Write, (uintptr_t)__builtin_return_address(0)); \
-  }
-HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
-extern "C" void __tsan_init() {}
-extern "C" void __tsan_func_entry(void *) {}
-extern "C" void __tsan_func_exit() {}
-extern "C" void __tsan_vptr_update(void **, void *) {}
-extern "C" void __tsan_vptr_read(void **) {}
-extern "C" void *__tsan_memcpy(void *to, const void *from, size_t n) {
-  if (n) check(from, n, simt::Read, (uintptr_t)__builtin_return_address(0)), check(to, n, simt::Write, (uintptr_t)__builtin_return_address(0));
-  return memcpy(to, from, n);
-}
-extern "C" void *__tsan_memmove(void *to, const void *from, size_t n) {
-  if (n) check(from, n, simt::Read, (uintptr_t)__builtin_return_address(0)), check(to, n, simt::Write, (uintptr_t)__builtin_return_address(0));
-  return memmove(to, from, n);
-}
-extern "C" void *__tsan_memset(void *to, int byte, size_t n) {
-  if (n) check(to, n, simt::Write, (uintptr_t)__builtin_return_address(0));
-  return memset(to, byte, n);
-}
+#include "hooks.h"

@@ -10,7 +10,6 @@
 #include "../core/matrix.h"
 
 #define __CUDACC__ 1
-#define __ILUVATAR__ 1
 #define CUDART_VERSION 10020
 static const int warpSize = SIMT_LANES;
 #define SIMT_MASK unsigned long long
