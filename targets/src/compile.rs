@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::codegen::{self, Form, Request, Workers};
 use crate::mlir::{self, Unit};
 use crate::peak::peaks;
-use crate::target::{Device, Machine};
+use crate::target::{self, Device, Machine};
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub fn emit(module: &Module, plan: &HostPlan, machine: &Machine, options: &Optio
     for (i, r) in results.into_iter().enumerate() {
         let ids = units.get(i).map_or(&[][..], Vec::as_slice);
         match r {
-            Ok(out) if machine.device.is_some() && i < units.len() => images.push(out.text),
+            Ok(out) if machine.device.is_some() && i < units.len() => images.push(finished(machine, out.text)),
             Ok(out) => {
                 match crate::link::foreign_symbols(&out.object, &own) {
                     Some(calls) if calls.is_empty() => {}
@@ -109,6 +109,14 @@ pub fn emit(module: &Module, plan: &HostPlan, machine: &Machine, options: &Optio
         sink.check()?;
     }
     Ok(Artifacts { objects, mlir: texts, blob, images })
+}
+
+/// Text of a device's code as its driver gets it.
+fn finished(machine: &Machine, text: String) -> String {
+    match target::lookup(machine.target) {
+        Ok(t) => t.finished(text),
+        Err(_) => text,
+    }
 }
 
 /// What the library carries for the device's driver.
@@ -169,6 +177,7 @@ pub fn text(
     let mut out = String::new();
     for (i, r) in codegen::run_all(&requests, &options.workers).into_iter().enumerate() {
         match r {
+            Ok(o) if form == Form::Assembly && device(i) => out.push_str(&finished(machine, o.text)),
             Ok(o) => out.push_str(&o.text),
             Err(failure) => blame(module, plan, machine, options, units.get(i).map_or(&[][..], Vec::as_slice), failure, sink),
         }

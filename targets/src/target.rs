@@ -137,6 +137,10 @@ pub trait Target: Sync {
     fn rules(&self) -> &'static [portwright_passes::kernel_rules::KernelRule] {
         portwright_passes::kernel_rules::RULES
     }
+    /// Text of a device's code as its driver gets it, made of the text that LLVM gives.
+    fn finished(&self, text: String) -> String {
+        text
+    }
     /// What links or checks its output.
     fn toolchain(&self) -> Option<&dyn Toolchain> {
         Some(&crate::link::Lld)

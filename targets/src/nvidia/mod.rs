@@ -12,6 +12,7 @@ use crate::mlir::simt::Forms;
 use crate::target::{Device, Machine, Target, TargetSpec, lookup, unknown_cpu};
 
 mod forms;
+mod registers;
 
 /// A generation: what its code is for, and what it has.
 #[derive(Debug)]
@@ -108,6 +109,9 @@ impl Generation {
 impl Target for Generation {
     fn spec(&self) -> &TargetSpec {
         &self.spec
+    }
+    fn finished(&self, text: String) -> String {
+        registers::eased(&text)
     }
     fn machine(&self, cpu: Option<&str>, sink: &mut Diags) -> Lowered<Machine> {
         if let Some(name) = cpu.filter(|c| *c != self.processor) {

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! How many registers lanes want, read from the text of their code, and what the assembler is told of it.
+//!
+//! Of its own accord ptxas leaves room for four groups on a multiprocessor, and spills what does not fit then. Where more values live at once
+//! than that leaves registers for, `.minnctapersm` (PTX ISA, 11.4.4) says how few groups there may be.
+
+use std::collections::HashMap;
+
+/// Registers of a multiprocessor (CUDA C++ Programming Guide, technical specifications per compute capability).
+const REGISTERS: u32 = 64 << 10;
+/// Groups that the assembler leaves room for.
+const GROUPS: u32 = 4;
+/// Registers beside those that the text names: addresses that the assembler forms, and what it loads ahead.
+const BESIDE: u32 = 24;
+
+/// The text with a line for each kernel whose lanes want more registers than they would be given.
+pub(super) fn eased(text: &str) -> String {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut out = String::with_capacity(text.len() + 256);
+    let mut kernel = false;
+    for (i, line) in lines.iter().enumerate() {
+        out.push_str(line);
+        kernel = (kernel || line.contains(".entry ")) && !line.starts_with('}');
+        let lanes = line.trim().strip_prefix(".reqntid ").filter(|_| kernel).and_then(|n| n.trim().parse::<u32>().ok());
+        if let Some(lanes) = lanes.filter(|n| *n > 0) {
+            let body = &lines[i..];
+            let end = body.iter().position(|l| l.starts_with('}')).unwrap_or(body.len());
+            let wanted = lanes.saturating_mul(live(&body[..end]).saturating_add(BESIDE));
+            let groups = (REGISTERS / wanted.max(1)).max(1);
+            if groups < GROUPS {
+                out.push_str(&format!(".minnctapersm {groups}\n"));
+            }
+        }
+    }
+    out
+}
+
+/// First and last line on which a register stands.
+type Range = (usize, usize);
+
+/// Most words that live at once, with loops where a branch leads back.
+fn live(body: &[&str]) -> u32 {
+    let mut words: HashMap<&str, u32> = HashMap::new();
+    let mut labels: HashMap<&str, usize> = HashMap::new();
+    let mut ranges: HashMap<&str, Range> = HashMap::new();
+    let mut back: Vec<Range> = Vec::new();
+    for (i, line) in body.iter().enumerate() {
+        let line = line.trim();
+        if let Some(decl) = line.strip_prefix(".reg .") {
+            // `.reg .b32 %r<12>;`
+            let mut parts = decl.split_whitespace();
+            if let (Some(ty), Some(name)) = (parts.next(), parts.next().and_then(|n| n.split('<').next())) {
+                let bits: u32 = ty.trim_start_matches(|c: char| c.is_alphabetic()).parse().unwrap_or(0);
+                words.insert(name, bits.div_ceil(32));
+            }
+            continue;
+        }
+        if let Some(label) = line.strip_suffix(':') {
+            labels.insert(label, i);
+            continue;
+        }
+        if let Some((_, to)) = line.split_once("bra").map(|(a, b)| (a, b.trim_start_matches(".uni").trim().trim_end_matches(';')))
+            && let Some(&at) = labels.get(to)
+        {
+            back.push((at, i));
+        }
+        for name in names(line) {
+            ranges.entry(name).and_modify(|r| r.1 = i).or_insert((i, i));
+        }
+    }
+    back.sort_by_key(|loops| (loops.1, std::cmp::Reverse(loops.0)));
+    let mut change = vec![0i64; body.len() + 1];
+    for (name, (first, mut last)) in ranges {
+        let n = i64::from(words.get(name.trim_end_matches(|c: char| c.is_ascii_digit())).copied().unwrap_or(0));
+        // What was there before a loop and is read in it is there until its end; inner loops end first.
+        for (from, to) in &back {
+            if first < *from && (*from..*to).contains(&last) {
+                last = *to;
+            }
+        }
+        change[first] += n;
+        change[last + 1] -= n;
+    }
+    let (mut now, mut most) = (0, 0);
+    for c in change {
+        now += c;
+        most = most.max(now);
+    }
+    u32::try_from(most).unwrap_or(0)
+}
+
+/// Registers that a line names.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices('%').filter_map(move |(at, _)| {
+        let rest = &line[at..];
+        let end = rest[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(rest.len(), |n| n + 1);
+        // `%tid.x` is a register of the machine.
+        (!rest[end..].starts_with('.')).then(|| &rest[..end])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOP: &str = "\t.reg .b32 %r<9>;\n\t.reg .b64 %rd<3>;\n\t.reg .pred %p<2>;\n\tmov.u32 %r1, %tid.x;\n\tld.global.b64 %rd1, [%rd2];\n$L:\n\
+        \tadd.s64 %rd1, %rd1, 1;\n\tsetp.lt.u64 %p1, %rd1, %rd2;\n\t@%p1 bra $L;\n\tst.global.b32 [%rd2], %r1;\n";
+
+    #[test]
+    fn what_lives_through_a_loop_is_counted_there() {
+        let body: Vec<&str> = LOOP.split_inclusive('\n').collect();
+        assert_eq!(live(&body), 5);
+        assert_eq!(live(&[]), 0);
+        assert_eq!(names("mov.b32 {%r1, %rs2}, %ctaid.x, %r3;").collect::<Vec<_>>(), ["%r1", "%rs2", "%r3"]);
+    }
+
+    #[test]
+    fn kernels_that_want_much_say_how_few_groups_there_are() {
+        let kernel = |values: usize, lanes: u32| {
+            let defs: String = (0..values).map(|i| format!("\tmov.b32 %r{i}, 0;\n")).collect();
+            let uses: String = (0..values).map(|i| format!("\tst.b32 [%rd1], %r{i};\n")).collect();
+            format!(".visible .entry k(\n)\n.reqntid {lanes}\n{{\n\t.reg .b32 %r<999>;\n{defs}{uses}}}\n")
+        };
+        for (values, lanes, groups) in [
+            (50, 128, None),
+            (100, 128, None),
+            (150, 128, Some(2)),
+            (230, 128, Some(2)),
+            (100, 256, Some(2)),
+            (180, 256, Some(1)),
+            (400, 512, Some(1)),
+        ] {
+            let (text, said) = (kernel(values, lanes), groups.map(|n| format!(".reqntid {lanes}\n.minnctapersm {n}\n{{")));
+            match said {
+                Some(said) => assert!(eased(&text).contains(&said), "{values} {lanes}"),
+                None => assert_eq!(eased(&text), text, "{values} {lanes}"),
+            }
+        }
+        assert_eq!(eased(""), "");
+        assert_eq!(eased(".reqntid 4096\n"), ".reqntid 4096\n");
+    }
+}
