@@ -23,6 +23,8 @@ mod compare;
 #[cfg(feature = "mlir")]
 mod decode;
 #[cfg(feature = "mlir")]
+mod device;
+#[cfg(feature = "mlir")]
 mod executable;
 #[cfg(feature = "mlir")]
 mod faults;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         decode::trials(&mut trials);
         speech::trials(&mut trials);
         compare::trials(&mut trials);
+        device::trials(&mut trials);
         executable::trials(&mut trials);
         faults::trials(&mut trials);
         flags::trials(&mut trials);
