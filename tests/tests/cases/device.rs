@@ -64,5 +64,9 @@ fn refused() -> Result<Done, String> {
 /// The command ended with one error, of that code, and its text has the words.
 fn says(e: &crate::command::Ended, code: &str, words: &[&str]) -> Result<(), String> {
     let first = e.stderr.contains(&format!("error[{code}]")) && e.stderr.matches("error[").count() == 1;
-    if e.code > 0 && first && words.iter().all(|w| e.stderr.contains(w)) { Ok(()) } else { Err(format!("exit code {}\n{}", e.code, e.stderr)) }
+    if e.code > 0 && first && words.iter().all(|w| e.stderr.contains(w)) {
+        Ok(())
+    } else {
+        Err(format!("exit code {}\n{}", e.code, e.stderr))
+    }
 }
