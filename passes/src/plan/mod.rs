@@ -636,7 +636,9 @@ impl Builder<'_> {
                 }
                 _ => continue,
             };
-            let lookups = product(index);
+            // Without an element in the result no row is looked up.
+            let shown = if matches!(node.op, Op::Gather { .. }) { &region.ty(node.results[0]).dims } else { index };
+            let lookups = product(shown);
             rows.iter().for_each(|rows| self.check_rows(&lookups, rows, Fault::Index, origin, body));
         }
     }

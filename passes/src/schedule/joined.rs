@@ -32,8 +32,12 @@ impl<'a> Eval<'a> {
             }
             let shifted = c - &low;
             let d = &dims[i];
-            // Position behind the last whole period before the first element: no dividend is negative.
-            let round = |shifted: SymExpr, period: &SymExpr| (shifted + low.ceil_div(period) * period.clone()).modulo(period);
+            // Position behind the last whole period before the first element: no dividend is negative, of elements that a guard leaves out
+            // neither.
+            let round = |shifted: SymExpr, period: &SymExpr| {
+                let place = (shifted + low.clone()).maximum(&0.into());
+                (place + low.ceil_div(period) * period.clone() - low.clone()).modulo(period)
+            };
             let at = match mode {
                 PadMode::Constant if interior[i] > 0 => {
                     let unit = SymExpr::from(interior[i] + 1);

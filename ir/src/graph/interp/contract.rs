@@ -385,7 +385,8 @@ pub(super) fn pool(x: &Tensor, p: Pool<'_>) -> Run {
                 _ => {
                     let mut acc = Acc::new(p.op, x.dtype);
                     at.iter().for_each(|&i| acc.take(x.bits(base + i)));
-                    acc.finish(divisor)
+                    // A window of padding alone has the mean 0.
+                    acc.finish(divisor.max(1))
                 }
             };
         }

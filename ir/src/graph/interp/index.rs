@@ -35,8 +35,11 @@ fn zeros(dtype: DType, dims: &[usize]) -> Result<Elems, Fault> {
 
 pub(super) fn gather(x: &Tensor, i: &Tensor, axis: usize) -> Run {
     let (outer, n, inner) = split(&x.dims, axis)?;
-    let at: Vec<usize> = indices(i)?.into_iter().map(|i| resolve(i, n)).collect::<Result<_, _>>()?;
     let dims = [&x.dims[..axis], &i.dims, &x.dims[axis + 1..]].concat();
+    if outer * inner == 0 {
+        return Ok(zeros(x.dtype, &dims)?.tensor(dims));
+    }
+    let at: Vec<usize> = indices(i)?.into_iter().map(|i| resolve(i, n)).collect::<Result<_, _>>()?;
     let src = Elems::of(x);
     let mut out = zeros(x.dtype, &dims)?;
     for o in 0..outer {
