@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::op::Op;
 use super::{Graph, NodeId, TensorType, ValueId};
 use crate::diag::Code;
+use crate::dtype::DType;
 use crate::entity::EntityId;
 use crate::numerics;
 use crate::sym::{SymExpr, SymName};
@@ -52,11 +53,13 @@ pub struct Options {
     pub loop_limit: u64,
     /// Weights that are packed or absent.
     pub weights: Option<WeightReader>,
+    /// Moves every floating-point result in its last places, one way or the other by this seed: how much a graph answers to rounding.
+    pub rounding: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { symbols: HashMap::new(), max_bytes: 8 << 30, loop_limit: 1 << 24, weights: None }
+        Options { symbols: HashMap::new(), max_bytes: 8 << 30, loop_limit: 1 << 24, weights: None, rounding: None }
     }
 }
 
@@ -164,6 +167,24 @@ struct Machine<'a> {
     host: Host,
 }
 
+/// Floating-point elements two steps of their dtype up or down, and zeros to the smallest normal numbers.
+fn moved(t: &Tensor, seed: u64) -> Tensor {
+    let (fraction, least) = match (t.dtype, t.dtype.is_float(), t.dtype.bits()) {
+        (DType::BF16, ..) => (7, -126),
+        (DType::F16, ..) => (10, -14),
+        (_, true, 32) => (23, -126),
+        (_, true, 64) => (52, -1022),
+        _ => return t.clone(),
+    };
+    let bits = t.to_f64().into_iter().zip(t.all_bits()).enumerate().map(|(i, (x, bits))| {
+        let mixed = (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sign = if (mixed ^ (mixed >> 29)) >> 32 & 1 == 0 { 1.0 } else { -1.0 };
+        let to = x * (1.0 + sign * 2f64.powi(1 - fraction)) + sign * 2f64.powi(least);
+        if x.is_finite() { numerics::encode_f64(t.dtype, to, true) } else { bits }
+    });
+    Tensor::from_bits(t.dtype, t.dims.clone(), bits)
+}
+
 impl Machine<'_> {
     fn graph(
         &mut self,
@@ -191,7 +212,7 @@ impl Machine<'_> {
             let operands: Option<Vec<Tensor>> = node.operands.iter().map(|&v| values[v.index()].clone()).collect();
             let operands = operands.ok_or_else(|| Fault::new(Code::INTERNAL, "an operand has no value").at(path()))?;
             self.reserve(g, &node.results, bound).map_err(|f| f.at(path()))?;
-            let results = self.node(g, n, &operands, bound).map_err(|e| match e {
+            let mut results = self.node(g, n, &operands, bound).map_err(|e| match e {
                 Failure::Here(f) => f.at(path()),
                 Failure::Inside(e) => e,
             })?;
@@ -205,6 +226,10 @@ impl Machine<'_> {
             }
             if defines(&node.op) {
                 bound.constraints(g)?;
+            }
+            if let Some(seed) = self.opts.rounding {
+                let of = |i: usize| seed ^ ((n.index() as u64) << 40) ^ ((i as u64) << 36);
+                results.iter_mut().enumerate().for_each(|(i, t)| *t = moved(t, of(i)));
             }
             see(n, &results);
             for (&v, t) in node.results.iter().zip(results) {
@@ -311,7 +336,7 @@ impl Machine<'_> {
             if i as u64 >= self.opts.loop_limit {
                 return Err(Fault::new(Code::RUN_FAILED, format!("more than {} iterations", self.opts.loop_limit)).into());
             }
-            let flag = Tensor::from_bits(crate::dtype::DType::Bool, vec![], [u64::from(going)]);
+            let flag = Tensor::from_bits(DType::Bool, vec![], [u64::from(going)]);
             let mut inputs = vec![Tensor::from_i64(vec![], &[i]), flag];
             inputs.extend(state.drain(..).chain(captures.iter().cloned()));
             let mut out = self.graph(body, &inputs, &mut bound.clone(), &mut |_, _| {})?.into_iter();
