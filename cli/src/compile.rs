@@ -235,12 +235,11 @@ fn host_nodes(plan: &HostPlan, body: &[Stmt], out: &mut Vec<HostNode>) {
     }
 }
 
-/// Compiles a model into the static executable `out`, linked with that C library.
+/// Whether a static executable for that machine can be written there.
 ///
 /// # Errors
-/// Anything on the way; `out` is as it was before.
-pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: &mut Progress, cx: &mut Cx) -> Lowered<Executable> {
-    let name = out.file_name().unwrap_or_default().to_string_lossy();
+/// A machine with kernels of a device; no folder.
+pub fn check_executable(o: &Options, out: &Path, cx: &mut Cx) -> Lowered<()> {
     if o.machine.device.is_some() {
         let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--static: kernels for {} run on a device", o.machine.target));
         return cx.fail(
@@ -250,9 +249,25 @@ pub fn executable(model: Model, o: &Options, out: &Path, libc: &Libc, progress: 
     if out.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
         return cx.fail(file_error(out, "its folder does not exist"));
     }
+    Ok(())
+}
+
+/// Writes what was compiled as the static executable `out`, linked with that C library; [`check_executable`] comes before.
+///
+/// # Errors
+/// Anything on the way; `out` is as it was before.
+pub fn executable_of(
+    compiled: Compiled,
+    about: About,
+    o: &Options,
+    out: &Path,
+    libc: &Libc,
+    progress: &mut Progress,
+    cx: &mut Cx,
+) -> Lowered<Executable> {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
     // A bundle's folder beside it that never becomes one: large weights are written once, on the disk where they stay.
     let parts = out.with_file_name(format!(".{name}.parts-{}", std::process::id()));
-    let (compiled, about) = compiled(model, o, progress, cx)?;
     let made = write(compiled, about, o, &parts, (false, Some(libc)), progress, cx)?;
     let store = made.manifest.store.as_ref().map(|_| made.store_at);
     let others = made.manifest.inputs.iter().chain(&made.manifest.outputs).find(|v| v.kind != "tensor");
@@ -285,7 +300,10 @@ pub struct About {
 }
 
 /// Runs the passes on a model.
-fn compiled(model: Model, o: &Options, progress: &mut Progress, cx: &mut Cx) -> Lowered<(Compiled, About)> {
+///
+/// # Errors
+/// As [`lower`].
+pub fn compiled(model: Model, o: &Options, progress: &mut Progress, cx: &mut Cx) -> Lowered<(Compiled, About)> {
     let Model { mut graph, name, source, view } = model;
     let name = header::identifier(&name);
     graph.name.clone_from(&name);

@@ -11,6 +11,7 @@ use portwright_runtime::program;
 use portwright_targets::libc::Libc;
 
 use crate::args::CompileArgs;
+use crate::bill::{Bill, Interface};
 use crate::progress::Progress;
 use crate::{Cx, compile, libc, model, place};
 
@@ -29,16 +30,24 @@ pub fn run(a: CompileArgs, cx: &mut Cx) -> Lowered<()> {
     progress.stage("import");
     let model = model::load(&a.model, &a.target.dims, a.weightless, cx)?;
     let nodes = model.graph.len();
+    let out = a.output.unwrap_or_else(|| match &libc {
+        Some(_) => format!("{}-{}", model.name, a.target.id()).into(),
+        None => format!("{}.pw", model.name).into(),
+    });
+    if libc.is_some() {
+        compile::check_executable(&options, &out, cx)?;
+    }
+    let interface = Interface::of(&model.graph);
+    let (compiled, about) = compile::compiled(model, &options, &mut progress, cx)?;
+    let bill = Bill::of(&interface, &compiled);
     let (path, host, line) = match &libc {
         Some(libc) => {
-            let out = a.output.unwrap_or_else(|| format!("{}-{}", model.name, a.target.id()).into());
-            let made = compile::executable(model, &options, &out, libc, &mut progress, cx)?;
+            let made = compile::executable_of(compiled, about, &options, &out, libc, &mut progress, cx)?;
             let line = format!(", linked with {libc}, {:.2} MB", made.bytes as f64 / 1e6);
             (made.path, made.manifest.host_nodes, line)
         }
         None => {
-            let out = a.output.unwrap_or_else(|| format!("{}.pw", model.name).into());
-            let path = compile::bundle(model, &options, &out, a.weightless, &mut progress, cx)?;
+            let path = compile::bundle_of(compiled, about, &options, &out, a.weightless, &mut progress, cx)?;
             // A CPU is its own host, so nothing is placed elsewhere and nothing crosses; what a device target leaves to the host is listed.
             let host = Bundle::read(&path).map(|b| b.manifest.host_nodes).unwrap_or_default();
             (path, host, String::new())
@@ -51,6 +60,7 @@ pub fn run(a: CompileArgs, cx: &mut Cx) -> Lowered<()> {
         options.machine.target,
         host.len()
     ));
+    progress.say(bill.text().trim_end());
     println!("{}", path.display());
     Ok(())
 }
