@@ -12,6 +12,7 @@
 #include "host/regex.c"
 #include "host/case.c"
 #include "host/strings.c"
+#include "host/number.c"
 #include "host/lists.c"
 #include "host/values.c"
 #include "host/call.c"

@@ -3,12 +3,12 @@
 
 use portwright_ir::diag::Code;
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Op, Scalar, UnaryOp, ValueId};
+use portwright_ir::graph::{BinaryOp, HostOp, Op, Scalar, UnaryOp, ValueId};
 use portwright_ir::numerics;
 
 use super::random::{draw, seed};
 use super::{Entry, MANY, op};
-use crate::cx::{Cx, Res, many, one};
+use crate::cx::{Cx, HostCall, Res, many, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
@@ -192,6 +192,10 @@ fn cast_like(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 
 fn convert(cx: &mut Cx<'_, '_>, x: ValueId, to: DType) -> Res<Vec<Slot>> {
     let saturate = cx.flag("saturate", true)?;
+    let from = cx.dtype(x);
+    if (from == DType::Str) != (to == DType::Str) {
+        return one(through_text(cx, x, to)?);
+    }
     if to == DType::F8E8M0 && cx.dtype(x) != to && cx.text("round_mode", "up")? != "nearest" {
         return one(to_power_of_two(cx, x)?);
     }
@@ -201,6 +205,31 @@ fn convert(cx: &mut Cx<'_, '_>, x: ValueId, to: DType) -> Res<Vec<Slot>> {
     // ONNX leaves open what becomes of numbers beyond the range of a narrow integer; its own data wraps them, as from wider integers.
     let x = if to.is_int() && to.is_packed() && cx.dtype(x).is_float() { cx.cast(x, DType::I32)? } else { x };
     one(cx.add(Op::Cast { to, saturate }, &[x])?)
+}
+
+/// A number as text or a text as number, through the widest dtype of its kind: texts are those of f32 for all that f32 holds.
+fn through_text(cx: &mut Cx<'_, '_>, x: ValueId, to: DType) -> Res<ValueId> {
+    let wide = |d: DType| match d {
+        DType::F64 => Some(DType::F64),
+        d if d.is_float() => Some(DType::F32),
+        DType::U64 => Some(DType::U64),
+        d if d.is_int() => Some(DType::I64),
+        _ => None,
+    };
+    let (from, dims) = (cx.dtype(x), cx.dims(x));
+    // Truth is 0 or 1 as text, and any number but 0 as text.
+    let number = match if to == DType::Str { from } else { to } {
+        DType::Bool if to == DType::Str => Some(DType::I64),
+        DType::Bool => Some(DType::F64),
+        d => wide(d),
+    };
+    let Some(number) = number else { return Err(Fault::form(format!("a cast from {from} to {to}"))) };
+    if to == DType::Str {
+        let x = cx.cast(x, number)?;
+        return cx.host1(HostCall::new(HostOp::StringOf, &[x], DType::Str, dims));
+    }
+    let y = cx.host1(HostCall::new(HostOp::NumberOf, &[x], number, dims))?;
+    cx.cast(y, to)
 }
 
 /// f8e8m0 rounds up or down to a power of two as `round_mode` says: the number's exponent is adjusted before the conversion.

@@ -2,12 +2,12 @@
 //! Gathers, scatters and indices that depend on data.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{BinaryOp, Op, ReduceOp, ScatterOp, SymSource, ValueId};
+use portwright_ir::graph::{BinaryOp, HostOp, Op, ReduceOp, ScatterOp, SymSource, ValueId};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::control::loop_of;
 use super::{Entry, op};
-use crate::cx::{Cx, Res, many, one};
+use crate::cx::{Cx, HostCall, Res, many, one};
 use crate::fault::Fault;
 use crate::scope::Slot;
 
@@ -191,6 +191,12 @@ fn unique(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 
 /// What differs, where it comes first, where each input went and how often each comes.
 pub fn unique_of(cx: &mut Cx<'_, '_>, x: ValueId, axis: Option<usize>, sorted: bool) -> Res<[ValueId; 4]> {
+    if cx.dtype(x) == DType::Str {
+        let rank = cx.host1(HostCall::new(HostOp::StringRank, &[x], DType::I64, cx.dims(x)))?;
+        let [_, at, inverse, counts] = unique_of(cx, rank, axis, sorted)?;
+        let flat = if axis.is_none() { cx.reshape(x, vec![cx.ty(x).elems()])? } else { x };
+        return Ok([cx.gather(flat, at, axis.unwrap_or(0))?, at, inverse, counts]);
+    }
     // What is compared: elements, or slices along an axis as rows of a matrix.
     let (items, order) = match axis {
         Some(a) if cx.rank(x) > 1 => {

@@ -202,6 +202,13 @@ named! {
         /// \u{2} and \u{3}; fewest characters of a token]. Symbol: the most tokens of any text, to which others are filled up with `pad`.
         /// `(str[n], pad: str[], i64[programs]) -> str[n, tokens]`
         Tokenize "tokenize",
+        /// How many different texts of the operand come before each, by their bytes. `(str[d..]) -> i64[d..]`
+        StringRank "string_rank",
+        /// Numbers as texts: of floating-point numbers the fewest digits that read back as the same number, in scientific notation where the
+        /// power of ten is below -4, or from 8 (f32) or 16 (f64) on; `NaN`, `INF`, `-INF`. `(i64, u64, f32 or f64[d..]) -> str[d..]`
+        StringOf "string_of",
+        /// The number in each text; an integer without what stands behind its point. `(str[d..]) -> i64, u64, f32 or f64[d..]`
+        NumberOf "number_of",
         /// A list of the operands. `(any..) -> list`
         ListOf "list_of",
         /// How many elements there are. `(list) -> i64[]`

@@ -61,7 +61,7 @@ int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symb
   c.gives = w, c.param = w + c.results;
   h->results = 0;
   uint64_t began = s->model->options.profile ? pw_os_now_ns() : 0;
-  int done = c.op < PW_HOST_LIST_OF ? pw_host_strings(s, &c) : pw_host_lists(s, &c);
+  int done = c.op < PW_HOST_STRING_OF ? pw_host_strings(s, &c) : c.op < PW_HOST_LIST_OF ? pw_host_numbers(s, &c) : pw_host_lists(s, &c);
   if (s->model->options.profile) {
     const char *node = pw_origin(s->model, c.origin);
     s->model->options.profile(s->model->options.user, node ? node : "", began, pw_os_now_ns(), 1);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
  * Upper and lower case of single characters by the Unicode Character Database (version 14.0.0): the full mappings that are one character.
- * A range says that every `step`-th character from `first` to `last` becomes the one `delta` further on. tests/case.rs holds the tables
- * against the ones of Rust's standard library.
+ * A range says that every `step`-th character from `first` to `last` becomes the one `delta` further on. tests/tests/cases/texts.rs
+ * holds the tables against Rust's standard library.
  */
 #include "host.h"
 

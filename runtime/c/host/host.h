@@ -103,6 +103,8 @@ int pw_operand_at(const pw_call *c, int32_t i, pw_operand *o);
 int pw_hold(pw_session *s, const pw_call *c, const void *data, int64_t bytes);
 int pw_hold_number(pw_session *s, const pw_call *c, int64_t number);
 
+/* Numbers as texts, texts as numbers. */
+int pw_host_numbers(pw_session *s, const pw_call *c);
 int pw_host_strings(pw_session *s, const pw_call *c);
 int pw_host_lists(pw_session *s, const pw_call *c);
 

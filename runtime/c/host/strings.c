@@ -245,9 +245,45 @@ static int tokenize(pw_session *s, const pw_call *c, const pw_operand *x, const 
   return pw_hold(s, c, to, x->count * all.most * (int64_t)sizeof *to);
 }
 
+static int comes_before(const pw_session *s, int64_t a, int64_t b) {
+  if (a == b) return 0;
+  pw_string x = pw_text_of(s, a), y = pw_text_of(s, b);
+  int order = memcmp(x.data, y.data, (size_t)(x.bytes < y.bytes ? x.bytes : y.bytes));
+  return order ? order < 0 : x.bytes < y.bytes;
+}
+
+/* Lets the element at `at` sink in the heap of the first `count` places: none comes before one below it. */
+static void sink(const pw_session *s, int64_t *place, int64_t at, int64_t count, const pw_operand *x) {
+  for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+    if (child + 1 < count && comes_before(s, text_id(x, place[child]), text_id(x, place[child + 1]))) child++;
+    if (!comes_before(s, text_id(x, place[at]), text_id(x, place[child]))) return;
+    int64_t held = place[at];
+    place[at] = place[child], place[child] = held;
+  }
+}
+
+static int string_rank(pw_session *s, const pw_call *c, const pw_operand *x) {
+  int64_t *to = pw_heap_array(s, x->count, sizeof *to, c->origin), *place = pw_heap_array(s, x->count, sizeof *place, c->origin);
+  if (!to || !place) return 0;
+  for (int64_t i = 0; i < x->count; i++) place[i] = i;
+  for (int64_t i = x->count / 2; i-- > 0;) sink(s, place, i, x->count, x);
+  for (int64_t i = x->count; i-- > 1;) {
+    int64_t last = place[i];
+    place[i] = place[0], place[0] = last;
+    sink(s, place, 0, i, x);
+  }
+  for (int64_t i = 0, rank = 0; i < x->count; i++) {
+    if (i && text_id(x, place[i]) != text_id(x, place[i - 1])) rank++;
+    to[place[i]] = rank;
+  }
+  return pw_hold(s, c, to, x->count * (int64_t)sizeof *to);
+}
+
 int pw_host_strings(pw_session *s, const pw_call *c) {
   pw_operand x, y, z;
-  if (!pw_operand_at(c, 0, &x) || !pw_operand_at(c, 1, &y)) return 0;
+  if (!pw_operand_at(c, 0, &x)) return 0;
+  if (c->op == PW_HOST_STRING_RANK) return string_rank(s, c, &x);
+  if (!pw_operand_at(c, 1, &y)) return 0;
   switch (c->op) {
     case PW_HOST_STRING_CONCAT: return string_concat(s, c, &x, &y);
     case PW_HOST_STRING_SPLIT: return string_split(s, c, &x, &y);

@@ -37,6 +37,8 @@ mod property;
 #[cfg(feature = "mlir")]
 mod speech;
 #[cfg(feature = "mlir")]
+mod texts;
+#[cfg(feature = "mlir")]
 mod zoo;
 
 /// Models built in code, as the importer's own tests build them.
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         faults::trials(&mut trials);
         flags::trials(&mut trials);
         property::trials(&mut trials);
+        texts::trials(&mut trials);
     }
     trials.push(kept.no_orphans());
     let conclusion = libtest_mimic::run(&arguments, trials);

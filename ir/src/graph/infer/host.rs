@@ -9,7 +9,13 @@ use crate::graph::{Dims, HostOp, ListType, Op, TensorType};
 /// Fewest and most operands of a host operation.
 fn operands(op: HostOp) -> (usize, usize) {
     match op {
-        HostOp::ListLength | HostOp::OptionalGet | HostOp::ListConcat | HostOp::MapValues => (1, 1),
+        HostOp::StringRank
+        | HostOp::StringOf
+        | HostOp::NumberOf
+        | HostOp::ListLength
+        | HostOp::OptionalGet
+        | HostOp::ListConcat
+        | HostOp::MapValues => (1, 1),
         HostOp::StringConcat | HostOp::StringSplit | HostOp::StringNormalize | HostOp::RegexFullMatch => (2, 2),
         HostOp::ListAt | HostOp::ZipMap | HostOp::MapLookup => (2, 2),
         HostOp::ListErase | HostOp::ListSplit => (1, 2),
@@ -32,6 +38,14 @@ impl Cx<'_> {
         if !self.operands.iter().zip(takes).all(|(t, d)| t.dtype == stored(*d)) {
             let names: Vec<&str> = takes.iter().map(|d| d.name()).collect();
             return Err(self.fail(Code::DTYPE_MISMATCH, format!("`takes` is {}", names.join(", "))));
+        }
+        let number = match op {
+            HostOp::StringOf => takes.first(),
+            HostOp::NumberOf => gives.first(),
+            _ => None,
+        };
+        if number.is_some_and(|d| !matches!(d, DType::I64 | DType::U64 | DType::F32 | DType::F64)) {
+            return Err(self.fail(Code::DTYPE_MISMATCH, format!("`{}` of numbers that are not i64, u64, f32 or f64", op.name())));
         }
         let lists = gives.iter().filter(|d| **d == DType::List).count();
         if lists > 1 || (lists == 1) != list.is_some() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The meaning of host operations: texts and lists of a run, and what is done with them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Fault, Tensor, movement};
@@ -9,7 +10,7 @@ use crate::dtype::DType;
 use crate::graph::HostOp;
 use crate::graph::types::ListKind;
 use crate::regex::Regex;
-use crate::texts::Texts;
+use crate::texts::{self, Texts};
 
 /// What goes into and comes out of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,6 +155,24 @@ impl Host {
                 let texts = self.texts_of(arg(0)?);
                 let rows = texts.iter().map(|t| tokens(t, params, &words)).collect::<Option<Vec<_>>>().ok_or_else(broken)?;
                 self.matrix(&arg(0)?.dims, &rows, &pad)
+            }
+            HostOp::StringRank => {
+                let texts = self.texts_of(arg(0)?);
+                let ranks: BTreeSet<&Arc<str>> = texts.iter().collect();
+                let ranks: BTreeMap<&Arc<str>, i64> = ranks.into_iter().zip(0..).collect();
+                let of: Vec<i64> = texts.iter().filter_map(|t| ranks.get(t).copied()).collect();
+                Tensor::from_i64(arg(0)?.dims.clone(), &of)
+            }
+            HostOp::StringOf => {
+                let t = arg(0)?;
+                let texts: Vec<String> = t.all_bits().map(|b| texts::of_number(t.dtype, b)).collect();
+                self.numbers(t.dims.clone(), texts.iter().map(String::as_str))
+            }
+            HostOp::NumberOf => {
+                let to = *gives.first().ok_or_else(broken)?;
+                let one = |t: &Arc<str>| texts::to_number(t, to).ok_or_else(|| wrong(format!("the text `{t}` is no {to}")));
+                let bits = self.texts_of(arg(0)?).iter().map(one).collect::<Done<Vec<u64>>>()?;
+                Tensor::from_bits(to, arg(0)?.dims.clone(), bits)
             }
             HostOp::ListOf => {
                 let items = (x.iter().zip(takes)).map(|(t, d)| self.element(t, *d)).collect::<Done<Vec<_>>>()?;

@@ -1,0 +1,1 @@
+2Apfel2BIRNE2x2ÉcoleBi0

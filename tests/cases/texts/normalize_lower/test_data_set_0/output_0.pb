@@ -1,0 +1,1 @@
+2apfel2écoleBo0

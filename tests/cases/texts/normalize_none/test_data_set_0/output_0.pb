@@ -1,0 +1,1 @@
+2Apfel2ÉcoleBo0

@@ -1,0 +1,1 @@
+2APFEL2ÉCOLEBo0
