@@ -134,7 +134,9 @@ impl Device for Ptx {
         let image = self.images.get(l.image).ok_or("a launch from no image")?;
         let mut launch = ptx::Launch::new(l.grid, [l.group, 1, 1], l.params.iter().map(|p| ptx::Param::from(*p)).collect());
         launch.shared = l.dynamic.into();
-        let counts = self.machine.launch(image, l.kernel, &launch).map_err(|f| f.to_string())?;
+        // The runtime names the kernel of a launch that failed.
+        let told = |text: String| text.strip_prefix(&format!("kernel {}: ", l.kernel)).map(str::to_owned).unwrap_or(text);
+        let counts = self.machine.launch(image, l.kernel, &launch).map_err(|f| told(f.to_string()))?;
         if let Some(t) = &self.tally {
             *t.lock().unwrap_or_else(PoisonError::into_inner).entry(l.kernel.to_owned()).or_default() += counts.instructions;
         }
