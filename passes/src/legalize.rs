@@ -82,7 +82,7 @@ fn cpu(graph: &Graph, node: &Node) -> Support {
 
 fn simt(graph: &Graph, node: &Node) -> Support {
     match &node.op {
-        Op::ContractBlocks { .. } => Support::Native,
+        Op::ContractBlocks { groups: false, .. } => Support::Native,
         _ => cpu(graph, node),
     }
 }

@@ -66,8 +66,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     };
 
     handles::lower(&mut graph).map_err(|fault| diags.report(Diagnostic::error(fault.code, fault.message)))?;
-    // What it makes has schedules there.
-    if options.reroll && matches!(machine, MachineClass::Cpu(_)) {
+    if options.reroll {
         reroll::reroll(&mut graph, options.math, &mut log);
     }
     simplify(&mut graph, &canonical::rules(), &cx, &mut log);

@@ -672,3 +672,50 @@ fn products_of_parts_are_as_exact_as_f32() {
     let (plain, parts) = (error_of(&by_name("v64"), &c), error_of(&by_name("tiles"), &c));
     assert!(parts <= plain && plain < 1e-6, "products of parts are off by {parts:e}, those of f32 by {plain:e}");
 }
+
+/// A sum over three experts, of which each row takes one: expert 1 is made of NaN and infinities.
+const EXPERTS: &str = "graph \"experts\" symbols N in 1..8
+%0: f32[N,2] = input \"x\"
+%1: i64[N,1] = input \"chosen\"
+%2: f32[N,2] = contract(%0, weight<f32 2x2 \"w.0\" [1.0, 2.0, 3.0, 4.0]>) {spec=\"ak,kn->an\"}
+%3: bool[N,1] = eq(%1, i64 0)
+%4: f32[N,1] = cast(%3)
+%5: f32[N,1] = reduce(%4) {op=sum, axes=[1], keep=true}
+%6: f32[N,2] = mul(%2, %5)
+%7: f32[N,2] = contract(%0, weight<f32 2x2 \"w.1\" [nan, inf, -inf, nan]>) {spec=\"ak,kn->an\"}
+%8: bool[N,1] = eq(%1, i64 1)
+%9: f32[N,1] = cast(%8)
+%10: f32[N,1] = reduce(%9) {op=sum, axes=[1], keep=true}
+%11: f32[N,2] = mul(%7, %10)
+%12: f32[N,2] = contract(%0, weight<f32 2x2 \"w.2\" [5.0, 6.0, 7.0, 8.0]>) {spec=\"ak,kn->an\"}
+%13: bool[N,1] = eq(%1, i64 2)
+%14: f32[N,1] = cast(%13)
+%15: f32[N,1] = reduce(%14) {op=sum, axes=[1], keep=true}
+%16: f32[N,2] = mul(%12, %15)
+%17: f32[N,2] = add(%6, %11)
+%18: f32[N,2] = add(%17, %16)
+output \"y\" %18
+";
+
+#[test]
+fn experts_that_no_row_chose_have_no_influence() {
+    let graph = text::parse(EXPERTS).unwrap_or_else(|d| panic!("{d:#?}"));
+    let x = Tensor::from_f64(DType::F32, vec![3, 2], &[1.0, 1.0, -1.0, 2.0, 0.5, 0.0]);
+    for (name, machine, _) in machines() {
+        let mut diags = Diags::new();
+        let compiled = pipeline::compile(graph.clone(), &machine, &machine, Math::F32, None, &mut diags)
+            .unwrap_or_else(|_| panic!("{name}: {:#?}", diags.all()));
+        let made = execute(&compiled.pack, &compiled.pack.plan, &Packed::new(), &[]).expect("weights are packed");
+        let packed: Packed = compiled.pack.plan.outputs.iter().zip(made).map(|(o, t)| (o.name.clone(), t.bytes().to_vec())).collect();
+        let run = |chosen: [f64; 3]| {
+            let chosen = Tensor::from_f64(DType::I64, vec![3, 1], &chosen);
+            let got = execute(&compiled.main, &compiled.main.plan, &packed, &[x.clone(), chosen]).expect("a program runs");
+            got.first().map(Tensor::to_f64).unwrap_or_default()
+        };
+        assert_eq!(run([0.0, 2.0, 0.0]), [4.0, 6.0, 9.0, 10.0, 0.5, 1.0], "{name}");
+        // A row that did choose it has it, and nobody else has.
+        let got = run([0.0, 1.0, 2.0]);
+        assert!(got[2].is_nan() && got[3].is_nan(), "{name}: {got:?}");
+        assert_eq!([got[0], got[1], got[4], got[5]], [4.0, 6.0, 2.5, 3.0], "{name}");
+    }
+}

@@ -19,6 +19,7 @@ mod collapse;
 pub mod cpu;
 mod elementwise;
 mod eval;
+mod grouped;
 mod index;
 mod joined;
 mod lifted;

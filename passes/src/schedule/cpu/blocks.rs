@@ -11,11 +11,12 @@ use portwright_ir::graph::{Graph, Op, ValueId};
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Mem, Module, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::grouped;
 use super::super::problem::{At, Feed, Problem};
 use super::eval::{Eval, Guard, Stop};
 use super::gemm::Gemm;
 use super::index::lane;
-use super::{Begun, Built, Cx, finish, groups, name_coords};
+use super::{Begun, Built, Cx, finish, name_coords};
 
 /// Products that one task should form: some ten microseconds of a core.
 const TASK_PRODUCTS: i64 = 1 << 22;
@@ -198,7 +199,7 @@ pub(crate) fn build(cx: &Cx<'_>, module: &mut Module, width: u32) -> Result<Buil
         Some(starts) => {
             let e = k.gz();
             let e = eval.ix.bind("e", e, count.into());
-            let (from, to) = groups::rows(k, eval, starts, &e, count, &m_total)?;
+            let (from, to) = grouped::rows(k, eval, starts, &e, count, &m_total)?;
             s.group = Some(e);
             let mut stop = Ok(());
             k.for_("m0", from, &to, rows, |k, m0| {

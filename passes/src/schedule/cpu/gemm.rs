@@ -10,12 +10,13 @@ use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Reg, Ty};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::super::grouped;
 use super::super::problem::{At, Feed, Problem};
 use super::dots::dots_fit;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::left::{self, Left};
-use super::{Begun, Built, Cx, finish, groups, name_coords, planes, tiles};
+use super::{Begun, Built, Cx, finish, name_coords, planes, tiles};
 use crate::spec::{DotForm, ProductForm};
 
 /// Epilogue ops beyond which results go through scratch.
@@ -168,7 +169,7 @@ pub(crate) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, problem: Problem<'_>)
         }
         Some(starts) => {
             let count = g.p.batch.first().and_then(|x| x.1.as_const()).unwrap_or(1);
-            let (from, to) = groups::rows(k, eval, starts, &z, count, &m_total)?;
+            let (from, to) = grouped::rows(k, eval, starts, &z, count, &m_total)?;
             let mut stop = Ok(());
             k.for_("m0", from, &to, mc, |k, m0| {
                 eval.open();

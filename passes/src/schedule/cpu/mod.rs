@@ -11,7 +11,7 @@ use portwright_ir::sym::SymExpr;
 
 use super::begin::{Begun, Built, finish, kernel_name, name_coords};
 use super::{KernelPool, Known, Scheduled, Unschedulable};
-use super::{collapse, elementwise, eval, index, lifted};
+use super::{collapse, elementwise, eval, grouped, index, lifted};
 use crate::spec::CpuSpec;
 
 pub(crate) mod attention;
@@ -104,7 +104,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module, width: u32) -> Resu
         },
         FusionKind::Reduce => reduce::build(cx, module, width),
         FusionKind::Contract if blocks::takes(cx.region) => blocks::build(cx, module, width),
-        FusionKind::Contract if groups::takes(cx.region) => groups::build(cx, module, width),
+        FusionKind::Contract if grouped::takes(cx.region) => groups::build(cx, module, width),
         FusionKind::Contract => contract::build(cx, module, width),
         FusionKind::Conv | FusionKind::Window if sliding::takes(cx.region) => sliding::build(cx, module, width),
         FusionKind::Conv if winograd::node_of(cx.region).is_some() => winograd::build(cx, module, width),

@@ -10,7 +10,7 @@ use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Level, Mem, Module, Reg, Shuff
 use portwright_ir::sym::SymExpr;
 
 use super::elementwise::{combine, identity};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, near, near_lane, scatter, shuffle, store_outputs};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, groups, name_coords, near, near_lane, scatter, shuffle, store_outputs};
 use crate::spec::SimtSpec;
 
 /// Builds the kernel.
@@ -21,6 +21,7 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
         Op::TopK { .. } => top_k(cx, module, root),
         Op::ScatterElements { .. } | Op::ScatterNd { .. } => scatter::build(cx, module, root),
         Op::NonZero { .. } => non_zero(cx, module, root),
+        Op::GroupRows { .. } => groups::sort(cx, module, root),
         op => Stop::no(format!("`{}` as a kernel of its own", op.mnemonic())),
     }
 }

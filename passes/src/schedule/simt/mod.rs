@@ -13,7 +13,7 @@ use portwright_ir::sym::{SymExpr, product};
 
 use super::begin::{Begun, Built, Spec, finish, kernel_name, name_coords};
 use super::{KernelPool, Known, Narrow, Scheduled, Unschedulable};
-use super::{collapse, elementwise, eval, problem};
+use super::{collapse, elementwise, eval, grouped, problem};
 use crate::spec::SimtSpec;
 
 use eval::{Eval, Guard, Stop};
@@ -23,6 +23,7 @@ mod contract;
 mod conv;
 mod fragments;
 mod gemm;
+mod groups;
 mod line;
 mod map;
 mod recurrent;
@@ -106,6 +107,7 @@ fn build(cx: &Cx<'_>, kind: FusionKind, module: &mut Module) -> Result<Built, St
             None => map::build(cx, module),
         },
         FusionKind::Reduce => reduce::build(cx, module),
+        FusionKind::Contract if grouped::takes(cx.region) => groups::build(cx, module),
         FusionKind::Contract => contract::build(cx, module),
         FusionKind::Conv => conv::build(cx, module),
         FusionKind::Window => window::build(cx, module),
