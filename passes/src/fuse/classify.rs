@@ -5,6 +5,8 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, FusionKind, Graph, Node, Op, UnaryOp, ValueId};
 use portwright_ir::sym::SymExpr;
 
+use crate::rules::consts::splat_f64;
+
 /// How a node takes part.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -95,12 +97,17 @@ pub fn materialized_reshape(g: &Graph, node: &Node) -> bool {
     class(g, node) == Class::Stays
 }
 
-/// Whether computing the op twice costs about as much as loading its result.
-pub(super) fn cheap(op: &Op) -> bool {
+/// Whether computing the node twice costs about as much as loading its result.
+pub(super) fn cheap(g: &Graph, node: &Node) -> bool {
     use UnaryOp::*;
-    match op {
+    match &node.op {
         Op::Unary(u) => matches!(u, Neg | Abs | Not | Sign | Floor | Ceil | Round | Trunc | IsNan | IsInf),
-        Op::Binary(b) => !matches!(b, BinaryOp::Pow | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Rem),
+        // By a number that is known: a multiplication and a shift.
+        Op::Binary(BinaryOp::Div | BinaryOp::Mod | BinaryOp::Rem) => {
+            let number = |v: &ValueId| g.ty(*v).dtype.is_int() && splat_f64(g, *v).is_some_and(|n| n != 0.0);
+            node.operands.get(1).is_some_and(number)
+        }
+        Op::Binary(b) => !matches!(b, BinaryOp::Pow),
         Op::Select {} | Op::Cast { .. } | Op::Bitcast { .. } => true,
         Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } | Op::Pad { .. } => true,
         _ => false,
@@ -114,6 +121,24 @@ pub(super) fn inlined(op: &Op) -> bool {
         Op::Fill { .. } | Op::Iota { .. } | Op::DimTensor { .. } => true,
         _ => false,
     }
+}
+
+/// Elements of a row up to which it may be looked up one by one wherever it is read.
+const MAX_SHORT_ROW: i64 = 64;
+
+/// Whether a node looks up whole rows of its table, or elements of rows that are short: what reads the result may look them up itself.
+pub(super) fn looks_up(g: &Graph, node: &Node) -> bool {
+    let (Some(&table), Some(&found)) = (node.operands.first(), node.results.first()) else { return false };
+    let whole = match &node.op {
+        Op::Gather { axis } => *axis as usize + 1 < g.ty(table).rank(),
+        Op::GatherElements { .. } => false,
+        Op::GatherNd { .. } => {
+            let depth = node.operands.get(1).and_then(|&i| g.ty(i).dims.last()?.as_const());
+            depth.is_some_and(|d| d < g.ty(table).rank() as i64)
+        }
+        _ => return false,
+    };
+    whole || g.ty(found).dims.last().and_then(SymExpr::as_const).is_some_and(|n| n <= MAX_SHORT_ROW)
 }
 
 /// Whether a value is a source that only a kernel can put into memory.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use portwright_ir::entity::SecondaryMap;
 use portwright_ir::graph::{Def, Dims, FusionKind, Graph, NodeId, Op, ValueId, collect_attr_symbols};
 
-use super::classify::{Class, cheap, class, computes_operands, inlined, needs_kernel, unit_stripped};
+use super::classify::{Class, cheap, class, computes_operands, inlined, looks_up, needs_kernel, unit_stripped};
 use super::{MAX_OPS, MAX_PORTS};
 
 /// Most nodes of a copy of what is not stored.
@@ -41,6 +41,8 @@ pub(super) struct Group {
     open: usize,
     /// Elementwise and broadcasts only.
     pure: bool,
+    /// As `pure`, but for what is read from memory, which may be renamed or looked up.
+    plain: bool,
     /// Whether all of it is cheap to compute twice.
     cheap: bool,
     /// When the latest of what it reads is ready.
@@ -144,7 +146,7 @@ impl<'g> Build<'g> {
     /// Whether a node computes by cheap arithmetic from no data: a mask from indices.
     fn is_generated(&self, n: NodeId) -> bool {
         let node = self.g.node(n);
-        cheap(&node.op)
+        cheap(self.g, node)
             && self.copy_size(n) <= MAX_COPY
             && node.operands.iter().all(|&v| {
                 let p = self.g.producer_id(v);
@@ -156,7 +158,7 @@ impl<'g> Build<'g> {
     fn feeds_reductions(&self, n: NodeId) -> bool {
         let g = self.g;
         let node = g.node(n);
-        cheap(&node.op)
+        cheap(g, node)
             && node.results.iter().all(|&v| {
                 let users = g.users(v);
                 let reduces = |u: &NodeId| matches!(class(g, g.node(*u)), Class::RowReduce | Class::OtherReduce);
@@ -216,6 +218,7 @@ impl<'g> Build<'g> {
             inputs: Vec::new(),
             open: 0,
             pure: true,
+            plain: true,
             cheap: true,
             needs: 0,
         };
@@ -226,8 +229,10 @@ impl<'g> Build<'g> {
         }
         group.nodes.push(n);
         let c = class(self.g, node);
-        group.pure &= matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. });
-        group.cheap &= cheap(&node.op);
+        let in_place = matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. });
+        group.pure &= in_place;
+        group.plain &= in_place || looks_up(self.g, node);
+        group.cheap &= cheap(self.g, node);
         let mut seen = BTreeSet::new();
         for v in reads {
             group.needs = group.needs.max(self.ready(v));
@@ -249,7 +254,10 @@ impl<'g> Build<'g> {
                 self.open_group(n, Kind::Stays);
             }
             Class::UnitReshape => {
-                if !self.join(n) {
+                let of_loose = node.operands.first().is_some_and(|&v| self.is_loose(v)) && self.copy_size(n) <= MAX_COPY;
+                if of_loose {
+                    self.loose[n] = self.copy_size(n);
+                } else if !self.join(n) {
                     self.open_group(n, Kind::Stays);
                 }
             }
@@ -336,7 +344,7 @@ impl<'g> Build<'g> {
         if for_reductions {
             candidates.retain(|&i| match self.groups[i as usize].kind {
                 Kind::Fused(FusionKind::Reduce) => true,
-                Kind::Fused(FusionKind::Map) => self.groups[i as usize].pure,
+                Kind::Fused(FusionKind::Map) => self.groups[i as usize].plain,
                 _ => false,
             });
         }
@@ -448,8 +456,18 @@ impl<'g> Build<'g> {
         let fits = group.dims == *dims || self.repeats(i, dims);
         match target {
             Kind::Fused(FusionKind::Map) => fits,
-            _ => fits && group.pure,
+            _ => fits && group.pure || target == Kind::Fused(FusionKind::Contract) && self.one_a_row(group, dims),
         }
+    }
+
+    /// Whether a group has one element for each row of `dims`, which may be looked up where the row is written.
+    fn one_a_row(&self, group: &Group, dims: &Dims) -> bool {
+        let light = |m: &NodeId| {
+            let node = self.g.node(*m);
+            cheap(self.g, node) || matches!(node.op, Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. })
+        };
+        let one = dims.last().is_some_and(|d| !d.is(1)) && group.dims.last().is_some_and(|d| d.is(1));
+        one && group.nodes.len() <= 8 && group.inputs.len() <= 4 && group.nodes.iter().all(light)
     }
 
     /// Whether `dims` are those of a full row group, of its rows, or of the result of its only reduction.
@@ -484,6 +502,7 @@ impl<'g> Build<'g> {
                 inputs: Vec::new(),
                 open: 0,
                 pure: true,
+                plain: true,
                 cheap: true,
                 needs: 0,
             },
@@ -507,6 +526,7 @@ impl<'g> Build<'g> {
         target.open = (target.open + old.open).saturating_sub(inside);
         target.needs = target.needs.max(old.needs);
         target.pure &= old.pure;
+        target.plain &= old.plain;
         target.cheap &= old.cheap;
         for m in old.nodes {
             // Only copies can be in both.
@@ -543,8 +563,11 @@ impl<'g> Build<'g> {
             }
         }
         group.nodes.push(n);
-        group.cheap &= cheap(&node.op);
-        group.pure &= in_place && (matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. }));
+        group.cheap &= cheap(self.g, node);
+        let stays = matches!(c, Class::Elementwise | Class::UnitReshape) || matches!(node.op, Op::Broadcast { .. });
+        group.pure &= in_place && stays;
+        // What it looks up is stored; its indices may have been computed here.
+        group.plain &= stays || looks_up(self.g, node);
         if matches!(group.kind, Kind::Fused(FusionKind::Map | FusionKind::Attention)) {
             group.dims.clone_from(dims);
         }
@@ -566,7 +589,7 @@ impl<'g> Build<'g> {
             let room = group.nodes.len() < MAX_OPS;
             let closed = group.open == 1;
             let fits = match group.kind {
-                Kind::Fused(FusionKind::Map) => group.pure && group.dims == full && (rows || closed),
+                Kind::Fused(FusionKind::Map) => group.plain && group.dims == full && (rows || closed),
                 Kind::Fused(FusionKind::Reduce) => rows && group.inner == inner && group.dims == full,
                 _ => false,
             };
