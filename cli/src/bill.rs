@@ -17,8 +17,10 @@ const CONTEXT: i64 = 4096;
 /// What is known of a model before it is compiled.
 pub struct Interface {
     states: States,
-    /// Sizes of one step.
+    /// Sizes of one step behind the context.
     step: HashMap<SymName, i64>,
+    /// Sizes of the first one.
+    first: HashMap<SymName, i64>,
     /// Bytes of all weights as exported, and how many they are.
     weight_bytes: u64,
     weights: usize,
@@ -30,10 +32,12 @@ impl Interface {
     pub fn of(g: &Graph) -> Self {
         let states = states::of(g);
         let step: HashMap<SymName, i64> = states::step(g, &states, CONTEXT - 1).into_iter().collect();
+        let first = states::step(g, &states, 0).into_iter().collect();
         let lengths = states.all.iter().filter_map(|s| step.get(s.length.as_sym()?));
         Interface {
             context: lengths.max().map_or(1, |n| n + 1),
             step,
+            first,
             weight_bytes: g.weights().values().filter_map(|w| w.bytes_len()).fold(0, u64::saturating_add),
             weights: g.weights().len(),
             states,
@@ -48,6 +52,8 @@ struct Cache {
     exported: u64,
     /// Bytes a step of what its entries are computed from, where that is less.
     latent: Option<u64>,
+    /// Bytes a step of what is computed from its entries, where they are latents.
+    expanded: Option<u64>,
     tensors: usize,
 }
 
@@ -65,8 +71,8 @@ pub struct Bill {
     launches: usize,
     /// How many attentions there are: layers.
     layers: usize,
-    /// Floating-point operations of products in one step.
-    flops: Option<u128>,
+    /// Floating-point operations of products in one step behind the context, and in the first one, which is what parameters take.
+    flops: Option<(u128, u128)>,
 }
 
 impl Bill {
@@ -74,9 +80,14 @@ impl Bill {
     pub fn of(i: &Interface, c: &Compiled) -> Self {
         let at = |s: &str| Some(i.step.get(s).copied().unwrap_or(1));
         let value = |e: &SymExpr| e.eval(&at).and_then(|n| u64::try_from(n).ok());
+        let first = |s: &str| Some(i.first.get(s).copied().unwrap_or(1));
         let mut epochs: Vec<SymExpr> = Vec::new();
         let launches = walk(&c.main.plan.body, &mut epochs);
-        let products = work::of(&c.prepared.main).iter().map(|w| value(&w.products).map(u128::from)).sum::<Option<u128>>();
+        let work = work::of(&c.prepared.main);
+        let flops = |at: &dyn Fn(&str) -> Option<i64>| {
+            let products = work.iter().map(|w| u128::try_from(w.products.eval(at)?).ok()).sum::<Option<u128>>()?;
+            products.checked_mul(2)
+        };
         Bill {
             weight_bytes: i.weight_bytes,
             weights: i.weights,
@@ -86,12 +97,13 @@ impl Bill {
             cache: (!i.states.all.is_empty()).then(|| Cache {
                 exported: i.states.exported(),
                 latent: i.states.latent(),
+                expanded: i.states.expanded(),
                 tensors: i.states.all.len(),
             }),
             kernels: c.main.module.kernels.len(),
             launches,
             layers: attentions(&c.prepared.main),
-            flops: products.and_then(|p| p.checked_mul(2)),
+            flops: flops(&at).zip(flops(&first)),
         }
     }
 
@@ -115,14 +127,25 @@ impl Bill {
                 Some(n) => format!("; as latent {}", line(n)),
                 None => String::new(),
             };
-            let has = if c.latent.is_some() { "; the interface has it as exported" } else { "" };
+            let has = match (c.latent, c.expanded) {
+                (Some(_), _) => "; the interface has it as exported".to_owned(),
+                (None, Some(n)) => format!("; keys and values would take {}; the interface has it as latent", line(n)),
+                (None, None) => String::new(),
+            };
             let _ = writeln!(out, "  cache    as exported {}{latent}{has}", line(c.exported));
         }
         let layer = match self.launches.checked_div(self.layers) {
             Some(n) => format!(" ({n} a layer of {})", self.layers),
             None => String::new(),
         };
-        let flops = self.flops.map_or_else(String::new, |n| format!(", {} flop for one step{}", grouped(n), self.behind()));
+        let flops = match self.flops {
+            Some((all, first)) if self.context > 1 && all > first => {
+                let (first, more) = (grouped(first), grouped(all - first));
+                format!(", {first} flop for one step and {more} more{}", self.behind())
+            }
+            Some((all, _)) => format!(", {} flop for one step{}", grouped(all), self.behind()),
+            None => String::new(),
+        };
         let _ = writeln!(out, "  work     {} kernels, {} launches{layer}{flops}", self.kernels, self.launches);
         out
     }
@@ -137,13 +160,15 @@ impl Bill {
             "weights": { "tensors": self.weights, "bytes": self.weight_bytes, "stored_bytes": self.stored_bytes },
             "arena_bytes": self.arena,
             "cache": self.cache.as_ref().map(|c| serde_json::json!({
-                "tensors": c.tensors, "exported_bytes_per_token": c.exported, "latent_bytes_per_token": c.latent, "interface": "exported",
+                "tensors": c.tensors, "exported_bytes_per_token": c.exported, "latent_bytes_per_token": c.latent,
+                "expanded_bytes_per_token": c.expanded, "interface": if c.expanded.is_some() && c.latent.is_none() { "latent" } else { "exported" },
             })),
             "context": self.context,
             "kernels": self.kernels,
             "launches": self.launches,
             "layers": self.layers,
-            "flop_per_step": self.flops.and_then(|n| u64::try_from(n).ok()),
+            "flop_per_step": self.flops.and_then(|n| u64::try_from(n.0).ok()),
+            "flop_of_first_step": self.flops.and_then(|n| u64::try_from(n.1).ok()),
         })
     }
 }

@@ -39,6 +39,8 @@ pub struct States {
     pub all: Vec<State>,
     /// Elements a step, with their dtypes, of what all entries are computed from by products with weights and by repetition; each once.
     pub sources: Vec<(DType, SymExpr)>,
+    /// Elements a step, with their dtypes, of what products with weights make of entries, where that is more: the states are latents of it.
+    pub expanded: Vec<(DType, SymExpr)>,
 }
 
 impl States {
@@ -50,6 +52,10 @@ impl States {
     pub fn latent(&self) -> Option<u64> {
         let all = self.sources.iter().map(|(d, n)| bytes(*d, n)).sum::<u64>();
         (!self.sources.is_empty() && all < self.exported()).then_some(all)
+    }
+    /// Bytes that one step would add to a cache of what products make of the states, if these are its latents.
+    pub fn expanded(&self) -> Option<u64> {
+        (!self.expanded.is_empty()).then(|| self.expanded.iter().map(|(d, n)| bytes(*d, n)).sum())
     }
 }
 
@@ -69,6 +75,9 @@ pub fn of(g: &Graph) -> States {
         let Some(length) = g.inputs().get(input).and_then(|&v| g.ty(v).dims.get(axis)) else { continue };
         out.all.push(State { input, output: i, dtype: g.ty(o.value).dtype, elems: product(others), length: length.clone() });
         collect(g, added, &mut sources);
+        let mut grows = BTreeSet::new();
+        length.collect_symbols(&mut grows);
+        expand(g, o.value, &grows, &mut out.expanded);
     }
     out.sources = sources.iter().map(|&v| (g.ty(v).dtype, product(&g.ty(v).dims))).collect();
     out
@@ -109,6 +118,38 @@ fn collect(g: &Graph, v: ValueId, out: &mut BTreeSet<ValueId>) {
             }
             _ => {
                 out.insert(v);
+            }
+        }
+    }
+}
+
+/// Adds what products with weights make of a state that is moved only, where that is more of it; dims in which `grows` occurs count 1.
+fn expand(g: &Graph, state: ValueId, grows: &BTreeSet<SymName>, out: &mut Vec<(DType, SymExpr)>) {
+    let a_step = |v: ValueId| {
+        let still = |d: &&SymExpr| {
+            let mut own = BTreeSet::new();
+            d.collect_symbols(&mut own);
+            own.is_disjoint(grows)
+        };
+        product(g.ty(v).dims.iter().filter(still))
+    };
+    let one = |e: &SymExpr| e.eval(&|_: &str| Some(1)).unwrap_or(0);
+    let (mut work, mut seen) = (vec![state], BTreeSet::new());
+    while let Some(v) = work.pop() {
+        if !seen.insert(v) || seen.len() > MOST {
+            continue;
+        }
+        for n in g.users(v) {
+            let node = g.node(n);
+            let Some(&y) = node.results.first() else { continue };
+            match &node.op {
+                Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } | Op::Cast { .. } => work.push(y),
+                Op::Contract { .. }
+                    if node.operands.iter().all(|&o| o == v || is_static(g, o)) && one(&a_step(y)) > one(&a_step(state)) =>
+                {
+                    out.push((g.ty(y).dtype, a_step(y)));
+                }
+                _ => {}
             }
         }
     }
@@ -161,6 +202,19 @@ mod tests {
         let s = of(&g);
         assert_eq!((s.all.len(), s.exported(), s.latent()), (2, 4 * (40 + 32), Some(4 * (6 + 2))));
         assert_eq!(step(&g, &s, 1000), [("P".into(), 64)]);
+    }
+
+    #[test]
+    fn a_state_that_is_projected_up_is_a_latent() {
+        let g = parse(
+            "graph \"g\" symbols P in 0..64, S in 1..8\n%0: f32[1,S,6] = input \"x\"\n%1: f32[1,P,6] = input \"latents\"\n\
+             %2: f32[1,P+S,6] = concat(%1, %0) {axis=1}\n\
+             %3: f32[1,P+S,64] = contract(%2, weight<f32 6x64 \"up\" seed:1>) {spec=\"bsk,kn->bsn\"}\n\
+             output \"latents\" %2\noutput \"keys\" %3\n",
+            "g",
+        );
+        let s = of(&g);
+        assert_eq!((s.exported(), s.latent(), s.expanded()), (24, None, Some(256)));
     }
 
     #[test]

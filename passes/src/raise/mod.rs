@@ -9,6 +9,7 @@ use portwright_ir::graph::{BinaryOp, Graph, NodeId, Op, ReduceOp, UnaryOp, Value
 use crate::rules::Rule;
 use crate::rules::edit::{binary_of, only_user, unary_of};
 
+mod absorb;
 mod attention;
 mod gate;
 mod norm;
@@ -16,7 +17,7 @@ mod rotary;
 
 /// All rules that raise.
 pub fn rules() -> Vec<&'static Rule> {
-    gate::RULES.iter().chain(norm::RULES).chain(attention::RULES).chain(rotary::RULES).collect()
+    gate::RULES.iter().chain(norm::RULES).chain(attention::RULES).chain(absorb::RULES).chain(rotary::RULES).collect()
 }
 
 /// The operand of a reduction of trailing dims that keeps them as 1 and makes `v`, with its first axis.

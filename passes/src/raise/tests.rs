@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cases/raise/NAME.graph` are spellings of the composite NAME, `NAME_not.graph` look-alikes of it.
 
-use portwright_ir::graph::{Graph, text};
+use portwright_ir::graph::{Graph, Op, text};
 
 use crate::rules::{self, RuleCx, RuleLog};
 use crate::spec::Math;
@@ -36,6 +36,25 @@ fn chains_are_raised_and_look_alikes_are_not() {
             let before = log.patches;
             raised(&after, &mut log);
             assert_eq!(before, log.patches, "{title}: raising is not final: {:?}", log.fired);
+        }
+    }
+}
+
+#[test]
+fn projections_are_absorbed_where_that_pays() {
+    for path in cases("absorb") {
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        let wanted = !stem.ends_with("_not");
+        for g in read(&path) {
+            let title = format!("{stem}: {}", g.name);
+            let mut log = RuleLog::default();
+            let after = raised(&g, &mut log);
+            assert!(log.faults().is_empty(), "{title}: {:?}", log.faults());
+            let shared = after.order().into_iter().map(|n| after.node(n)).any(|n| {
+                matches!(n.op, Op::Attention { .. }) && n.operands.get(1).is_some_and(|&k| after.ty(k).dims.get(1).is_some_and(|h| h.is(1)))
+            });
+            assert_eq!(shared, wanted, "{title}\n{}", text::print(&after));
+            assert_equal(&title, &g, &after, None, if g.name.starts_with("half") { 2e-2 } else { 2e-5 });
         }
     }
 }
