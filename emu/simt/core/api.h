@@ -46,6 +46,7 @@ inline Error last_error = SIMT_P(Success); // of the last call that failed, unti
 inline Error broken = SIMT_P(Success);     // of a kernel that failed: the device does nothing after it
 inline size_t allowed = 0;
 
+inline bool device_failed() { return broken != SIMT_P(Success); }
 inline size_t dynamic_allowed(const char *) { return allowed; }
 inline Error failed(Error e, const char *what) {
   complain(what);

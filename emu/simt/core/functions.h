@@ -39,6 +39,7 @@ inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
 inline float sinpif(float x) { return (float)sin(M_PI * (double)x); }
 inline float cospif(float x) { return (float)cos(M_PI * (double)x); }
+inline double normcdf(double x) { return 0.5 * erfc(-M_SQRT1_2 * x); }
 inline float normcdff(float x) { return (float)(0.5 * erfc(-M_SQRT1_2 * (double)x)); }
 
 // Conversions saturate, and NaN becomes 0 (PTX ISA, cvt).

@@ -157,6 +157,13 @@ typedef Number<Tiny<5, true>> e5m2_t;
 #define SIMT_SMALL_EXTREMES(N) \
   inline N __hmax(N a, N b) { return (float)a != (float)a || (float)a < (float)b ? b : a; } \
   inline N __hmin(N a, N b) { return (float)a != (float)a || (float)b < (float)a ? b : a; }
+#define SIMT_SMALL_EXTREMES_NAN(N) \
+  inline N __hmax_nan(N a, N b) { return (float)a != (float)a ? a : (float)b != (float)b ? b : a < b ? b : a; } \
+  inline N __hmin_nan(N a, N b) { return (float)a != (float)a ? a : (float)b != (float)b ? b : b < a ? b : a; } \
+  inline N __habs(N a) { return N(fabsf((float)a)); }
+#define SIMT_SMALL_WAVES(N) \
+  inline N hsin(N a) { return N(sin((double)(float)a)); } \
+  inline N hcos(N a) { return N(cos((double)(float)a)); }
 #define SIMT_SMALL_EXPONENTIALS(N) \
   inline N hexp(N a) { return N(exp((double)(float)a)); } \
   inline N hlog(N a) { return N(log((double)(float)a)); }

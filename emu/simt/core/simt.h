@@ -7,6 +7,7 @@
 #include "runtime.h"
 
 #include <assert.h>
+#include <initializer_list>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ template <class T> SIMT_OWN inline T (&dynamic_array())[] { return *static_cast<
 
 size_t dynamic_allowed(const char *kernel);
 int launched(int status);
+bool device_failed();
 
 // k<<<grid, block, shared, stream>>>(arguments)
 template <class Stream = void *> struct Config {
@@ -58,11 +60,26 @@ template <class Stream = void *> struct Config {
   Stream stream;
   Config(dim3 grid, dim3 block, size_t dynamic = 0, Stream stream = {}) : grid(grid), block(block), dynamic(dynamic), stream(stream) {}
 };
+// A kernel and its arguments, each of which every lane gets a copy of.
+template <class F, class... A> struct Bound;
+template <class F> struct Bound<F> {
+  F f;
+  template <class... B> SIMT_OWN void call(const B &...b) const { f(b...); }
+};
+template <class F, class First, class... Rest> struct Bound<F, First, Rest...> {
+  First first;
+  Bound<F, Rest...> rest;
+  template <class... B> SIMT_OWN void call(const B &...b) const { rest.call(b..., first); }
+};
+template <class F> SIMT_OWN inline Bound<F> bind(F f) { return {f}; }
+template <class F, class First, class... Rest> SIMT_OWN inline Bound<F, First, Rest...> bind(F f, First first, Rest... rest) {
+  return {first, bind(f, rest...)};
+}
+template <class B> SIMT_OWN void call_bound(const void *bound) { static_cast<const B *>(bound)->call(); }
 template <class F, class... A> SIMT_OWN inline int start(const char *name, dim3 grid, dim3 block, size_t dynamic, F f, A... a) {
-  auto body = [&]() SIMT_OWN { f(a...); };
-  Launch l = {&this_chip, name, grid, block, dynamic, dynamic_allowed(name), nullptr, &body};
-  l.body = [](const void *b) SIMT_OWN { (*static_cast<const decltype(body) *>(b))(); };
-  return launched(run(l));
+  if (device_failed()) return 1;
+  const auto bound = bind(f, a...);
+  return launched(run({&this_chip, name, grid, block, dynamic, dynamic_allowed(name), call_bound<decltype(bind(f, a...))>, &bound}));
 }
 template <class Stream, class F, class... A>
 SIMT_OWN inline int launch(const Config<Stream> &c, const char *name, F f, A... a) {

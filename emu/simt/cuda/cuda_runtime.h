@@ -8,6 +8,8 @@
 #include "../core/api.h"
 
 #define __CUDACC__ 1
+#define __CUDACC_VER_MAJOR__ 12
+#define __CUDACC_VER_MINOR__ 8
 #define __grid_constant__
 #define __managed__
 #define __cluster_dims__(...)
@@ -48,6 +50,24 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   for (int i = 0; i < 4; i++) c += (uint8_t)(a >> 8 * i) * (uint8_t)(b >> 8 * i);
   return c;
 }
+// Four numbers of 8 bits at once.
+#define SIMT_BYTES(name, Byte, expression)                                       \
+  inline unsigned name(unsigned a, unsigned b) {                                 \
+    unsigned r = 0;                                                              \
+    for (int i = 0; i < 32; i += 8) {                                            \
+      const int x = (Byte)(a >> i), y = (Byte)(b >> i);                          \
+      r |= ((unsigned)(expression) & 0xff) << i;                                 \
+    }                                                                            \
+    return r;                                                                    \
+  }
+SIMT_BYTES(__vadd4, uint8_t, x + y)
+SIMT_BYTES(__vsub4, uint8_t, x - y)
+SIMT_BYTES(__vaddss4, int8_t, x + y > 127 ? 127 : x + y < -128 ? -128 : x + y)
+SIMT_BYTES(__vsubss4, int8_t, x - y > 127 ? 127 : x - y < -128 ? -128 : x - y)
+SIMT_BYTES(__vcmpeq4, uint8_t, x == y ? 0xff : 0)
+SIMT_BYTES(__vcmpne4, uint8_t, x != y ? 0xff : 0)
+SIMT_BYTES(__vmaxs4, int8_t, x < y ? y : x)
+SIMT_BYTES(__vmins4, int8_t, y < x ? y : x)
 SIMT_ATOMIC(atomicAdd, double, old + v)
 template <class T> inline T __ldcg(const T *p) { return *p; }
 template <class T> inline T __ldcs(const T *p) { return *p; }
@@ -59,7 +79,7 @@ inline long long clock64() { return 0; }
 inline void __trap() { simt::fault("it called __trap"); }
 template <class... P>
 inline cudaError_t cudaLaunchKernel(void (*k)(P...), dim3 grid, dim3 block, void **arguments, size_t shared = 0, cudaStream_t = nullptr) {
-  auto call = [=]<size_t... I>(simt::Indices<I...>) SIMT_OWN {
+  auto call = [=]<size_t... I>(simt::Indices<I...>) {
     return simt::start("?", grid, block, shared, k, *(typename simt::Plain<P>::type *)arguments[I]...);
   };
   return call(simt::indices<sizeof...(P)>()) ? simt::last_error : cudaSuccess;

@@ -27,5 +27,5 @@ inline unsigned votes(Lanes v) { return (unsigned)v; }
 template <class... P, class... A>
 SIMT_OWN inline suError_t suLaunchKernel(void (*k)(P...), dim3 grid, dim3 block, size_t shared, suStream_t, A... a) {
   static_assert(sizeof...(P) == sizeof...(A), "a launch has the kernel's arguments");
-  return simt::start("?", grid, block, shared, [=](A... each) SIMT_OWN { k((P)each...); }, a...) ? simt::last_error : suSuccess;
+  return simt::start("?", grid, block, shared, k, (P)a...) ? simt::last_error : suSuccess;
 }

@@ -37,6 +37,7 @@ const DEVICE: &[&str] = &[
     "-fsanitize=thread",
     "-ffp-contract=off",
     "-fno-strict-aliasing",
+    "-fno-delete-null-pointer-checks",
     "-fno-exceptions",
     "-fno-rtti",
     "-w",
@@ -191,13 +192,13 @@ impl Compiler {
         self.compile(chip, &s)
     }
 
-    /// Compiles one text with a `main` of its own; `name` is what reports call it, and what it includes lies in `folder`.
+    /// Compiles one text with a `main` of its own; `name` is what reports call it, and what it includes lies in `folders`.
     ///
     /// # Errors
     /// It does not compile.
-    pub fn text(&self, chip: &Chip, name: &str, text: &str, folder: &Path) -> Result<Program, Failure> {
+    pub fn text(&self, chip: &Chip, name: &str, text: &str, folders: &[PathBuf]) -> Result<Program, Failure> {
         let mut s = Sources { device: vec![(name.into(), text.into())], units: vec![name.into()], ..Sources::default() };
-        for path in files(folder)? {
+        for path in folders.iter().map(|f| files(f)).collect::<Result<Vec<_>, _>>()?.concat() {
             let file: PathBuf = path.file_name().map(PathBuf::from).unwrap_or_default();
             if file != Path::new(name) {
                 s.device.push((file, read(&path)?));

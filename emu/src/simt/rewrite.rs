@@ -204,9 +204,7 @@ fn launch(text: &str, tokens: &[Token<'_>], i: usize) -> Option<Edit> {
     let arguments = text.get(tokens[from].end()..tokens[to].at)?;
     let comma = if to == from + 1 { "" } else { ", " };
     let name = format!("{kernel:?}");
-    let by = format!(
-        "::simt::launch(::simt::Config({shape}), {name}, [&](auto... simt_a) SIMT_OWN {{ {kernel}(simt_a...); }}{comma}{arguments})"
-    );
+    let by = format!("::simt::launch(::simt::Config({shape}), {name}, [&](auto... simt_a) {{ {kernel}(simt_a...); }}{comma}{arguments})");
     Some(Edit { from: tokens[first].at, to: tokens[to].end(), by })
 }
 
@@ -294,7 +292,7 @@ fn kernel(tokens: &[Token<'_>], comments: &[Token<'_>], i: usize) -> Option<Edit
     let mut bound = "";
     let mut bound_text = String::new();
     let mut k = i + 1;
-    let name = loop {
+    let (nodes, at) = loop {
         let t = tokens.get(k)?;
         if matches!(t.text, ";" | "{" | "}" | "=") {
             return None;
@@ -318,15 +316,14 @@ fn kernel(tokens: &[Token<'_>], comments: &[Token<'_>], i: usize) -> Option<Edit
                         .filter_map(|c| c.text.strip_prefix("//")?.trim().strip_prefix("node:"))
                         .map(str::trim)
                         .collect();
-                    break (t.text, nodes.join(", "), body.end());
+                    break (nodes.join(", "), body.end());
                 }
             }
         }
         k += 1;
     };
-    let (name, nodes, at) = name;
     let by = format!(
-        " static constexpr ::simt::Kernel simt_kernel = {{{name:?}, {}}}; ::simt::begin(simt_kernel{bound}{bound_text});",
+        " static constexpr ::simt::Kernel simt_kernel = {{__func__, {}}}; ::simt::begin(simt_kernel{bound}{bound_text});",
         quote(&nodes)
     );
     Some(Edit { from: at, to: at, by })
@@ -363,11 +360,11 @@ mod tests {
     fn launches() {
         assert_eq!(
             of("k<<<g, 256>>>(x, y);"),
-            "::simt::launch(::simt::Config(g, 256), \"k\", [&](auto... simt_a) SIMT_OWN { k(simt_a...); }, x, y);"
+            "::simt::launch(::simt::Config(g, 256), \"k\", [&](auto... simt_a) { k(simt_a...); }, x, y);"
         );
         assert_eq!(
             of("  a::k<float, 4> <<<f(g), b, n >> 1,\n s>>>();"),
-            "  ::simt::launch(::simt::Config(f(g), b, n >> 1,\n s), \"a::k<float, 4>\", [&](auto... simt_a) SIMT_OWN { a::k<float, 4>(simt_a...); });"
+            "  ::simt::launch(::simt::Config(f(g), b, n >> 1,\n s), \"a::k<float, 4>\", [&](auto... simt_a) { a::k<float, 4>(simt_a...); });"
         );
         // Neither a shift nor what is in a comment or a text.
         for text in ["a << b;", "// k<<<1, 2>>>(x)\n", "\"k<<<1,2>>>(x)\"", "'<'"] {
@@ -397,11 +394,11 @@ mod tests {
     fn kernels() {
         let text = "// kernel k\n// node: /a/\"b\"\n// node: /c\nextern \"C\" __global__ void __launch_bounds__(64, 2) k(float *x) {\n}\n__global__ void f();";
         let out = of(text);
-        assert!(out.contains("k(float *x) { static constexpr ::simt::Kernel simt_kernel = {\"k\", \"/a/\\\"b\\\", /c\"}; ::simt::begin(simt_kernel, 64 , 2);"), "{out}");
+        assert!(out.contains("k(float *x) { static constexpr ::simt::Kernel simt_kernel = {__func__, \"/a/\\\"b\\\", /c\"}; ::simt::begin(simt_kernel, 64 , 2);"), "{out}");
         assert!(out.ends_with("__global__ void f();"));
         assert!(
             of("template <int N> __global__ void k(int (&x)[N]) { }")
-                .contains("{ static constexpr ::simt::Kernel simt_kernel = {\"k\", \"\"}; ::simt::begin(simt_kernel); }")
+                .contains("{ static constexpr ::simt::Kernel simt_kernel = {__func__, \"\"}; ::simt::begin(simt_kernel); }")
         );
     }
 

@@ -3,8 +3,9 @@
 //! it names, and says which changes to it must be noticed and how. Kernels of others lie in `kernels` as they were published.
 //!
 //!     // chip: cuda:sm_80 hip:gfx936      where it runs; `all` = every chip, `DIALECT:` = those of a dialect
+//!     // needs: FOLDER                    what it includes beside `kernels`, a folder of tools/.cache; skipped where that is not here
 //!     // expect: TEXT                     it fails, and says so; else it must succeed
-//!     // mutate: "OLD" -> "NEW" : TEXT    with that change, once in its text or a kernel's that it includes, it must fail and say TEXT
+//!     // mutate: "OLD" -> "NEW" : TEXT    with that change (\n = end of a line), once in its text or a kernel's that it includes, it must fail and say TEXT
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ struct Case {
     name: String,
     text: String,
     chips: Vec<Chip>,
+    needs: Option<String>,
     expect: Option<String>,
     mutations: Vec<Mutation>,
 }
@@ -37,15 +39,18 @@ fn folder(name: &str) -> PathBuf {
 fn parse_mutation(line: &str) -> Option<Mutation> {
     let (old, rest) = line.trim().strip_prefix('"')?.split_once("\" -> \"")?;
     let (new, says) = rest.split_once("\" : ")?;
-    Some(Mutation { old: old.into(), new: new.into(), says: says.trim().into() })
+    let lines = |t: &str| t.replace("\\n", "\n");
+    Some(Mutation { old: lines(old), new: lines(new), says: says.trim().into() })
 }
 
 fn parse(name: &str, text: String) -> Case {
-    let mut c = Case { name: name.into(), text: String::new(), chips: Vec::new(), expect: None, mutations: Vec::new() };
+    let mut c = Case { name: name.into(), text: String::new(), chips: Vec::new(), needs: None, expect: None, mutations: Vec::new() };
     for line in text.lines().filter_map(|l| l.strip_prefix("// ")) {
         if let Some(list) = line.strip_prefix("chip:") {
             let named = |c: &Chip, w: &str| w == "all" || c.to_string() == w || (w.ends_with(':') && c.to_string().starts_with(w));
             c.chips.extend(chips().filter(|c| list.split_whitespace().any(|w| named(c, w))));
+        } else if let Some(folder) = line.strip_prefix("needs:") {
+            c.needs = Some(folder.trim().into());
         } else if let Some(text) = line.strip_prefix("expect:") {
             c.expect = Some(text.trim().into());
         } else if let Some(m) = line.strip_prefix("mutate:") {
@@ -59,8 +64,8 @@ fn parse(name: &str, text: String) -> Case {
 }
 
 /// What a program says, and whether it succeeded.
-fn run(compiler: &Compiler, chip: &Chip, name: &str, text: &str, kernels: &Path) -> (bool, String) {
-    let program = match compiler.text(chip, name, text, kernels) {
+fn run(compiler: &Compiler, chip: &Chip, name: &str, text: &str, folders: &[PathBuf]) -> (bool, String) {
+    let program = match compiler.text(chip, name, text, folders) {
         Ok(p) => p,
         Err(e) => return (false, e.to_string()),
     };
@@ -79,16 +84,27 @@ fn judge(outcome: (bool, String), expect: Option<&str>) -> Result<(), Failed> {
     }
 }
 
-/// The folder of kernels with one file changed.
-fn changed(kernels: &Path, m: &Mutation) -> Option<tempfile::TempDir> {
+/// Folders with a file changed that `text` includes.
+fn changed(folders: &[PathBuf], text: &str, m: &Mutation) -> Option<(tempfile::TempDir, Vec<PathBuf>)> {
     let dir = tempfile::tempdir().ok()?;
     let mut found = false;
-    for e in std::fs::read_dir(kernels).ok()?.flatten() {
-        let text = std::fs::read_to_string(e.path()).ok()?;
-        found |= text.contains(&m.old);
-        std::fs::write(dir.path().join(e.file_name()), text.replacen(&m.old, &m.new, 1)).ok()?;
+    for path in folders.iter().flat_map(|f| std::fs::read_dir(f).into_iter().flatten().flatten()).map(|e| e.path()) {
+        let (Ok(mut file), Some(name)) = (std::fs::read_to_string(&path), path.file_name()) else { continue };
+        if !found && text.contains(&format!("#include \"{}\"", name.to_string_lossy())) && file.contains(&m.old) {
+            file = file.replacen(&m.old, &m.new, 1);
+            found = true;
+        }
+        std::fs::write(dir.path().join(name), file).ok()?;
     }
-    found.then_some(dir)
+    let folders = vec![dir.path().to_path_buf()];
+    found.then_some((dir, folders))
+}
+
+/// A folder that `./setup` leaves in tools/.cache.
+fn tool(folder: &str) -> Option<PathBuf> {
+    let tools = std::env::var_os("PORTWRIGHT_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/.cache"));
+    Some(tools.join(folder)).filter(|f| f.is_dir())
 }
 
 fn main() {
@@ -107,25 +123,34 @@ fn main() {
     for path in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let case = Arc::new(parse(&name, std::fs::read_to_string(&path).expect("a case")));
+        let mut folders = vec![folder("kernels")];
+        if let Some(needed) = &case.needs {
+            let Some(there) = tool(needed) else {
+                println!("skipped: {name}: {needed} is not in tools/.cache: ./setup fetches it");
+                trials.push(Trial::test(name, || Ok(())).with_ignored_flag(true));
+                continue;
+            };
+            folders.push(there);
+        }
         for chip in &case.chips {
+            let folders = folders.clone();
             let (k, c, chip_) = (compiler.clone(), case.clone(), chip.clone());
             trials.push(Trial::test(format!("{}::{chip}", case.name), move || {
-                judge(run(&k, &chip_, &c.name, &c.text, &folder("kernels")), c.expect.as_deref())
+                judge(run(&k, &chip_, &c.name, &c.text, &folders), c.expect.as_deref())
             }));
         }
         // A change is noticed by the machine, not by a chip: the first one will do.
         for (n, m) in case.mutations.iter().enumerate() {
-            let (k, c, m) = (compiler.clone(), case.clone(), m.clone());
+            let (k, c, m, folders) = (compiler.clone(), case.clone(), m.clone(), folders.clone());
             trials.push(Trial::test(format!("{}::mutation {}: {}", case.name, n + 1, m.says), move || {
-                let head = c.text.lines().take_while(|l| l.starts_with("//") || l.is_empty()).map(|l| l.len() + 1).sum::<usize>();
+                let head = c.text.lines().take_while(|l| l.starts_with("//")).map(|l| l.len() + 1).sum::<usize>();
                 let (head, body) = c.text.split_at(head.min(c.text.len()));
-                let (text, dir) = if body.contains(&m.old) {
-                    (format!("{head}{}", body.replacen(&m.old, &m.new, 1)), None)
-                } else {
-                    (c.text.clone(), Some(changed(&folder("kernels"), &m).ok_or_else(|| format!("no text has {:?}", m.old))?))
-                };
-                let kernels = dir.as_ref().map_or_else(|| folder("kernels"), |d| d.path().to_path_buf());
-                judge(run(&k, &c.chips[0], &c.name, &text, &kernels), Some(&m.says))
+                if body.contains(&m.old) {
+                    let text = format!("{head}{}", body.replacen(&m.old, &m.new, 1));
+                    return judge(run(&k, &c.chips[0], &c.name, &text, &folders), Some(&m.says));
+                }
+                let (_dir, folders) = changed(&folders, body, &m).ok_or_else(|| format!("no text has {:?}", m.old))?;
+                judge(run(&k, &c.chips[0], &c.name, &c.text, &folders), Some(&m.says))
             }));
         }
     }

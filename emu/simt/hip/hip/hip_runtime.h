@@ -33,7 +33,7 @@ inline unsigned __lane_id() { return simt::lane(); }
 
 template <class... P, class... A>
 inline void hipLaunchKernelGGL(void (*k)(P...), dim3 grid, dim3 block, size_t shared, hipStream_t, A... a) {
-  simt::start("?", grid, block, shared, [=](A... each) SIMT_OWN { k((P)each...); }, a...);
+  simt::start("?", grid, block, shared, k, (P)a...);
 }
 
 #if defined(SIMT_MMAC)
