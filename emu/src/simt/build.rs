@@ -250,7 +250,7 @@ impl Compiler {
             c.arg("-include-pch").arg(common.join(format!("{}-{}.pch", chip.dialect, chip.arch)));
             c.arg("-I").arg(common.join(&chip.dialect)).arg("-I").arg(&room.0);
             if let Some(from) = &s.bundle {
-                c.arg("-I").arg(from.join("runtime"));
+                c.arg("-I").arg(from).arg("-I").arg(from.join("runtime"));
             }
             c.arg("-c").arg(room.0.join(unit)).arg("-o").arg(&object);
             self.run(c, &room.0)?;

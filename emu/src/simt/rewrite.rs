@@ -210,8 +210,19 @@ fn launch(text: &str, tokens: &[Token<'_>], i: usize) -> Option<Edit> {
 
 /// `__shared__ float a[16][17], b;` and `extern __shared__ float c[];`
 fn variables(text: &str, tokens: &[Token<'_>], i: usize) -> Option<Edit> {
-    let begins = |t: &Token<'_>| matches!(t.text, ";" | "{" | "}" | ":" | ")" | ">");
-    let first = (0..i).rev().find(|k| begins(&tokens[*k])).map_or(0, |k| k + 1);
+    // Back to where the declaration begins: what says how a variable is aligned may stand before.
+    let aligns = |t: &Token<'_>| matches!(t.text, "alignas" | "__align__" | "__attribute__");
+    let mut first = i;
+    while let Some(k) = first.checked_sub(1) {
+        match tokens[k].text {
+            ")" => match open(tokens, k).and_then(|o| o.checked_sub(1)).filter(|o| aligns(&tokens[*o])) {
+                Some(o) => first = o,
+                None => break,
+            },
+            ";" | "{" | "}" | ":" | ">" => break,
+            _ => first = k,
+        }
+    }
     let mut last = i;
     while tokens.get(last)?.text != ";" {
         match tokens[last].text {
