@@ -123,6 +123,25 @@ pub struct Start {
     pub profile: bool,
 }
 
+/// What one function of a bundle's library executed on an emulated machine.
+pub struct Executed {
+    /// Its symbol.
+    pub function: String,
+    /// Instructions.
+    pub instructions: u64,
+    /// Of a device's kernel: its launches, bytes, sectors, bank conflicts and products, as JSON.
+    pub device: Option<serde_json::Value>,
+}
+
+#[cfg(feature = "emu")]
+impl Executed {
+    fn of(c: emu::Count) -> Executed {
+        // Counts are numbers and one text, which always have a form.
+        let device = c.device.and_then(|d| serde_json::to_value(d).ok());
+        Executed { function: c.function, instructions: c.instructions, device }
+    }
+}
+
 /// A bundle that is loaded somewhere.
 pub enum Running {
     /// In this process.
@@ -227,11 +246,11 @@ impl Running {
         }
     }
     /// Instructions since the last call by function, where it was started to count them on an emulated machine.
-    pub fn take_instructions(&mut self) -> Vec<(String, u64)> {
+    pub fn take_instructions(&mut self) -> Vec<Executed> {
         match self {
             Running::Here { .. } => Vec::new(),
             #[cfg(feature = "emu")]
-            Running::Emulated { machine, .. } => machine.take_counts().into_iter().map(|c| (c.function, c.instructions)).collect(),
+            Running::Emulated { machine, .. } => machine.take_counts().into_iter().map(Executed::of).collect(),
         }
     }
 }

@@ -104,7 +104,7 @@ impl Counter {
             }
         }
         let mut out: Vec<Count> =
-            sums.into_iter().map(|(function, instructions)| Count { function: function.into(), instructions }).collect();
+            sums.into_iter().map(|(function, instructions)| Count { function: function.into(), instructions, device: None }).collect();
         out.sort_by(|a, b| b.instructions.cmp(&a.instructions).then_with(|| a.function.cmp(&b.function)));
         out
     }
@@ -236,7 +236,7 @@ mod tests {
             Counter { tally: Arc::default(), runs: 0, functions: vec![(0x10, 0x18, "f".into()), (0x20, 0x30, "g".into())], base: PLACE };
         let tally = c.tally();
         assert_eq!(listen(LOG.as_bytes(), Some(&tally)), "qemu: uncaught target signal 11");
-        let count = |function: &str, instructions| Count { function: function.into(), instructions };
+        let count = |function: &str, instructions| Count { function: function.into(), instructions, device: None };
         assert_eq!(c.take(), [count("f", 2), count("g", 2)]);
         assert_eq!(c.take(), []);
         // What a block has is kept: it is only said once.
@@ -259,7 +259,7 @@ mod tests {
             writer.write_all(b"Trace 0: 0x1 [0/2000000010/0/0]\n\nend of a run\n").unwrap();
             writer
         });
-        let once = [Count { function: "f".into(), instructions: 1 }];
+        let once = [Count { function: "f".into(), instructions: 1, device: None }];
         assert_eq!(c.take(), once);
         // Where a process ends in a run, what was told is all there is.
         c.ran();

@@ -15,7 +15,7 @@ use portwright_runtime::manifest::Target;
 use portwright_runtime::value::{Arg, Value};
 
 use crate::ptx;
-use crate::{Count, Executor, Machine, Missing, Options};
+use crate::{Count, Executor, Launched, Machine, Missing, Options};
 
 /// Runs bundles of a device whose code is PTX.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ impl Judge {
     }
 }
 
-/// Instructions by kernel.
-type Tally = Arc<Mutex<BTreeMap<String, u64>>>;
+/// What was launched, by kernel.
+type Tally = Arc<Mutex<BTreeMap<String, Launched>>>;
 
 /// The machine and what was loaded into it.
 struct Ptx {
@@ -138,7 +138,10 @@ impl Device for Ptx {
         let told = |text: String| text.strip_prefix(&format!("kernel {}: ", l.kernel)).map(str::to_owned).unwrap_or(text);
         let counts = self.machine.launch(image, l.kernel, &launch).map_err(|f| told(f.to_string()))?;
         if let Some(t) = &self.tally {
-            *t.lock().unwrap_or_else(PoisonError::into_inner).entry(l.kernel.to_owned()).or_default() += counts.instructions;
+            let mut all = t.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = all.entry(l.kernel.to_owned()).or_default();
+            own.launches += 1;
+            own.counts.add(&counts);
         }
         Ok(())
     }
@@ -159,7 +162,7 @@ impl Executor for Gpu {
     }
     fn load(&self, bundle: &Path, options: &Options) -> Result<Box<dyn Machine>, LoadError> {
         let tally = options.count.then(Tally::default);
-        let checks = ptx::Options { count: options.count, unique: false, threads: 0, ..ptx::Options::default() };
+        let checks = ptx::Options { count: options.count, unique: options.count, threads: 0, ..ptx::Options::default() };
         let table = Arc::new(made(checks, tally.clone()));
         let model = Model::load(bundle, &LoadOptions { device: Some(table), ..LoadOptions::default() })?;
         let session = model.open()?;
@@ -188,6 +191,6 @@ impl Machine for Running {
     fn take_counts(&mut self) -> Vec<Count> {
         let Some(t) = &self.tally else { return Vec::new() };
         let all = std::mem::take(&mut *t.lock().unwrap_or_else(PoisonError::into_inner));
-        all.into_iter().map(|(function, instructions)| Count { function, instructions }).collect()
+        all.into_iter().map(|(function, l)| Count { function, instructions: l.counts.instructions, device: Some(l) }).collect()
     }
 }

@@ -69,6 +69,17 @@ pub struct Count {
     pub function: String,
     /// Instructions executed in it, without those of functions that it calls.
     pub instructions: u64,
+    /// Of a device's kernel: what its launches did.
+    pub device: Option<Launched>,
+}
+
+/// What the launches of a device's kernel did together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Launched {
+    /// How many there were.
+    pub launches: u64,
+    /// Bytes, sectors, bank conflicts and instructions, summed over them.
+    pub counts: ptx::Counts,
 }
 
 /// Why nothing can run a bundle.

@@ -17,7 +17,7 @@ use crate::args::{BenchArgs, On};
 use crate::compile::{self, Scratch};
 use crate::limits::{self, Rates};
 use crate::model;
-use crate::place::{self, Place, Running, Start};
+use crate::place::{self, Executed, Place, Running, Start};
 use crate::progress::Progress;
 
 /// What the name of a kernel's function begins with in a bundle's library.
@@ -182,7 +182,7 @@ fn size(bytes: u64) -> String {
 struct Counts {
     total: u64,
     /// By function of the library, most first, with the nodes that a kernel computes.
-    functions: Vec<(String, u64, Vec<String>)>,
+    functions: Vec<(Executed, Vec<String>)>,
 }
 
 impl Counts {
@@ -198,18 +198,18 @@ impl Counts {
             let name = function.strip_prefix(KERNEL)?;
             kernels.iter().find(|k: &&Kernel| k.name == name).map(|k| k.nodes.clone())
         };
-        let functions = counts.into_iter().map(|(function, n)| {
-            let nodes = nodes(&function).unwrap_or_default();
-            (function, n, nodes)
+        let functions = counts.into_iter().map(|e| {
+            let nodes = nodes(&e.function).unwrap_or_default();
+            (e, nodes)
         });
         let functions: Vec<_> = functions.collect();
-        Ok(Counts { total: functions.iter().map(|f| f.1).sum(), functions })
+        Ok(Counts { total: functions.iter().map(|f| f.0.instructions).sum(), functions })
     }
     /// By the nodes that kernels compute, most first; the plan and the runtime are no node.
     fn by_nodes(&self) -> Vec<(String, u64)> {
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
-        for (_, n, nodes) in &self.functions {
-            *sums.entry(nodes.join(", ")).or_default() += n;
+        for (e, nodes) in &self.functions {
+            *sums.entry(nodes.join(", ")).or_default() += e.instructions;
         }
         let mut out: Vec<_> = sums.into_iter().collect();
         out.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -246,8 +246,14 @@ fn instructions(
     let lanes: BTreeMap<String, u64> = one_lane.iter().flat_map(Counts::by_nodes).collect();
     let total = counts.total;
     if a.json {
-        let list: Vec<_> =
-            counts.functions.iter().map(|(f, n, nodes)| serde_json::json!({"function": f, "instructions": n, "nodes": nodes})).collect();
+        let entry = |(e, nodes): &(Executed, Vec<String>)| {
+            let mut v = serde_json::json!({"function": e.function, "instructions": e.instructions, "nodes": nodes});
+            if let Some(d) = &e.device {
+                v["device"] = d.clone();
+            }
+            v
+        };
+        let list: Vec<_> = counts.functions.iter().map(entry).collect();
         let mut v = serde_json::json!({"schema": 1, "instructions": total, "emulator": place.name(), "functions": list});
         if let Some(one) = &one_lane {
             let entry = |(nodes, n): &(String, u64)| serde_json::json!({"nodes": nodes, "instructions": n, "one_lane": lanes.get(nodes)});
