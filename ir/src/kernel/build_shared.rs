@@ -146,6 +146,17 @@ impl Kb<'_> {
         let (to, val) = (self.access(to), self.place(val));
         self.push(Stmt::FragStore { to, val, order: order.code(), via });
     }
+    /// What a lane holds of a fragment, as a vector in the order of the atom's registers.
+    pub fn v_held(&mut self, frag: &Reg) -> Value {
+        let (place, ty) = (self.place(frag), self.ty_of(frag));
+        let Ty::Frag(a, o) = ty else { return Value { rhs: Rhs::Move(place), ty } };
+        let held = self.module().atoms.get(a).map(|a| Ty::of(a.dtype(o), a.regs(o).unwrap_or(1)));
+        Value { rhs: Rhs::Move(place), ty: held.unwrap_or(ty) }
+    }
+    /// A fragment by what each lane holds of it.
+    pub fn v_frag_of(&mut self, held: &Reg, atom: AtomId, operand: Operand) -> Value {
+        Value { rhs: Rhs::Move(self.place(held)), ty: Ty::Frag(atom, operand) }
+    }
     /// `c = a * b + c` of fragments or tiles.
     pub fn mma(&mut self, atom: AtomId, a: &Reg, b: &Reg, c: &Reg) {
         let ty = self.ty_of(c);

@@ -307,7 +307,8 @@ pub enum Rhs {
         /// The element.
         body: ExprId,
     },
-    /// A tile moved to another home, elements unchanged.
+    /// A tile moved to another home; a fragment as the vector of what a lane holds of it, in the order of the atom's registers, or such a
+    /// vector as a fragment. Elements are unchanged.
     Move(Place),
     /// A tile with both dims exchanged.
     Transpose(Place),

@@ -328,6 +328,18 @@ impl<'a> Emit<'a> {
         Ok(self.c.def(format_args!("vector.broadcast {v} : {elem} to {t}")))
     }
 
+    /// A fragment as the vector of what a lane holds, or the other way round: the same bits.
+    pub(super) fn fragment_move(&mut self, from: &Place, ty: &Ty) -> Result<String, Fault> {
+        let own = self.k.vars[from.var].ty.clone();
+        let spelled = |e: &Self, t: &Ty| match t {
+            Ty::Frag(..) => e.fragment_type(t),
+            Ty::Scalar(_) | Ty::Vec(..) => Ok(reg_type(t)),
+            _ => Err("a move of what lies in no registers of lanes".into()),
+        };
+        let (v, from, to) = (self.place(from)?, spelled(self, &own)?, spelled(self, ty)?);
+        Ok(if from == to { v } else { self.c.def(format_args!("llvm.bitcast {v} : {from} to {to}")) })
+    }
+
     /// The body for every register of an accumulator, or every vector of its neighbors.
     pub(super) fn each(&mut self, frag: &Place, val: VarId, coords: [VarId; 2], body: &Block) -> Result<(), Fault> {
         let ty = self.k.vars[frag.var].ty.clone();

@@ -526,6 +526,7 @@ impl Emit<'_> {
             Rhs::FragLoad { from, order, via } => self.fragment_load(from, *order, *via, ty),
             Rhs::Mma { .. } => self.product(r),
             Rhs::Fill(e) => self.fragment_fill(*e, ty),
+            Rhs::Move(p) => self.fragment_move(p, ty),
             _ => Err("a right side that only machines with tiles have".into()),
         }
     }

@@ -87,6 +87,8 @@ impl Verifier<'_> {
             Rhs::Guard { v, lo, hi, .. } => [v, lo, hi].map(|e| self.of(*e, vars)).into_iter().fold(Uniform::Launch, Uniform::max),
             Rhs::Map { body, .. } | Rhs::Scan { body, .. } => self.of(*body, vars),
             Rhs::Reduce { body, .. } => self.of(*body, vars),
+            // Lanes hold different elements of a fragment.
+            Rhs::Move(p) if matches!(self.k.vars[p.var].ty, crate::kernel::Ty::Frag(..)) => Uniform::Lane,
             Rhs::Move(p) | Rhs::Transpose(p) => place(p.var),
         };
         self.cap(u)

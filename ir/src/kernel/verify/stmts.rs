@@ -551,14 +551,23 @@ impl Verifier<'_> {
             Rhs::Move(p) | Rhs::Transpose(p) => {
                 self.place_read(p, s);
                 let flip = matches!(r, Rhs::Transpose(_));
+                // What a lane holds of a fragment is a vector of as many elements.
+                let held = |frag: &Ty, v: &Ty| match frag {
+                    Ty::Frag(a, o) => self.m.atoms.get(*a).is_some_and(|a| {
+                        let regs = matches!(a.operand(*o), Place2::PerLane { .. }).then(|| a.regs(*o)).flatten();
+                        regs.is_some_and(|n| *v == Ty::of(a.dtype(*o), n))
+                    }),
+                    _ => false,
+                };
                 let ok = match (&k.vars[p.var].ty, ty) {
+                    (a, b) if !flip && (held(a, b) || held(b, a)) => true,
                     (Ty::Tile { dtype: a, dims: x, .. }, Ty::Tile { dtype: b, dims: y, .. }) => {
                         let want: Vec<u32> = if flip { x.iter().rev().copied().collect() } else { x.to_vec() };
                         a == b && want == y.to_vec()
                     }
                     _ => false,
                 };
-                self.need(ok, || "a move between tiles that differ".into());
+                self.need(ok, || "a move between values that differ".into());
             }
         }
     }
