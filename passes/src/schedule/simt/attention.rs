@@ -12,7 +12,7 @@ use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Level, Mem, Module, Reg, UnOp}
 use portwright_ir::sym::SymExpr;
 
 use super::reduce::{Fold, Team};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, store_outputs};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, flash, name_coords, store_outputs};
 
 /// Rows of a group, at most.
 const ROWS: i64 = 16;
@@ -24,25 +24,74 @@ const LANES: i64 = 128;
 const COLUMNS: i64 = 16;
 
 /// What is computed.
-struct Form {
-    q: ValueId,
-    k: ValueId,
-    v: ValueId,
+pub(super) struct Form {
+    pub(super) q: ValueId,
+    pub(super) k: ValueId,
+    pub(super) v: ValueId,
     mask: Option<ValueId>,
-    root: ValueId,
+    pub(super) root: ValueId,
     /// Batch elements and key heads.
-    batch: SymExpr,
-    heads: SymExpr,
+    pub(super) batch: SymExpr,
+    pub(super) heads: SymExpr,
     /// Query heads that share a key head.
-    shared: SymExpr,
-    queries: SymExpr,
-    keys: SymExpr,
-    depth: SymExpr,
+    pub(super) shared: SymExpr,
+    pub(super) queries: SymExpr,
+    pub(super) keys: SymExpr,
+    pub(super) depth: SymExpr,
     /// Depth of the values.
-    width: SymExpr,
-    scale: f64,
+    pub(super) width: SymExpr,
+    pub(super) scale: f64,
     softcap: f64,
-    acc: DType,
+    pub(super) acc: DType,
+    /// Whether later keys are hidden, and the value that says where query 0 is among the keys.
+    causal: bool,
+    offset: Option<ValueId>,
+}
+
+impl Form {
+    /// Position of query 0 among the keys, if that matters.
+    pub(super) fn position(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Result<Option<Ex>, Stop> {
+        Ok(match (self.causal, self.offset) {
+            (false, _) => None,
+            (true, None) => Some(Ex::lit(DType::I64, 0.0)),
+            (true, Some(v)) => {
+                let at = vec![SymExpr::from(0); eval.graph.ty(v).rank()];
+                let x = eval.value(k, v, &at, &Guard::new())?.cast(DType::I64);
+                // No tensor has that many keys, and sums with positions stay far within an index.
+                Some(k.let_("offset", x.clamp(-(1i64 << 40), 1i64 << 40)))
+            }
+        })
+    }
+    /// A scaled score as softmax gets it: capped, masked, and minus infinity where later keys are hidden. `at` is batch element, query head,
+    /// query and key; `there` says whether there is such a key.
+    pub(super) fn score(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        x: Ex,
+        at: &[SymExpr; 4],
+        offset: Option<&Ex>,
+        there: &Guard,
+    ) -> Result<Ex, Stop> {
+        let lowest = || Ex::lit(self.acc, f64::NEG_INFINITY);
+        let mut x = x;
+        if self.softcap != 0.0 {
+            let cap = Ex::lit(self.acc, self.softcap);
+            x = (x / &cap).un(UnOp::Tanh) * cap;
+        }
+        if let Some(mask) = self.mask {
+            let dims = eval.dims(mask);
+            let coords: Vec<SymExpr> =
+                dims.iter().zip(&at[4 - dims.len().min(4)..]).map(|(d, c)| if d.is(1) { 0.into() } else { c.clone() }).collect();
+            let m = eval.value(k, mask, &coords, there)?;
+            x = if eval.dtype(mask) == DType::Bool { m.select(x, lowest()) } else { x + m.cast(self.acc) };
+        }
+        if let Some(offset) = offset {
+            let [query, key] = [&at[2], &at[3]].map(|c| eval.ix.emit(k, c).cast(DType::I64));
+            x = key.le(query + offset).select(x, lowest());
+        }
+        Ok(x)
+    }
 }
 
 /// Extents and memory of a group.
@@ -119,7 +168,12 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
         scale: scale.to_f64(),
         softcap: softcap.to_f64(),
         acc: if eval.dtype(q) == DType::F64 { DType::F64 } else { DType::F32 },
+        causal: *causal,
+        offset,
     };
+    if let Some(plan) = flash::plan(cx, eval, &f) {
+        return flash::build(cx, b, f, plan);
+    }
     let total = &f.shared * &f.queries;
     let (depth, width) = (eval.ix.bounds(&f.depth).1, eval.ix.bounds(&f.width).1);
     let wanted = f.keys.as_const().unwrap_or(LANES).max(width).min(LANES);
@@ -148,16 +202,7 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
     let [batch, head, block] = at.as_slice() else { return Stop::no("attention without a batch and heads") };
     let first = eval.ix.emit(k, &(block.clone() * rows));
     let first = k.let_("m0", first);
-    let offset = match (*causal, offset) {
-        (false, _) => None,
-        (true, None) => Some(Ex::lit(DType::I64, 0.0)),
-        (true, Some(v)) => {
-            let at = vec![SymExpr::from(0); eval.graph.ty(v).rank()];
-            let x = eval.value(k, v, &at, &Guard::new())?.cast(DType::I64);
-            // No tensor has that many keys, and sums with positions stay far within an index.
-            Some(k.let_("offset", x.clamp(-(1i64 << 40), 1i64 << 40)))
-        }
-    };
+    let offset = f.position(k, eval)?;
     let rows_at = (0..rows)
         .map(|r| {
             let m = k.let_("m", &first + r);
@@ -314,23 +359,8 @@ impl Attend<'_, '_> {
         let inside = eval.mask(k, &there)?;
         for (r, row) in self.at.iter().enumerate() {
             let place = s.at([Ex::from(r as i64)]);
-            let mut x = place.get();
-            if f.softcap != 0.0 {
-                let cap = Ex::lit(f.acc, f.softcap);
-                x = (x / &cap).un(UnOp::Tanh) * cap;
-            }
-            if let Some(mask) = f.mask {
-                let scores = [self.batch.clone(), row.head.clone(), row.query.clone(), key.clone()];
-                let dims = eval.dims(mask);
-                let coords: Vec<SymExpr> =
-                    dims.iter().zip(&scores[4 - dims.len().min(4)..]).map(|(d, c)| if d.is(1) { 0.into() } else { c.clone() }).collect();
-                let m = eval.value(k, mask, &coords, &there)?;
-                x = if eval.dtype(mask) == DType::Bool { m.select(x, self.lowest()) } else { x + m.cast(f.acc) };
-            }
-            if let Some(offset) = &self.offset {
-                let query = eval.ix.emit(k, &row.query).cast(DType::I64);
-                x = j.cast(DType::I64).le(query + offset).select(x, self.lowest());
-            }
+            let at = [self.batch.clone(), row.head.clone(), row.query.clone(), key.clone()];
+            let mut x = f.score(k, eval, place.get(), &at, self.offset.as_ref(), &there)?;
             if let Some(inside) = &inside {
                 x = inside.select(x, self.lowest());
             }

@@ -21,6 +21,7 @@ use eval::{Eval, Guard, Stop};
 mod attention;
 mod contract;
 mod conv;
+mod flash;
 mod fragments;
 mod gemm;
 mod groups;
@@ -234,4 +235,14 @@ fn near(spec: &SimtSpec, k: &Kb<'_>) -> Ex {
 /// Elements of dims.
 fn elems(dims: &[SymExpr]) -> SymExpr {
     product(dims)
+}
+
+/// A vector of these elements.
+fn vector_of(list: &[Ex]) -> Ex {
+    let Some((first, rest)) = list.split_first() else { return Ex::float(0.0) };
+    let mut v = if rest.is_empty() { first.clone() } else { first.splat(list.len() as u32) };
+    for (i, x) in rest.iter().enumerate() {
+        v = v.insert(i as i64 + 1, x.clone());
+    }
+    v
 }
