@@ -125,6 +125,32 @@ impl Team {
         stop?;
         Ok(rows.ceil_div(&per.into()))
     }
+    /// As `each_row`, `many` rows one after the other for each team; only for warps. What does not depend on the row is there before.
+    pub(super) fn each_of_rows<'a>(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'a>,
+        rows: &SymExpr,
+        many: i64,
+        body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'a>, &SymExpr, Option<Ex>) -> Result<(), Stop>,
+    ) -> Result<SymExpr, Stop> {
+        if many <= 1 || self.lanes != self.whole {
+            return self.each_row(k, eval, rows, body);
+        }
+        k.group(self.group, self.whole);
+        let per = self.rows();
+        let (first, hi) = (k.let_("r0", k.gx() * (per * many) + warp(k)), k.dim(rows));
+        let end = k.let_("end", (&first + per * many).min(hi));
+        let mut stop = Ok(());
+        k.for_("r", first, end, per, |k, r| {
+            eval.open();
+            let row = eval.ix.bind("r", r, rows.clone());
+            stop = body(k, eval, &row, None);
+            eval.close();
+        });
+        stop?;
+        Ok(rows.ceil_div(&(per * many).into()))
+    }
     /// Partial results of a row's lanes as one, the same in all of them; `shared` is used by this meeting alone.
     pub(super) fn meet(&self, k: &mut Kb<'_>, parts: &[Ex], shared: &[Buf], fold: &Fold) -> Vec<Ex> {
         let own = self.send(k, parts, shared, fold);
@@ -400,9 +426,13 @@ fn rows(cx: &Cx<'_>, module: &mut Module, reductions: &[&Node], inner: usize) ->
     b.eval.set_width(width);
     let Begun { k, eval, .. } = &mut b;
     let p = team.lane(k);
-    let groups = team.each_row(k, eval, &rows, &mut |k, eval, at, own| {
+    let sweep = Sweep::new(k, eval, &row, width, &team, p.clone());
+    let many = match &sweep.held {
+        Some(held) => invariants(cx, k, eval, &sweep, held.len() as i64, (&outer, &row), &team)?,
+        None => 1,
+    };
+    let groups = team.each_of_rows(k, eval, &rows, many, &mut |k, eval, at, own| {
         let lead = name_coords(k, eval, at, &outer);
-        let sweep = Sweep::new(k, eval, &row, width, &team, p.clone());
         let of_row = |c: &[SymExpr]| lead.iter().chain(c).cloned().collect::<Vec<_>>();
         for l in 0..top {
             let now: Vec<(&Node, Fold)> = (reductions.iter().filter(|n| level[&n.results[0]] == l + 1))
@@ -463,6 +493,40 @@ fn rows(cx: &Cx<'_>, module: &mut Module, reductions: &[&Node], inner: usize) ->
         }
     })?;
     Ok(done(b, groups))
+}
+
+/// Rows that a warp has one after the other, where that saves reading what all rows have in common (scales, biases): those values are loaded
+/// here, into registers. As many bytes are on their way as before if there are `held` vectors of a row for each row that is given up.
+fn invariants(
+    cx: &Cx<'_>,
+    k: &mut Kb<'_>,
+    eval: &mut Eval<'_>,
+    sweep: &Sweep,
+    held: i64,
+    (outer, row): (&[SymExpr], &[SymExpr]),
+    team: &Team,
+) -> Result<i64, Stop> {
+    let common: Vec<ValueId> =
+        cx.region.inputs().iter().copied().filter(|&v| eval.is_loaded(v) && eval.dims(v) == row && !eval.dtype(v).is_packed()).collect();
+    let bits = |v: ValueId| i64::from(eval.dtype(v).bits()) * i64::from(eval.width);
+    let registers = common.iter().map(|&v| bits(v)).sum::<i64>() * held / 32;
+    let rows = elems(outer).as_const().unwrap_or(0);
+    // Warps that have enough on their way together.
+    let warps = i64::from(cx.spec.busy) * i64::from(team.group / team.whole) / held.max(1);
+    let mut many = 1;
+    while many < 16 && rows >= warps * many * 2 {
+        many *= 2;
+    }
+    if common.is_empty() || row.len() != 1 || many == 1 || team.lanes != team.whole || registers > i64::from(cx.spec.registers) / 4 {
+        return Ok(1);
+    }
+    sweep.run(k, eval, &mut |k, eval, _, c, guard| {
+        common.iter().try_for_each(|&v| {
+            let fits = vector::loads(cx, eval, v, c, i64::from(eval.width)) || eval.width == 1;
+            if fits { eval.value(k, v, c, guard).map(|_| ()) } else { Ok(()) }
+        })
+    })?;
+    Ok(many)
 }
 
 /// One reduction over any dims.

@@ -119,22 +119,45 @@ fn sums<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, (few, many): (&S
     let most = eval.ix.bounds(&count).1;
     let team = Team::of(cx, &count, most, f.width as u32);
     let place = team.lane(k);
-    let groups = team.each_row(k, eval, &elems(&sizes), &mut |k, eval, row, own| {
-        let coords = name_coords(k, eval, row, &sizes);
-        let at = At::default().with(&dims, &coords);
+    // Some neighbors at once, so that the few are read once for all of them, where enough warps are left.
+    let all = elems(&sizes);
+    let last = sizes.last().cloned().unwrap_or_else(|| 1.into());
+    let enough = |n: i64| all.as_const().is_some_and(|a| a / n >= i64::from(cx.spec.busy)) && vector::divides(cx, eval, &last, n);
+    let together = [16, 8, 4, 2].into_iter().find(|n| n * f.rows <= 16 && enough(*n)).unwrap_or(1);
+    let mut counted = sizes.clone();
+    if let Some(last) = counted.last_mut() {
+        *last = last.div(&together.into());
+    }
+    let groups = team.each_row(k, eval, &elems(&counted), &mut |k, eval, row, own| {
+        let mut coords = name_coords(k, eval, row, &counted);
+        if let Some(last) = coords.last_mut() {
+            *last = last.clone() * together;
+        }
+        let at_of = |u: i64| {
+            let mut c = coords.clone();
+            if let Some(last) = c.last_mut() {
+                *last = last.clone() + u;
+            }
+            At::default().with(&dims, &c)
+        };
         eval.set_width(f.width as u32);
         let sweep = Sweep::new(k, eval, &extents(&p.k), f.width as u32, &team, place.clone());
-        let accs: Vec<Vec<Reg>> = (0..f.rows).map(|_| fold.vars(k, f.width as u32)).collect();
+        let accs: Vec<Vec<Reg>> = (0..f.rows * together).map(|_| fold.vars(k, f.width as u32)).collect();
         sweep.run(k, eval, &mut |k, eval, _, ks, guard| {
-            let at = at.with(&p.k, ks);
-            let x = many.load(k, eval, p, &at, guard)?;
-            let x = k.let_("x", x);
-            for (r, acc) in accs.iter().enumerate() {
-                let at = few_at(eval, few, &at, r as i64);
+            let mut xs = Vec::new();
+            for u in 0..together {
+                let x = many.load(k, eval, p, &at_of(u).with(&p.k, ks), guard)?;
+                xs.push(k.let_("x", x));
+            }
+            for r in 0..f.rows {
+                let at = few_at(eval, few, &at_of(0).with(&p.k, ks), r);
                 let y = few.load(k, eval, p, &at, guard)?;
-                let Some(acc) = acc.first() else { continue };
-                let (l, r) = if f.left { (&y, &x) } else { (&x, &y) };
-                k.set(acc, step(p.acc, l, r, &acc.get()));
+                let y = if together > 1 { k.let_("y", y) } else { y };
+                for (u, x) in xs.iter().enumerate() {
+                    let Some(acc) = accs.get(u * f.rows as usize + r as usize).and_then(|a| a.first()) else { continue };
+                    let (l, r) = if f.left { (&y, x) } else { (x, &y) };
+                    k.set(acc, step(p.acc, l, r, &acc.get()));
+                }
             }
             Ok(())
         })?;
@@ -149,8 +172,8 @@ fn sums<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, (few, many): (&S
         let mut stop = Ok(());
         k.if_(own.map_or(first.clone(), |own| own & first), |k| {
             eval.open();
-            stop = whole.iter().enumerate().try_for_each(|(r, sum)| {
-                let at = few_at(eval, few, &at, r as i64);
+            stop = whole.iter().enumerate().try_for_each(|(i, sum)| {
+                let at = few_at(eval, few, &at_of(i as i64 / f.rows), i as i64 % f.rows);
                 let sum = sum.first().cloned().unwrap_or(Ex::float(0.0));
                 finish(cx, &outputs, k, eval, p, &at, sum, &Guard::new())
             });
