@@ -9,7 +9,7 @@ use portwright_ir::graph::{Graph, Node, NodeId, Op, Patch, ValueId};
 
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
 use crate::schedule::cpu::attention;
-use crate::spec::MachineClass;
+use crate::spec::{MachineClass, SimtSpec};
 
 /// How a machine takes a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Support {
 pub fn support(machine: &MachineClass, graph: &Graph, node: &Node) -> Support {
     match machine {
         MachineClass::Cpu(_) => cpu(graph, node),
-        MachineClass::Simt(_) => simt(graph, node),
+        MachineClass::Simt(spec) => simt(spec, graph, node),
     }
 }
 
@@ -80,9 +80,12 @@ fn cpu(graph: &Graph, node: &Node) -> Support {
     }
 }
 
-fn simt(graph: &Graph, node: &Node) -> Support {
+fn simt(spec: &SimtSpec, graph: &Graph, node: &Node) -> Support {
+    // Sums of products in f32, rounded once: as they would be computed in a wider dtype.
+    let multiplied = |v: ValueId| spec.fragments.iter().any(|f| f.dtypes == [graph.ty(v).dtype, graph.ty(v).dtype, DType::F32]);
     match &node.op {
         Op::ContractBlocks { groups: false, .. } => Support::Native,
+        Op::Conv { groups: 1, .. } if node.operands.iter().all(|&v| multiplied(v)) => Support::Native,
         _ => cpu(graph, node),
     }
 }
@@ -129,9 +132,10 @@ const RULES: &[Rule] = &[Rule {
     apply: narrow_floats,
 }];
 
-fn narrow_floats(g: &Graph, n: NodeId, _: &RuleCx<'_>) -> Option<Patch> {
+fn narrow_floats(g: &Graph, n: NodeId, cx: &RuleCx<'_>) -> Option<Patch> {
     let node = g.node(n);
-    let (&[v], true) = (node.results.as_slice(), narrow_arithmetic(g, node, &node.op)) else { return None };
+    let widens = narrow_arithmetic(g, node, &node.op) && !(cx.native)(g, node);
+    let (&[v], true) = (node.results.as_slice(), widens) else { return None };
     let mut e = Edit::new(g, WIDENS, &[n]);
     let mut operands = Vec::with_capacity(node.operands.len());
     for &o in &node.operands {

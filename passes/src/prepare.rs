@@ -91,6 +91,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     decompose::reductions(&mut graph, options.math, &mut log);
     products::of_bytes(&mut graph, machine, &mut log);
     products::in_halves(&mut graph, machine, options.math, &mut log);
+    products::in_parts(&mut graph, machine, options.math, &mut log);
     layout::channels_last(&mut graph, machine, &cx, &mut log);
     layout::turn_weights(&mut graph, &cx, &mut log);
     hoist::lift(&mut graph, &mut log);

@@ -12,21 +12,25 @@ use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, U
 use crate::canonical::contract::{labels, spec as spec_of};
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, sweep};
-use crate::spec::{CpuSpec, MachineClass, Math, ProductForm};
+use crate::spec::{MachineClass, Math, ProductForm};
 
 mod blocks;
+mod split;
 
 pub use blocks::in_panels;
+pub use split::in_parts;
 
 const NAME: &str = "products-of-bytes";
 
 /// Rewrites all contractions that it can, those of regions included.
 pub fn of_bytes(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
-    let MachineClass::Cpu(spec) = machine else { return };
-    if !spec.dots.iter().any(|d| d.acc == DType::I32) && !spec.tiles.iter().any(|t| t.acc == DType::I32) {
-        return;
+    let any = match machine {
+        MachineClass::Cpu(spec) => spec.dots.iter().any(|d| d.acc == DType::I32) || spec.tiles.iter().any(|t| t.acc == DType::I32),
+        MachineClass::Simt(spec) => spec.fragments.iter().any(|f| f.dtypes[2] == DType::I32),
+    };
+    if any {
+        sweep(graph, NAME, log, &|g, n| rewrite(g, n, &|dtypes| taken(machine, dtypes)));
     }
-    sweep(graph, NAME, log, &|g, n| rewrite(g, n, spec));
 }
 
 /// `q - zero` of bytes; the zero point has dims that broadcast to those of `q`.
@@ -108,7 +112,10 @@ struct Side {
     ahead: Option<Tap>,
 }
 
-fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
+/// The dtypes that bytes of these dtypes are best multiplied in.
+type Taken<'t> = dyn Fn([DType; 2]) -> Option<[DType; 2]> + 't;
+
+fn rewrite(g: &Graph, n: NodeId, taken: &Taken<'_>) -> Option<Patch> {
     let node = g.node(n);
     let (Op::Contract { spec: text, acc: DType::I32, out: DType::I32 }, &[l, r]) = (&node.op, node.operands.as_slice()) else {
         return None;
@@ -116,7 +123,7 @@ fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
     let (a, b) = (Centered::of(g, l)?, Centered::of(g, r)?);
     let [a_labels, b_labels, out] = labels(text)?;
     let dtypes = [g.ty(a.q).dtype, g.ty(b.q).dtype];
-    let wanted = taken(spec, dtypes)?;
+    let wanted = taken(dtypes)?;
     let plain = a.zero.is_none() && b.zero.is_none() && is_byte(g.ty(l).dtype) && is_byte(g.ty(r).dtype);
     if !is_static(g, r) || (plain && dtypes == wanted) {
         return None;
@@ -138,8 +145,15 @@ fn rewrite(g: &Graph, n: NodeId, spec: &CpuSpec) -> Option<Patch> {
     e.finish(g.result(n), y)
 }
 
-/// The dtypes that bytes of these dtypes are best multiplied in.
-fn taken(spec: &CpuSpec, [a, b]: [DType; 2]) -> Option<[DType; 2]> {
+fn taken(machine: &MachineClass, [a, b]: [DType; 2]) -> Option<[DType; 2]> {
+    let spec = match machine {
+        MachineClass::Cpu(spec) => spec,
+        MachineClass::Simt(spec) => {
+            // Those that have a fragment as they are, else signed ones.
+            let has = |d: [DType; 2]| spec.fragments.iter().any(|f| f.dtypes == [d[0], d[1], DType::I32]);
+            return [[a, b], [DType::I8, DType::I8]].into_iter().find(|d| has(*d));
+        }
+    };
     if spec.tiles.iter().any(|t| t.acc == DType::I32 && is_byte(t.operand)) {
         return Some([a, b]);
     }

@@ -130,6 +130,18 @@ const TILES_OF: &[(&str, &str, &str, f64)] = &[
         1.0,
     ),
     (
+        "attention",
+        "simt32",
+        "%0: f16[1,1,64,64] = input \"q\"\n%1: f16[1,1,128,64] = input \"k\"\n%2: f16[1,1,128,64] = input \"v\"\n%3: f16[1,1,64,64] = attention(%0, %1, %2) {scale=0.125}\noutput \"y\" %3\n",
+        1.0,
+    ),
+    (
+        "attention of latent heads",
+        "simt32",
+        "%0: bf16[1,1,64,192] = input \"q\"\n%1: bf16[1,1,128,192] = input \"k\"\n%2: bf16[1,1,128,128] = input \"v\"\n%3: bf16[1,1,64,128] = attention(%0, %1, %2) {scale=0.07}\noutput \"y\" %3\n",
+        1.0,
+    ),
+    (
         "f32",
         "simt32",
         "%0: f32[64,128] = input \"a\"\n%1: f32[128,64] = input \"b\"\n%2: f32[64,64] = contract(%0, %1) {spec=\"mk,kn->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
@@ -186,6 +198,36 @@ const FAMILIES: &[(&str, &str, &str)] = &[
         "attention of one warp",
         "simt128",
         "%0: f32[1,1,3,8] = input \"q\"\n%1: f32[1,1,300,8] = input \"k\"\n%2: f32[1,1,300,8] = input \"v\"\n%3: f32[1,1,3,8] = attention(%0, %1, %2) {scale=0.5, causal=false, has_mask=false, has_offset=false, softcap=0.0}\noutput \"y\" %3\n",
+    ),
+    (
+        "attention in fragments, copied",
+        "simt32",
+        "%0: f16[1,1,40,16] = input \"q\"\n%1: f16[1,1,200,16] = input \"k\"\n%2: f16[1,1,200,16] = input \"v\"\n%3: f16[1,1,40,16] = attention(%0, %1, %2) {scale=0.25, causal=false, has_mask=false, has_offset=false, softcap=0.0}\noutput \"y\" %3\n",
+    ),
+    (
+        "attention in fragments, carried",
+        "simt64",
+        "%0: bf16[1,1,40,24] = input \"q\"\n%1: bf16[1,1,200,24] = input \"k\"\n%2: bf16[1,1,200,20] = input \"v\"\n%3: bf16[1,1,40,20] = attention(%0, %1, %2) {scale=0.25, causal=true, has_mask=false, has_offset=false, softcap=0.0}\noutput \"y\" %3\n",
+    ),
+    (
+        "attention in fragments, wide heads",
+        "simt32",
+        "%0: bf16[1,1,40,320] = input \"q\"\n%1: bf16[1,1,80,320] = input \"k\"\n%2: bf16[1,1,80,64] = input \"v\"\n%3: bf16[1,1,40,64] = attention(%0, %1, %2) {scale=0.0625, causal=false, has_mask=false, has_offset=false, softcap=0.0}\noutput \"y\" %3\n",
+    ),
+    (
+        "fragments with nibbles",
+        "simt32",
+        "%0: f16[40,128] = input \"a\"\n%1: u4[40,128] = weight<u4 40x128 \"w\" seed:1>\n%2: f16[40,4] = weight<f16 40x4 \"s\" seed:2>\n%3: f16[40,40] = contract_blocks(%0, %1, %2) {block=32, narrow=true, zero=8}\noutput \"y\" %3\n",
+    ),
+    (
+        "convolution in fragments",
+        "simt32",
+        "%0: f16[1,16,9,7] = input \"x\"\n%1: f16[24,16,3,3] = input \"w\"\n%2: f16[1,24,9,7] = conv(%0, %1) {strides=[1,1], dilations=[1,1], pads=[1,1,1,1], groups=1}\noutput \"y\" %2\n",
+    ),
+    (
+        "sum in parts",
+        "simt32",
+        "%0: bf16[32,2048] = input \"a\"\n%1: bf16[32,2048] = input \"b\"\n%2: f32[32,32] = contract(%0, %1) {spec=\"mk,nk->mn\", acc=f32, out=f32}\noutput \"y\" %2\n",
     ),
     (
         "running sum",

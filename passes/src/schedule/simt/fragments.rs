@@ -12,9 +12,9 @@ use portwright_ir::kernel::{AtomId, BlockOrder, Buf, BufDecl, Ex, Kb, Layout, Le
 use portwright_ir::sym::{SymExpr, product};
 
 use super::super::index::{LANE, lane};
-use super::gemm::{self, Dims, extents, total};
+use super::gemm::{self, Dims, Made, extents, total};
 use super::problem::{At, OperandAt, Problem};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, name_coords, vector, warp};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, name_coords, vector, vector_of, warp};
 use crate::spec::Fragment;
 
 /// Warps of a group, along rows and along columns.
@@ -32,9 +32,11 @@ pub(super) struct Form {
     depth: i64,
 }
 
-/// The form of a problem; `None` if the machine has no fragment for it, or tiles would be mostly empty.
-pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>) -> Option<Form> {
-    let dtypes = [eval.dtype(p.lhs), eval.dtype(p.rhs), p.acc];
+/// The form of a problem; `None` if the machine has no fragment for it, or tiles would be mostly empty. A right operand that is `made` is
+/// rounded to the dtype of the left one.
+pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>, made: bool) -> Option<Form> {
+    let left = eval.dtype(p.lhs);
+    let dtypes = [left, if made { left } else { eval.dtype(p.rhs) }, p.acc];
     let fits = |f: &&Fragment| f.dtypes == dtypes && u32::from(f.lanes) == cx.spec.lanes;
     let fragment = *cx.spec.fragments.iter().find(fits)?;
     if cx.spec.lanes * (WARPS * WARPS) as u32 > cx.spec.max_group {
@@ -63,6 +65,9 @@ pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>) -> Option<Form
 struct Side<'s> {
     v: ValueId,
     at: &'s OperandAt<'s>,
+    /// How its elements are computed, where it is no value.
+    made: Option<&'s Made<'s>>,
+    dtype: DType,
     dims: &'s Dims,
     size: i64,
     operand: Operand,
@@ -103,12 +108,14 @@ struct Tiled<'t, 'a, 'p> {
     p: &'t Problem<'p>,
     form: Form,
     atom: AtomId,
+    /// How the right operand is computed.
+    made: Option<&'t Made<'t>>,
 }
 
 /// Builds the kernel.
-pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, form: Form) -> Result<Built, Stop> {
+pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, form: Form, made: Option<&Made<'_>>) -> Result<Built, Stop> {
     let atom = b.k.module().add_atom(form.fragment.atom());
-    Tiled { cx, p, form, atom }.build(b)
+    Tiled { cx, p, form, atom, made }.build(b)
 }
 
 impl<'a> Tiled<'_, 'a, '_> {
@@ -134,8 +141,8 @@ impl<'a> Tiled<'_, 'a, '_> {
         let mut rhs = self.side(k, eval, p.rhs, (&p.rhs_at, &p.n), f.cols, (tn, Operand::B));
         let queue = (lhs.direct && rhs.direct && self.cx.spec.queue.is_some_and(|q| i64::from(q.pending) > AHEAD)).then(|| k.queue("q"));
         let slots = if queue.is_some() { AHEAD + 1 } else { 2 };
-        lhs.declare(k, eval, slots, queue.is_none());
-        rhs.declare(k, eval, slots, queue.is_none());
+        lhs.declare(k, slots, queue.is_none());
+        rhs.declare(k, slots, queue.is_none());
         let sides = [&lhs, &rhs];
 
         let emit = |eval: &Eval<'_>, k: &Kb<'_>, t: &SymExpr, size: i64| eval.ix.emit(k, t) * size;
@@ -254,6 +261,8 @@ impl<'a> Tiled<'_, 'a, '_> {
         (tile, operand): (&SymExpr, Operand),
     ) -> Side<'s> {
         let (p, depth, group) = (self.p, self.form.depth, self.lanes());
+        let made = self.made.filter(|_| operand == Operand::B);
+        let dtype = if made.is_some() { self.form.fragment.dtypes[1] } else { eval.dtype(v) };
         // The widest vectors along a list of dims; 1 means element by element.
         let widest = |eval: &mut Eval<'_>, along: &Dims| -> Option<(i64, bool)> {
             let last = along.last()?;
@@ -282,17 +291,19 @@ impl<'a> Tiled<'_, 'a, '_> {
             }
             None
         };
-        let (by_depth, by_own) = (widest(eval, &p.k), widest(eval, dims));
+        let (by_depth, by_own) = if made.is_some() { (None, None) } else { (widest(eval, &p.k), widest(eval, dims)) };
         let (along_depth, (width, direct)) = match (by_depth, by_own) {
+            // What is computed one by one is put together along the summed dims.
+            _ if made.is_some() => (true, (i64::from(self.cx.spec.vector(dtype)).min(size * depth / group).max(1), false)),
             (Some(d), Some(o)) if o.0 > d.0 => (false, o),
             (Some(d), _) => (true, d),
             (None, Some(o)) => (false, o),
             (None, None) => (false, (1, false)),
         };
-        let bytes = width as u32 * eval.dtype(v).bits() / 8;
+        let bytes = width as u32 * dtype.bits() / 8;
         let direct = direct && self.cx.spec.queue.is_some_and(|q| q.bytes.contains(&bytes));
         let (row_len, rows) = if along_depth { (depth, size) } else { (size, depth) };
-        let unit = i64::from(128 / eval.dtype(v).bits().max(8));
+        let unit = i64::from(128 / dtype.bits().max(8));
         let layout = match row_len / unit {
             n if n >= 8 => Layout::Xor { unit: unit as u32, shift: 0, mask: 7 },
             4 => Layout::Xor { unit: unit as u32, shift: 1, mask: 3 },
@@ -320,7 +331,7 @@ impl<'a> Tiled<'_, 'a, '_> {
                 Place { own, coords, depth: depth.clone(), row: row.clone(), column: column * width }
             })
             .collect();
-        Side { v, at, dims, size, operand, along_depth, width, direct, shared, next: None, places }
+        Side { v, at, made, dtype, dims, size, operand, along_depth, width, direct, shared, next: None, places }
     }
     fn multiply(&self, k: &mut Kb<'_>, [lhs, rhs]: [&Side<'_>; 2], slot: &Ex, (wm, wn): (&Ex, &Ex), c: &Reg) {
         let [fm, fn_, fk] = self.form.fragment.shape.map(i64::from);
@@ -350,11 +361,10 @@ impl<'a> Tiled<'_, 'a, '_> {
     }
     /// How fragments come from shared memory. The matrix load takes rows of 16 bytes along the summed dim, or turns rows of 16-bit elements.
     fn via(&self, s: &Side<'_>) -> Via {
-        let wide = self.form.fragment.dtypes[0].bits() == 16;
-        match (self.cx.spec.ldmatrix && wide, s.along_depth) {
-            (false, _) => Via::Lane,
-            (true, true) => Via::Ldmatrix,
-            (true, false) => Via::LdmatrixTrans,
+        match (self.cx.spec.ldmatrix, self.form.fragment.dtypes[0].bits(), s.along_depth) {
+            (true, 8 | 16, true) => Via::Ldmatrix,
+            (true, 16, false) => Via::LdmatrixTrans,
+            _ => Via::Lane,
         }
     }
     fn epilogue(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, outputs: &[Buf], at: &At, (m0, n0): (&Ex, &Ex), c: &Reg) -> Result<(), Stop> {
@@ -404,8 +414,8 @@ type Visit<'v> = dyn FnMut(&mut Kb<'_>, &mut Eval<'_>, usize, &Place, &[SymExpr]
 
 impl Side<'_> {
     /// Gives the tile its slots, and registers where it comes through them.
-    fn declare(&mut self, k: &mut Kb<'_>, eval: &Eval<'_>, slots: i64, registers: bool) {
-        let d = eval.dtype(self.v);
+    fn declare(&mut self, k: &mut Kb<'_>, slots: i64, registers: bool) {
+        let d = self.dtype;
         if let Shared::Declared(decl) = &self.shared {
             self.shared = Shared::Made(k.shared(&format!("{}s", self.operand.name()), decl(slots, d)));
         }
@@ -464,6 +474,9 @@ impl Side<'_> {
     /// Brings this lane's vectors of a step into registers.
     fn load(&self, t: &Tiled<'_, '_, '_>, k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, it: &SymExpr, depth: &SymExpr) -> Result<(), Stop> {
         let Some(next) = &self.next else { return Stop::no("a tile without registers") };
+        if let Some(made) = self.made {
+            return self.compute(t, k, eval, at, it, depth, (made, next));
+        }
         self.visit(t, k, eval, at, it, depth, &mut |k, eval, u, _, coords, guard| {
             let x = eval.value(k, self.v, coords, guard)?;
             let x = eval.widen(&x);
@@ -475,6 +488,45 @@ impl Side<'_> {
             k.set(&next.at([Ex::from(u as i64)]), x);
             Ok(())
         })
+    }
+    /// Computes them element by element.
+    #[allow(clippy::too_many_arguments)]
+    fn compute(
+        &self,
+        t: &Tiled<'_, '_, '_>,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        it: &SymExpr,
+        depth: &SymExpr,
+        (made, next): (&Made<'_>, &Reg),
+    ) -> Result<(), Stop> {
+        let (p, own) = (t.p, total(self.dims));
+        for (u, place) in self.places.iter().enumerate() {
+            let first = eval.ix.emit(k, it) * t.form.depth + &place.column;
+            let first = k.let_("kk", first);
+            let mut list = Vec::new();
+            for i in 0..self.width {
+                let kk = if i == 0 { first.clone() } else { k.let_("kk", &first + i) };
+                let kk = eval.ix.bind("kk", kk, depth.clone());
+                let ks = name_coords(k, eval, &kk, &extents(&p.k));
+                let mut guard = Guard::new();
+                if !own.divisible_by(self.size, &|_| 1) {
+                    guard.push((place.own.clone(), own.clone()));
+                }
+                if !depth.divisible_by(t.form.depth, &|_| 1) {
+                    guard.push((kk, depth.clone()));
+                }
+                let x = made(k, eval, &at.with(self.dims, &place.coords).with(&p.k, &ks), &guard)?.cast(self.dtype);
+                let x = match eval.mask(k, &guard)? {
+                    Some(inside) => inside.select(x, Ex::lit(DType::F32, 0.0).cast(self.dtype)),
+                    None => x,
+                };
+                list.push(k.let_("w", x));
+            }
+            k.set(&next.at([Ex::from(u as i64)]), vector_of(&list));
+        }
+        Ok(())
     }
     /// Puts them into a slot.
     fn publish(&self, k: &mut Kb<'_>, slot: &Ex) {

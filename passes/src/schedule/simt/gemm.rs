@@ -61,10 +61,8 @@ impl Tile {
 
 /// Builds the kernel of a problem.
 pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Result<Built, Stop> {
-    if made.is_none()
-        && let Some(form) = fragments::form(cx, &b.eval, p)
-    {
-        return fragments::build(cx, b, p, form);
+    if let Some(form) = fragments::form(cx, &b.eval, p, made.is_some()) {
+        return fragments::build(cx, b, p, form, made);
     }
     if let Some(form) = skinny::form(cx, &mut b.eval, p, made) {
         return skinny::build(cx, b, p, made, &form);
