@@ -29,8 +29,28 @@ typedef struct {
   uint64_t launch, low, middle, high;
 } dev_status;
 
+/* Words of 8 bytes that grow. */
+typedef struct {
+  uint64_t *word, used, room;
+} dev_words;
+
+/*
+ * What a run gave the device to do, in order: kernels with all their parameters, and copies. A run that does the same as the one before it
+ * does it from a recording. As long as it agrees with that one it only notes what is to do (what is noted and not begun is `pending`), and
+ * begins it where the plan waits for the device: there a part ends. The first run that repeats a part records it, later ones replay it.
+ */
+typedef struct {
+  dev_words kept, now;           /* of the run before, and of this one */
+  dev_words kept_ends, now_ends; /* pairs: where a part ends, and its recording or 0 */
+  uint64_t pending;              /* first word that is not begun */
+  uint64_t operations;           /* of the part so far */
+  int following;                 /* this run has done as the one before it */
+  int off;                       /* nothing is recorded any more: the device does not */
+} dev_trace;
+
 struct pw_dev_session {
   void *own, *stream; /* the session's, and the one of this run */
+  dev_trace trace;
   uint64_t status;
   uint64_t launches; /* of this run */
   int clean;         /* the status words are as they begin */
@@ -49,6 +69,8 @@ static int32_t device_error(pw_session *s, int32_t status, int32_t origin, const
   }
   return s->status;
 }
+
+static int dev_flush(pw_session *s);
 
 /* ---- the model ---- */
 
@@ -185,6 +207,14 @@ pw_status pw_dev_open(pw_session *s, pw_text *t) {
   return (pw_status)status;
 }
 
+/* Forgets the recordings of parts. */
+static void drop_ends(pw_session *s, dev_words *ends) {
+  const struct pw_dev_model *d = s->model->device;
+  for (uint64_t i = 0; i + 1 < ends->used; i += 2)
+    if (ends->word[i + 1]) d->api.drop_graph(d->device, at(ends->word[i + 1]));
+  ends->used = 0;
+}
+
 static void dev_drop(pw_session *s, dev_memory *m) {
   const struct pw_dev_model *d = s->model->device;
   if (!m->bytes) return;
@@ -201,10 +231,13 @@ void pw_dev_close(pw_session *s) {
   if (!d->api.enter(d->device)) {
     uint64_t blocks = (uint64_t)m->inputs + m->outputs + m->epoch_count;
     for (uint64_t i = 0; i < blocks; i++) dev_drop(s, &v->in[i]);
+    drop_ends(s, &v->trace.kept_ends), drop_ends(s, &v->trace.now_ends);
     if (v->status) d->api.release(d->device, v->status);
     if (v->own) d->api.end_stream(d->device, v->own);
     d->api.leave(d->device);
   }
+  pw_give(m, v->trace.kept.word), pw_give(m, v->trace.now.word);
+  pw_give(m, v->trace.kept_ends.word), pw_give(m, v->trace.now_ends.word);
   s->device = 0;
   pw_give(m, v);
 }
@@ -227,6 +260,7 @@ static int dev_grow(pw_session *s, dev_memory *m, int64_t bytes, int32_t origin,
   }
   if (!wanted) wanted = 256;
   /* What still runs may read it. */
+  if (m->bytes && dev_flush(s)) return 1;
   if (m->bytes && d->api.sync(d->device, v->stream)) return device_error(s, PW_E_DEVICE, origin, 0);
   dev_drop(s, m);
   int32_t status = d->api.alloc(d->device, wanted, &m->address);
@@ -249,6 +283,9 @@ static int dev_grow(pw_session *s, dev_memory *m, int64_t bytes, int32_t origin,
   return 0;
 }
 
+static void trace_begin(pw_session *s);
+static void trace_end(pw_session *s);
+
 int32_t pw_dev_begin(pw_session *s) {
   const struct pw_dev_model *d = s->model->device;
   struct pw_dev_session *v = s->device;
@@ -257,6 +294,7 @@ int32_t pw_dev_begin(pw_session *s) {
   v->stream = s->stream ? s->stream : v->own;
   memset(v->filled, 0, s->model->inputs);
   v->launches = 0;
+  trace_begin(s);
   if (!v->clean) {
     dev_status none;
     memset(&none, 0xff, sizeof none);
@@ -293,6 +331,8 @@ void pw_dev_end(pw_session *s) {
   const pw_model *m = s->model;
   const struct pw_dev_model *d = m->device;
   struct pw_dev_session *v = s->device;
+  dev_flush(s);
+  trace_end(s);
   read_status(s);
   for (uint32_t i = 0; i < m->outputs && !s->status && !s->shapes_only; i++) {
     pw_out *o = &s->out[i];
@@ -321,6 +361,7 @@ const void *pw_dev_input(pw_session *s, int32_t i) {
   if (s->in[i].on_device && (uintptr_t)s->in[i].data % PW_ALIGN == 0) return s->in[i].data;
   if (dev_grow(s, &v->in[i], bytes, p->origin, "an input")) return 0;
   if (!v->filled[i] && bytes > 0 && s->in[i].data) {
+    if (dev_flush(s)) return 0;
     uint64_t to = v->in[i].address;
     int32_t status = s->in[i].on_device ? d->api.copy(d->device, v->stream, to, (uint64_t)(uintptr_t)s->in[i].data, (uint64_t)bytes)
                                         : d->api.copy_in(d->device, v->stream, to, s->in[i].data, (uint64_t)bytes);
@@ -359,6 +400,118 @@ void *pw_dev_output_there(pw_session *s, int32_t i) {
   return direct ? at(to) : pw_dev_output(s, i);
 }
 
+/* ---- what a run does again ---- */
+
+static int32_t begin_launch(pw_session *s, const uint64_t *note);
+
+/* Appends words; 0 = done, 1 = no memory. */
+static int push_words(pw_session *s, dev_words *w, const uint64_t *from, uint64_t n) {
+  if (w->room - w->used < n) {
+    uint64_t room = (w->room + n) * 2 + 64;
+    uint64_t *more = pw_take(s->model, room * sizeof *more);
+    if (!more) return 1;
+    if (w->used) memcpy(more, w->word, (size_t)(w->used * sizeof *more));
+    pw_give(s->model, w->word);
+    w->word = more, w->room = room;
+  }
+  memcpy(w->word + w->used, from, (size_t)(n * sizeof *from));
+  w->used += n;
+  return 0;
+}
+
+enum { TRACE_COPY = UINT32_MAX }; /* in the place of a kernel's number */
+
+static int32_t begin_copy(pw_session *s, const uint64_t *note) {
+  const struct pw_dev_model *d = s->model->device;
+  int32_t status = d->api.copy(d->device, s->device->stream, note[3], note[4], note[5]);
+  return status ? device_error(s, status, -1, 0) : PW_OK;
+}
+
+static void trace_begin(pw_session *s) {
+  dev_trace *t = &s->device->trace;
+  const struct pw_dev_model *d = s->model->device;
+  t->now.used = t->pending = t->operations = 0;
+  drop_ends(s, &t->now_ends);
+  t->following = !t->off && t->kept.used && !s->inferring && !s->model->options.profile && d->api.record;
+}
+
+/* What this run did is what the next one is held against. */
+static void trace_end(pw_session *s) {
+  dev_trace *t = &s->device->trace;
+  if (t->following && t->now.used == t->kept.used) return; /* the same, with its recordings */
+  dev_words w = t->kept;
+  drop_ends(s, &t->kept_ends);
+  t->kept = t->now, t->now = w;
+  w = t->kept_ends;
+  t->kept_ends = t->now_ends, t->now_ends = w;
+  if (s->status) t->kept.used = 0;
+}
+
+/* Begins what is pending, one by one. */
+static int32_t begin_pending(pw_session *s) {
+  dev_trace *t = &s->device->trace;
+  while (t->pending < t->now.used && !s->status) {
+    const uint64_t *note = t->now.word + t->pending;
+    t->pending += 3 + (note[2] >> 32);
+    (uint32_t)note[0] == TRACE_COPY ? begin_copy(s, note) : begin_launch(s, note);
+  }
+  t->pending = t->now.used;
+  return s->status;
+}
+
+/* This run is another one from here on. */
+static int32_t diverge(pw_session *s) {
+  s->device->trace.following = 0;
+  return begin_pending(s);
+}
+
+/* Notes what is to do; 1 = it is pending or failed, 0 = it is to be begun at once. */
+static int trace_note(pw_session *s, const uint64_t *note, uint64_t n) {
+  dev_trace *t = &s->device->trace;
+  const struct pw_dev_model *d = s->model->device;
+  if (t->off || !d->api.record || s->model->options.profile) return 0;
+  if (t->following && (t->kept.used - t->now.used < n || memcmp(t->kept.word + t->now.used, note, (size_t)(n * sizeof *note))))
+    if (diverge(s)) return 1;
+  if (push_words(s, &t->now, note, n)) {
+    /* Without memory for notes nothing is recorded, which is no error. */
+    t->following = 0, t->off = 1;
+    return begin_pending(s) ? 1 : 0;
+  }
+  t->operations++;
+  if (!t->following) t->pending = t->now.used;
+  return t->following;
+}
+
+/* Ends a part: what is pending begins. 0 = done. */
+static int dev_flush(pw_session *s) {
+  struct pw_dev_session *v = s->device;
+  dev_trace *t = &v->trace;
+  const struct pw_dev_model *d = s->model->device;
+  if (!t->operations) return s->status;
+  uint64_t operations = t->operations, end[2] = {t->now.used, 0}, i = t->now_ends.used;
+  t->operations = 0;
+  if (push_words(s, &t->now_ends, end, 2)) t->off = 1;
+  if (!t->following) return s->status;
+  if (t->off || i + 1 >= t->kept_ends.used || t->kept_ends.word[i] != t->now.used) return diverge(s);
+  if (s->status || operations < 2) return begin_pending(s);
+  uint64_t *graph = &t->kept_ends.word[i + 1];
+  if (!*graph) {
+    if (d->api.record(d->device, v->stream)) return t->off = 1, begin_pending(s);
+    begin_pending(s);
+    void *made = 0;
+    int32_t status = d->api.recorded(d->device, v->stream, &made);
+    if (s->status) {
+      if (!status) d->api.drop_graph(d->device, made);
+      return s->status;
+    }
+    if (status) return device_error(s, status, -1, 0);
+    *graph = (uint64_t)(uintptr_t)made;
+  }
+  t->pending = t->now.used;
+  int32_t status = d->api.replay(d->device, v->stream, at(*graph));
+  return status ? device_error(s, status, -1, 0) : PW_OK;
+}
+
 /* ---- what plans call ---- */
 
 int32_t pw_rt_device_launch(pw_ctx *s, int32_t kernel, void *const *bufs, const int64_t *syms, const int64_t *grid, int32_t origin) {
@@ -384,6 +537,22 @@ int32_t pw_rt_device_launch(pw_ctx *s, int32_t kernel, void *const *bufs, const 
   params[l.params++] = v->status;
   params[l.params++] = v->launches++ << 32 | (uint32_t)(origin + 1);
   l.param = params;
+  uint64_t note[3 + PW_DEVICE_PARAMS] = {(uint64_t)(uint32_t)origin << 32 | (uint32_t)kernel, (uint64_t)l.grid[1] << 32 | l.grid[0],
+                                         (uint64_t)l.params << 32 | l.grid[2]};
+  memcpy(note + 3, params, l.params * sizeof *params);
+  return trace_note(s, note, 3 + l.params) ? s->status : begin_launch(s, note);
+}
+
+/* Begins one launch that was noted. */
+static int32_t begin_launch(pw_session *s, const uint64_t *note) {
+  const pw_model *m = s->model;
+  const struct pw_dev_model *d = m->device;
+  struct pw_dev_session *v = s->device;
+  const dev_kernel *k = &d->kernel[(uint32_t)note[0]];
+  int32_t origin = (int32_t)(note[0] >> 32);
+  pw_device_launch l = {{(uint32_t)note[1], (uint32_t)(note[1] >> 32), (uint32_t)note[2]}, k->form->group, k->form->dynamic,
+                        (uint32_t)(note[2] >> 32), note + 3};
+  int64_t groups = (int64_t)l.grid[0] * l.grid[1] * l.grid[2];
   uint64_t began = m->options.profile ? pw_os_now_ns() : 0;
   int32_t status = d->api.launch(d->device, v->stream, k->handle, &l);
   if (!status && m->options.profile) {
@@ -403,7 +572,7 @@ int32_t pw_rt_device_launch(pw_ctx *s, int32_t kernel, void *const *bufs, const 
 
 int32_t pw_dev_fetch(pw_session *s, void *to, const void *from, int64_t bytes, int32_t origin) {
   const struct pw_dev_model *d = s->model->device;
-  if (s->status || s->inferring || bytes <= 0) return s->status;
+  if (s->status || s->inferring || bytes <= 0 || dev_flush(s)) return s->status;
   int32_t status = d->api.copy_out(d->device, s->device->stream, to, (uint64_t)(uintptr_t)from, (uint64_t)bytes);
   if (status) return device_error(s, status, origin, 0);
   return read_status(s);
@@ -411,7 +580,7 @@ int32_t pw_dev_fetch(pw_session *s, void *to, const void *from, int64_t bytes, i
 
 int32_t pw_dev_put(pw_session *s, void *to, const void *from, int64_t bytes) {
   const struct pw_dev_model *d = s->model->device;
-  if (s->status || bytes <= 0) return s->status;
+  if (s->status || bytes <= 0 || dev_flush(s)) return s->status;
   int32_t status = d->api.copy_in(d->device, s->device->stream, (uint64_t)(uintptr_t)to, from, (uint64_t)bytes);
   return status ? device_error(s, status, -1, 0) : (int32_t)PW_OK;
 }
@@ -428,6 +597,7 @@ int64_t pw_rt_device_get(pw_ctx *s, const void *from, int32_t bytes) {
     memcpy(&value, s->in[i].data + offset, (size_t)bytes);
     return (int64_t)value;
   }
+  if (dev_flush(s)) return 0;
   int32_t status = d->api.copy_out(d->device, v->stream, &value, address, (uint64_t)bytes);
   if (status) return device_error(s, status, -1, 0), 0;
   return read_status(s) ? 0 : (int64_t)value;
@@ -435,14 +605,13 @@ int64_t pw_rt_device_get(pw_ctx *s, const void *from, int32_t bytes) {
 
 void pw_rt_device_put(pw_ctx *s, void *to, int64_t value, int32_t bytes) {
   const struct pw_dev_model *d = s->model->device;
-  if (s->status || bytes < 1 || bytes > 8) return;
+  if (s->status || bytes < 1 || bytes > 8 || dev_flush(s)) return;
   int32_t status = d->api.copy_in(d->device, s->device->stream, (uint64_t)(uintptr_t)to, &value, (uint64_t)bytes);
   if (status) device_error(s, status, -1, 0);
 }
 
 void pw_rt_device_copy(pw_ctx *s, void *to, const void *from, int64_t bytes) {
-  const struct pw_dev_model *d = s->model->device;
   if (s->status || bytes <= 0 || to == from) return;
-  int32_t status = d->api.copy(d->device, s->device->stream, (uint64_t)(uintptr_t)to, (uint64_t)(uintptr_t)from, (uint64_t)bytes);
-  if (status) device_error(s, status, -1, 0);
+  const uint64_t note[] = {TRACE_COPY, 0, (uint64_t)3 << 32, (uint64_t)(uintptr_t)to, (uint64_t)(uintptr_t)from, (uint64_t)bytes};
+  if (!trace_note(s, note, sizeof note / sizeof *note)) begin_copy(s, note);
 }

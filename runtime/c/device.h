@@ -107,6 +107,12 @@ typedef struct pw_device_api {
   int32_t (*kernel)(void *device, void *image, const char *name, uint32_t dynamic, void **kernel);
   int32_t (*launch)(void *device, void *stream, void *kernel, const pw_device_launch *launch);
   int32_t (*sync)(void *device, void *stream);
+  /* Launches and copies as one: what the stream is given after `record` does not run, `recorded` ends that and gives it a handle, and
+   * `replay` runs it. All four are null where the driver has none. */
+  int32_t (*record)(void *device, void *stream);
+  int32_t (*recorded)(void *device, void *stream, void **graph);
+  int32_t (*replay)(void *device, void *stream, void *graph);
+  void (*drop_graph)(void *device, void *graph);
 } pw_device_api;
 
 #endif

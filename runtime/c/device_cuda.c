@@ -37,9 +37,19 @@ void *dlsym(void *library, const char *name) __attribute__((weak));
      void *stream, void **params, void **extra))                                                                         \
   X(text, "cuGetErrorName", (int32_t error, const char **text))
 
+/* Of later versions than bundles need; without them launches are not recorded. */
+#define CUDA_LATER(X)                                                                                                     \
+  X(begin, "cuStreamBeginCapture_v2", (void *stream, uint32_t mode))                                                     \
+  X(end, "cuStreamEndCapture", (void *stream, void **graph))                                                             \
+  X(make, "cuGraphInstantiateWithFlags", (void **run, void *graph, uint64_t flags))                                      \
+  X(replay, "cuGraphLaunch", (void *run, void *stream))                                                                  \
+  X(drop_run, "cuGraphExecDestroy", (void *run))                                                                         \
+  X(drop, "cuGraphDestroy", (void *graph))
+
 typedef struct {
 #define FIELD(field, symbol, args) int32_t(*field) args;
   CUDA_CALLS(FIELD)
+  CUDA_LATER(FIELD)
 #undef FIELD
 } cuda_calls;
 
@@ -81,6 +91,9 @@ static int32_t cuda_open(void *user, const pw_device_header *code, int32_t ordin
   *(void **)(void *)&d->call.field = dlsym(library, symbol); \
   if (!d->call.field) absent = symbol;
   CUDA_CALLS(FIND)
+#undef FIND
+#define FIND(field, symbol, args) *(void **)(void *)&d->call.field = dlsym(library, symbol);
+  CUDA_LATER(FIND)
 #undef FIND
   int32_t version = 0, count = 0, error;
   if (!absent) d->call.version(&version);
@@ -205,8 +218,26 @@ static int32_t cuda_launch(void *device, void *stream, void *kernel, const pw_de
   return error ? cuda_failed(d, "the launch", error) : (int32_t)PW_OK;
 }
 
+/* Launches as one graph. Only what this thread does is recorded: others may use the device meanwhile. */
+static int32_t cuda_record(void *device, void *stream) {
+  const cuda_calls *c = &((cuda *)device)->call;
+  if (!c->begin || !c->end || !c->make || !c->replay || !c->drop_run || !c->drop) return PW_E_DEVICE;
+  CALL("recording launches", call.begin(stream, 1 /* CU_STREAM_CAPTURE_MODE_THREAD_LOCAL */));
+}
+static int32_t cuda_recorded(void *device, void *stream, void **run) {
+  cuda *d = device;
+  void *graph = 0;
+  int32_t error = d->call.end(stream, &graph);
+  if (!error) error = d->call.make(run, graph, 0);
+  if (graph) d->call.drop(graph);
+  return error ? cuda_failed(d, "recording launches", error) : (int32_t)PW_OK;
+}
+static int32_t cuda_replay(void *device, void *stream, void *run) { CALL("the recorded launches", call.replay(run, stream)); }
+static void cuda_drop_graph(void *device, void *run) { ((cuda *)device)->call.drop_run(run); }
+
 static const pw_device_api cuda_api = {
     sizeof(pw_device_api), 0,          cuda_open,  cuda_close,      cuda_enter,  cuda_leave,   cuda_error,
     cuda_memory,           cuda_alloc, cuda_release, cuda_stream,   cuda_end_stream, cuda_copy_in, cuda_copy_out,
     cuda_copy,             cuda_image, cuda_drop_image, cuda_kernel, cuda_launch, cuda_sync,
+    cuda_record,           cuda_recorded, cuda_replay, cuda_drop_graph,
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bundles that drive a device: the description of their code (`c/device.h`), and a device that this process stands in for.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -283,14 +284,52 @@ struct PwApi {
     kernel: unsafe extern "C" fn(*mut c_void, *mut c_void, *const c_char, u32, *mut *mut c_void) -> i32,
     launch: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, *const PwLaunch) -> i32,
     sync: unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32,
+    record: unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32,
+    recorded: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut *mut c_void) -> i32,
+    replay: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> i32,
+    drop_graph: unsafe extern "C" fn(*mut c_void, *mut c_void),
+}
+
+/// What a recording does.
+#[derive(Clone)]
+enum Step {
+    Launch { kernel: usize, grid: [u32; 3], group: u32, dynamic: u32, params: Vec<u64> },
+    Copy { to: u64, from: u64, bytes: u64 },
 }
 
 struct State {
     device: Box<dyn Device>,
     /// Image and symbol of each kernel that was looked up.
     kernels: Vec<(usize, String)>,
+    /// What is being recorded, and recordings by their handles.
+    recording: Option<Vec<Step>>,
+    graphs: BTreeMap<usize, Vec<Step>>,
+    next: usize,
+    /// How often recordings ran.
+    replays: u64,
     /// Closed text of the last failure.
     error: Vec<u8>,
+}
+
+impl State {
+    /// Does something, or notes it.
+    fn step(&mut self, step: Step) -> Result<(), String> {
+        if let Some(list) = &mut self.recording {
+            list.push(step);
+            return Ok(());
+        }
+        match step {
+            Step::Launch { kernel, grid, group, dynamic, params } => {
+                let (image, name) = self.kernels.get(kernel).cloned().ok_or("a launch of no kernel")?;
+                self.device.launch(&Launch { kernel: &name, image, grid, group, dynamic, params: &params })
+            }
+            Step::Copy { to, from, bytes } => {
+                let mut part = vec![0; usize::try_from(bytes).map_err(|e| e.to_string())?];
+                self.device.read(from, &mut part)?;
+                self.device.write(to, &part)
+            }
+        }
+    }
 }
 
 /// A device as a bundle's library calls it. It must live as long as the models that were loaded with it.
@@ -313,7 +352,15 @@ impl std::fmt::Debug for Table {
 impl Table {
     /// Makes a table for a device.
     pub fn new(device: Box<dyn Device>) -> Table {
-        let state = Box::new(Mutex::new(State { device, kernels: Vec::new(), error: vec![0] }));
+        let state = Box::new(Mutex::new(State {
+            device,
+            kernels: Vec::new(),
+            recording: None,
+            graphs: BTreeMap::new(),
+            next: 0,
+            replays: 0,
+            error: vec![0],
+        }));
         let user = ptr::from_ref(&*state).cast_mut().cast();
         let api = PwApi {
             size: mem::size_of::<PwApi>() as u32,
@@ -336,12 +383,21 @@ impl Table {
             kernel,
             launch,
             sync,
+            record,
+            recorded,
+            replay,
+            drop_graph,
         };
         Table { api, state }
     }
     /// Calls `f` with the device; the library's calls wait meanwhile.
     pub fn with<T>(&self, f: impl FnOnce(&mut dyn Device) -> T) -> T {
         f(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner).device)
+    }
+    /// How often recorded launches ran as one, and how many recordings there are.
+    pub fn replays(&self) -> (u64, usize) {
+        let s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (s.replays, s.graphs.len())
     }
     /// What `pw_options.device_api` takes.
     pub(crate) fn api(&self) -> *const c_void {
@@ -424,14 +480,7 @@ unsafe extern "C" fn copy_out(device: *mut c_void, _: *mut c_void, to: *mut c_vo
 }
 unsafe extern "C" fn copy(device: *mut c_void, _: *mut c_void, to: u64, from: u64, bytes: u64) -> i32 {
     // SAFETY: as of `call`.
-    unsafe {
-        call(device, DEVICE, |s| {
-            let room = usize::try_from(bytes).map_err(|e| e.to_string())?;
-            let mut part = vec![0; room];
-            s.device.read(from, &mut part)?;
-            s.device.write(to, &part)
-        })
-    }
+    unsafe { call(device, DEVICE, |s| s.step(Step::Copy { to, from, bytes })) }
 }
 unsafe extern "C" fn image(device: *mut c_void, text: *const c_char, bytes: u64, image: *mut *mut c_void) -> i32 {
     // SAFETY: as of `call`; the text has so many bytes, the last of which is zero, and there is a place to write to.
@@ -464,14 +513,50 @@ unsafe extern "C" fn launch(device: *mut c_void, _: *mut c_void, kernel: *mut c_
     unsafe {
         call(device, DEVICE, |s| {
             let l = &*launch;
-            let (image, name) = s.kernels.get(kernel.addr()).cloned().ok_or("a launch of no kernel")?;
-            let params = slice::from_raw_parts(l.param, l.params as usize);
-            s.device.launch(&Launch { kernel: &name, image, grid: l.grid, group: l.group, dynamic: l.dynamic, params })
+            let params = slice::from_raw_parts(l.param, l.params as usize).to_vec();
+            s.step(Step::Launch { kernel: kernel.addr(), grid: l.grid, group: l.group, dynamic: l.dynamic, params })
         })
     }
 }
 unsafe extern "C" fn sync(_: *mut c_void, _: *mut c_void) -> i32 {
     OK
+}
+unsafe extern "C" fn record(device: *mut c_void, _: *mut c_void) -> i32 {
+    // SAFETY: as of `call`.
+    unsafe {
+        call(device, DEVICE, |s| match s.recording.replace(Vec::new()) {
+            None => Ok(()),
+            Some(_) => Err("a recording within another one".into()),
+        })
+    }
+}
+unsafe extern "C" fn recorded(device: *mut c_void, _: *mut c_void, graph: *mut *mut c_void) -> i32 {
+    // SAFETY: as of `call`; a place to write to.
+    unsafe {
+        call(device, DEVICE, |s| {
+            let list = s.recording.take().ok_or("the end of no recording")?;
+            s.next += 1;
+            s.graphs.insert(s.next, list);
+            *graph = ptr::without_provenance_mut(s.next);
+            Ok(())
+        })
+    }
+}
+unsafe extern "C" fn replay(device: *mut c_void, _: *mut c_void, graph: *mut c_void) -> i32 {
+    // SAFETY: as of `call`.
+    unsafe {
+        call(device, DEVICE, |s| {
+            let steps = s.graphs.get(&graph.addr()).cloned().ok_or("a run of no recording")?;
+            s.replays += 1;
+            steps.into_iter().try_for_each(|step| s.step(step))
+        })
+    }
+}
+unsafe extern "C" fn drop_graph(device: *mut c_void, graph: *mut c_void) {
+    // SAFETY: as of `call`.
+    unsafe {
+        call(device, DEVICE, |s| s.graphs.remove(&graph.addr()).map(|_| ()).ok_or_else(|| "a recording that is not there".into()));
+    }
 }
 
 #[cfg(test)]

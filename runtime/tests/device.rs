@@ -185,6 +185,24 @@ fn a_plan_drives_a_device_of_this_program() {
     assert_eq!((e.status, e.message.as_str()), (Status::Device, "node enc/Mul: kernel pwk_k: out of bounds at line 7"));
     *fails.lock().unwrap() = None;
     assert_eq!(outcome(&mut s, &[3.0], 0), Ok((vec![3.0], 1)));
+    // The same run again is recorded, and once more replayed with what its input is then; another one is not.
+    let (before, none) = table.replays();
+    assert_eq!(none, 0, "what failed or changed was recorded");
+    for (x, mode, replays, graphs) in [(3.0, 4, 1, 1), (5.0, 5, 2, 1), (6.0, 6, 3, 1)] {
+        assert_eq!(outcome(&mut s, &[x], mode), Ok((vec![x], mode + 1)));
+        assert_eq!(table.replays(), (before + replays, graphs));
+    }
+    assert_eq!(outcome(&mut s, &[1.0, 2.0], 7), Ok((vec![1.0, 4.0], 8)));
+    assert_eq!(table.replays(), (before + 3, 0));
+    // A guard reports from a recording as well, and a launch that fails in one ends the run.
+    assert_eq!(outcome(&mut s, &[1.0, 3.0], 7), Ok((vec![1.0, 6.0], 8)));
+    let e = outcome(&mut s, &[1.0, -7.0], 0).unwrap_err();
+    assert_eq!(e.message.as_str(), "node enc/Mul: the index -7 at position 1 is out of range");
+    *fails.lock().unwrap() = Some("out of bounds at line 9");
+    let e = outcome(&mut s, &[1.0, 3.0], 0).unwrap_err();
+    assert_eq!((e.status, e.message.contains("out of bounds at line 9")), (Status::Device, true));
+    *fails.lock().unwrap() = None;
+    assert_eq!(outcome(&mut s, &[3.0], 0), Ok((vec![3.0], 1)));
     // Sessions beside each other have memory of their own.
     let mut t = model.open().unwrap();
     assert_eq!((outcome(&mut t, &[5.0], 7), outcome(&mut s, &[6.0], 8)), (Ok((vec![5.0], 8)), Ok((vec![6.0], 9))));
@@ -357,6 +375,10 @@ fn every_fault_of_a_driver_is_told_and_gives_back_what_was_taken() {
     let e = outcome(&mut s, &vec![0.0; 300 << 20], 4).unwrap_err();
     assert!(e.status == Status::DeviceMemory && e.message.contains("no device memory for"), "{e}");
     assert!(outcome(&mut s, &[1.0; 100], 4).is_ok() && fake.number(b"fake_launches\0") > before);
+    // Runs that repeat go through one graph.
+    let replays = fake.number(b"fake_replays\0");
+    (0..3).for_each(|_| assert!(outcome(&mut s, &[1.0; 100], 4).is_ok()));
+    assert!(fake.number(b"fake_replays\0") >= replays + 2);
     drop((s, model));
     assert_eq!(fake.number(b"fake_left\0"), 0);
     values_stay_on_the_device(dir.path(), &fake);

@@ -11,7 +11,8 @@ void *memcpy(void *to, const void *from, size_t n);
 char *getenv(const char *name);
 
 static int version, count, capability, entered, failing, context, module;
-static uint64_t room, total, taken, blocks, launches, things;
+static uint64_t room, total, taken, blocks, launches, things, recorded, replays;
+static int recording;
 
 /* failing: 1 = init, 2 = module, 3 = launch, 4 = sync */
 void fake_set(int v, int n, int c, uint64_t has, uint64_t all, int fails) {
@@ -27,6 +28,7 @@ __attribute__((constructor)) static void from_environment(void) {
 }
 uint64_t fake_left(void) { return blocks + things + (uint64_t)entered; }
 uint64_t fake_launches(void) { return launches; }
+uint64_t fake_replays(void) { return replays; }
 
 int cuInit(unsigned f) { return failing == 1 ? 999 : (int)f; }
 int cuDriverGetVersion(int *v) { return *v = version, 0; }
@@ -75,9 +77,15 @@ int cuFuncSetAttribute(void *f, int a, int v) { return (void)f, (void)a, (void)v
 int cuLaunchKernel(void *f, unsigned x, unsigned y, unsigned z, unsigned gx, unsigned gy, unsigned gz, unsigned n, void *s, void **p, void **e) {
   (void)f, (void)n, (void)s, (void)e;
   if (failing == 3) return 701;
-  launches++;
+  recording ? recorded++ : launches++;
   return !(x && y && z && gx && gy == 1 && gz == 1 && p[0]);
 }
+int cuStreamBeginCapture_v2(void *s, unsigned mode) { return (void)s, recording++ || mode != 1; }
+int cuStreamEndCapture(void *s, void **g) { return (void)s, things++, *g = &recorded, recording-- != 1; }
+int cuGraphInstantiateWithFlags(void **e, void *g, uint64_t flags) { return things++, *e = g, flags != 0; }
+int cuGraphLaunch(void *e, void *s) { return (void)s, replays++, launches++, failing == 3 ? 701 : e != &recorded; }
+int cuGraphExecDestroy(void *e) { return things--, e != &recorded; }
+int cuGraphDestroy(void *g) { return things--, g != &recorded; }
 int cuGetErrorName(int error, const char **text) {
   *text = error == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : error == 701 ? "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES" : error == 218 ? "CUDA_ERROR_INVALID_PTX"
         : error == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN";
