@@ -3,6 +3,7 @@
 
 mod coverage;
 mod gpus;
+mod mutate;
 mod notice;
 mod other_cpus;
 mod process;
@@ -28,6 +29,8 @@ cargo xtask COMMAND
                                           machine, their code by NVIDIA's assembler; --bless writes bench/GPUS.md and the lists of the suite
   coverage                                which lines of ir and frontend their tests run, at least 80 % each
   fuzz [SECONDS] [TARGET]                 hunt for panics, hangs and wrong programs, ten minutes by default; finds become tests
+  mutate [--bless]                        delete every barrier, wait and commit of every family of simt kernels; 98 of 100 must be missed;
+                                          --bless writes bench/MUTATIONS.md
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         "coverage" => coverage::run(&rest),
         "fuzz" => Task::cargo(["run", "--release", "--quiet", "--package", "portwright-fuzz", "--"]).args(&rest).run(),
         "fetch-tools" => Task::new(root().join("setup")).args(&rest).run(),
+        "mutate" => mutate::run(&rest),
         "notice" => notice::write(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
