@@ -20,7 +20,7 @@ use super::{
 use crate::spec::SimtSpec;
 
 /// Vectors of a row that a lane may hold in registers.
-const HELD: i64 = 8;
+const HELD: i64 = 16;
 
 /// Elements of a row up to which one warp has it.
 const WARP_ROW: i64 = 2048;
@@ -322,10 +322,15 @@ pub(super) struct Sweep {
 
 impl Sweep {
     pub(super) fn new(k: &mut Kb<'_>, eval: &mut Eval<'_>, dims: &[SymExpr], width: u32, team: &Team, p: Ex) -> Sweep {
+        Sweep::held(k, eval, dims, width, team, p, HELD)
+    }
+    /// Written out where that takes at most so many vectors.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn held(k: &mut Kb<'_>, eval: &mut Eval<'_>, dims: &[SymExpr], width: u32, team: &Team, p: Ex, most: i64) -> Sweep {
         let (width, lanes) = (i64::from(width), i64::from(team.lanes));
         let count = elems(dims);
         let vectors = if width == 1 { count } else { count.div(&width.into()) };
-        let steps = vectors.as_const().map(|n| (n + lanes - 1) / lanes).filter(|s| *s <= HELD);
+        let steps = vectors.as_const().map(|n| (n + lanes - 1) / lanes).filter(|s| *s <= most);
         let held = steps.map(|steps| {
             let mut one = |s: i64| {
                 let e = if s == 0 { p.clone() } else { k.let_("e", &p + s * lanes) };

@@ -141,7 +141,7 @@ fn sums<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, (few, many): (&S
             At::default().with(&dims, &c)
         };
         eval.set_width(f.width as u32);
-        let sweep = Sweep::new(k, eval, &extents(&p.k), f.width as u32, &team, place.clone());
+        let sweep = Sweep::held(k, eval, &extents(&p.k), f.width as u32, &team, place.clone(), 8);
         let accs: Vec<Vec<Reg>> = (0..f.rows * together).map(|_| fold.vars(k, f.width as u32)).collect();
         sweep.run(k, eval, &mut |k, eval, _, ks, guard| {
             let mut xs = Vec::new();

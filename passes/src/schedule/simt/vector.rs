@@ -72,10 +72,12 @@ fn in_vectors(cx: &Cx<'_>, eval: &Eval<'_>, v: ValueId, given: Option<ValueId>, 
     if given == Some(v) {
         return true;
     }
-    if eval.is_loaded(v) {
-        return !eval.dtype(v).is_packed() && block(cx, eval, &dims, coords, w);
-    }
     let has_lane = |c: &SymExpr| Indices::linear(c).is_none_or(|p| p.1 != 0);
+    if eval.is_loaded(v) {
+        // Wider ones are several loads, each of which would take a part of every sector.
+        let one = w <= i64::from(cx.spec.vector(eval.dtype(v))) || !coords.iter().any(has_lane);
+        return one && !eval.dtype(v).is_packed() && block(cx, eval, &dims, coords, w);
+    }
     if !coords.iter().any(has_lane) {
         return true;
     }
