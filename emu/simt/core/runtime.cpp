@@ -92,15 +92,21 @@ constexpr unsigned thread_in(Record r) { return r >> 2 & 0xfff; }
 
 // ---- memory
 
-constexpr size_t HEAP = size_t(1) << 36, UNIT = 256;
+// The device's memory is taken from the system in chunks, and what is known of its bytes in pages: a process may be allowed few addresses.
+constexpr size_t DEVICE_BYTES = size_t(32) << 30, CHUNK = size_t(16) << 20, UNIT = 256, PAGE = 4096;
 constexpr size_t SHARED = size_t(1) << 21, DYNAMIC = SHARED / 2, SHARED_UNIT = 16;
 
 struct Block { uintptr_t from, to; bool live; };
-char *heap = nullptr;
-uint64_t *heap_cells = nullptr;    // one a byte
-uint32_t *heap_owner = nullptr;    // one a unit: number in `blocks`
+struct Chunk {
+  uintptr_t from;
+  size_t bytes, used;
+  std::vector<uint32_t> owner;   // one a unit: number in `blocks`
+  std::vector<uint64_t *> cells; // one a page: its cells, one a byte, once a kernel touched it
+};
+std::vector<Chunk> chunks;
+Chunk *chunk_now = nullptr; // that of the last access
 std::vector<Block> blocks;
-size_t heap_used = 0, heap_taken = 0;
+size_t heap_taken = 0;
 std::vector<std::vector<uint32_t>> spare; // ended blocks by the logarithm of their room
 
 char *arena = nullptr;
@@ -121,16 +127,33 @@ void *reserve(size_t bytes) {
 }
 
 void prepare() {
-  if (heap) return;
-  heap = (char *)reserve(HEAP);
-  heap_cells = (uint64_t *)reserve(HEAP * sizeof *heap_cells);
-  heap_owner = (uint32_t *)reserve(HEAP / UNIT * sizeof *heap_owner);
+  if (arena) return;
   blocks.push_back({0, 0, false});
   spare.resize(64);
-  heap_used = UNIT;
   arena = (char *)reserve(SHARED);
   arena_cells = (uint64_t *)reserve(SHARED * sizeof *arena_cells);
   arena_owner = (uint16_t *)reserve(SHARED / SHARED_UNIT * sizeof *arena_owner);
+}
+
+// The chunk that an address lies in, or null.
+inline Chunk *chunk_of(uintptr_t a) {
+  if (chunk_now && a - chunk_now->from < chunk_now->bytes) return chunk_now;
+  for (Chunk &c : chunks)
+    if (a - c.from < c.bytes) return chunk_now = &c;
+  return nullptr;
+}
+
+// The cells of the bytes from an address on, to the end of its page.
+inline uint64_t *cells_at(Chunk &c, uintptr_t a) {
+  uint64_t *&page = c.cells[(a - c.from) / PAGE];
+  if (__builtin_expect(!page, 0)) {
+    page = (uint64_t *)calloc(PAGE, sizeof *page);
+    if (!page) {
+      fprintf(stderr, "the emulator has no memory left\n");
+      _exit(3);
+    }
+  }
+  return page + (a - c.from) % PAGE;
 }
 
 // ---- reports
@@ -189,7 +212,8 @@ bool ordered(Record r) {
     uint16_t v = arena_owner[((uintptr_t)at - (uintptr_t)arena) / SHARED_UNIT];
     snprintf(where, sizeof where, "shared memory (%s, byte %zu)", variables[v].name, (size_t)((uintptr_t)at - variables[v].from));
   } else {
-    const Block &b = blocks[heap_owner[((uintptr_t)at - (uintptr_t)heap) / UNIT]];
+    const Chunk &c = *chunk_of((uintptr_t)at);
+    const Block &b = blocks[c.owner[((uintptr_t)at - c.from) / UNIT]];
     snprintf(where, sizeof where, "global memory (byte %zu of an allocation of %zu)", (size_t)((uintptr_t)at - b.from),
              (size_t)(b.to - b.from));
   }
@@ -242,9 +266,8 @@ __attribute__((noinline)) void check_elsewhere(uintptr_t a, size_t bytes, int ac
 inline void check(const void *at, size_t bytes, int access, uintptr_t from) {
   uintptr_t a = (uintptr_t)at;
   if (a - exempt_from < exempt_bytes) return;
-  uintptr_t o = a - (uintptr_t)heap;
-  if (o < HEAP) {
-    const Block &b = blocks[heap_owner[o / UNIT]];
+  if (Chunk *c = chunk_of(a)) {
+    const Block &b = blocks[c->owner[(a - c->from) / UNIT]];
     if (__builtin_expect(a < b.from || a + bytes > b.to || !b.live, 0)) {
       const char *kind = access == Read ? "reads" : "writes";
       if (b.to == 0)
@@ -252,10 +275,14 @@ inline void check(const void *at, size_t bytes, int access, uintptr_t from) {
       fault("out of bounds: %s %zu bytes at byte %ld of an allocation of %zu%s, at @%lx", kind, bytes, (long)(a - b.from),
             (size_t)(b.to - b.from), b.live ? "" : " that was freed", (unsigned long)from);
     }
-    check_cells(heap_cells + o, at, bytes, access, epoch_of_launch, from);
+    for (size_t done = 0; done < bytes;) {
+      const size_t left = PAGE - (a + done - c->from) % PAGE, part = bytes - done < left ? bytes - done : left;
+      check_cells(cells_at(*c, a + done), (const char *)at + done, part, access, epoch_of_launch, from);
+      done += part;
+    }
     return;
   }
-  o = a - (uintptr_t)arena;
+  const uintptr_t o = a - (uintptr_t)arena;
   if (o < SHARED) {
     uint16_t v = arena_owner[o / SHARED_UNIT];
     if (__builtin_expect(v == 0 || a < variables[v].from || a + bytes > variables[v].to, 0)) {
@@ -272,8 +299,9 @@ inline void check(const void *at, size_t bytes, int access, uintptr_t from) {
 
 // Records can hold no later epoch: all of them are forgotten.
 void forget() {
-  size_t page = 4096, used = (heap_used * sizeof *heap_cells + page - 1) / page * page;
-  madvise(heap_cells, used, MADV_DONTNEED);
+  for (Chunk &c : chunks)
+    for (uint64_t *page : c.cells)
+      if (page) memset(page, 0, PAGE * sizeof *page);
   madvise(arena_cells, SHARED * sizeof *arena_cells, MADV_DONTNEED);
   epoch_now = epoch_of_launch = epoch_of_block = epoch_of_barrier = 1;
   for (Warp &w : warps) w.epoch = 1;
@@ -690,7 +718,7 @@ void *take(size_t bytes) {
   prepare();
   // Beside each block lies a unit that belongs to nobody.
   size_t room = (bytes + UNIT - 1) / UNIT * UNIT + UNIT;
-  if (bytes > HEAP / 2) return nullptr;
+  if (bytes > DEVICE_BYTES - heap_taken) return nullptr;
   unsigned l = log_of(room);
   uintptr_t from = 0;
   uint32_t number = 0;
@@ -701,12 +729,23 @@ void *take(size_t bytes) {
     spare[l].erase(spare[l].begin() + (ptrdiff_t)i);
   }
   if (!number) {
-    if (heap_used + room > HEAP) return nullptr;
-    from = (uintptr_t)heap + heap_used;
-    heap_used += room;
+    Chunk *c = nullptr;
+    for (Chunk &k : chunks)
+      if (!c && k.bytes - k.used >= room) c = &k;
+    if (!c) {
+      // A unit that belongs to nobody comes first.
+      const size_t size = room + UNIT > CHUNK ? (room + UNIT + PAGE - 1) / PAGE * PAGE : CHUNK;
+      void *at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (at == MAP_FAILED) return nullptr;
+      chunks.push_back({(uintptr_t)at, size, UNIT, std::vector<uint32_t>(size / UNIT), std::vector<uint64_t *>(size / PAGE)});
+      chunk_now = nullptr;
+      c = &chunks.back();
+    }
+    from = c->from + c->used;
     number = (uint32_t)blocks.size();
     blocks.push_back({from, from + bytes, true});
-    for (size_t i = 0; i < room; i += UNIT) heap_owner[(from - (uintptr_t)heap + i) / UNIT] = number;
+    for (size_t i = 0; i < room; i += UNIT) c->owner[(c->used + i) / UNIT] = number;
+    c->used += room;
   }
   blocks[number].to = from + bytes, blocks[number].live = true;
   memset((void *)from, 0xff, bytes);
@@ -715,9 +754,9 @@ void *take(size_t bytes) {
 }
 
 bool give(void *at) {
-  uintptr_t o = (uintptr_t)at - (uintptr_t)heap;
-  if (!heap || o >= HEAP) return false;
-  uint32_t number = heap_owner[o / UNIT];
+  const Chunk *c = chunk_of((uintptr_t)at);
+  if (!c) return false;
+  const uint32_t number = c->owner[((uintptr_t)at - c->from) / UNIT];
   Block &b = blocks[number];
   if (!number || b.from != (uintptr_t)at || !b.live) return false;
   b.live = false;
@@ -727,14 +766,14 @@ bool give(void *at) {
 }
 
 Side side(const void *at, size_t bytes) {
-  uintptr_t o = (uintptr_t)at - (uintptr_t)heap;
-  if (!heap || o >= HEAP) return Host;
-  const Block &b = blocks[heap_owner[o / UNIT]];
+  const Chunk *c = chunk_of((uintptr_t)at);
+  if (!c) return Host;
+  const Block &b = blocks[c->owner[((uintptr_t)at - c->from) / UNIT]];
   return b.live && (uintptr_t)at >= b.from && bytes <= b.to - (uintptr_t)at ? Device : Outside;
 }
 
 void memory(size_t *free, size_t *total) {
-  *total = HEAP / 2;
+  *total = DEVICE_BYTES;
   *free = *total - heap_taken;
 }
 

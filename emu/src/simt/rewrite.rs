@@ -316,7 +316,7 @@ fn kernel(tokens: &[Token<'_>], comments: &[Token<'_>], i: usize) -> Option<Edit
                     bound = ", ";
                     k = end;
                 }
-                word if word.starts_with("__") && !tokens.get(end + 1).is_some_and(|t| t.text == "{") => k = end,
+                word if word.starts_with("__") && tokens.get(end + 1).is_none_or(|t| t.text != "{") => k = end,
                 "alignas" | "noexcept" => k = end,
                 _ => {
                     let body = tokens.get(end + 1).filter(|t| t.text == "{")?;
