@@ -124,22 +124,22 @@ fn judged(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
     let judge = gpu::judge(code.driver, &crate::place::tool_folders()).map_err(|e| cx.diags.report(failed(e)))?;
     let report = judge.judge(&code, 0).map_err(|e| cx.diags.report(failed(e)))?;
     let faults = report.faults();
+    // Functions that kernels call are in their numbers.
+    let kernels: Vec<_> = report.functions.iter().filter_map(|f| Some((f, code.kernels.iter().find(|k| k.name == f.name)?))).collect();
     if a.json {
-        let rows = report.functions.iter().map(|f| {
-            let group = code.kernels.iter().find(|k| k.name == f.name).map(|k| (k.group, k.dynamic));
-            serde_json::json!({"kernel": f.name, "lanes": group.map(|g| g.0), "registers": f.registers, "shared": f.shared,
-                "dynamic_shared": group.map(|g| g.1), "stack": f.stack, "spill_stores": f.spill_stores, "spill_loads": f.spill_loads})
+        let rows = kernels.iter().map(|(f, k)| {
+            serde_json::json!({"kernel": f.name, "lanes": k.group, "registers": f.registers, "shared": f.shared,
+                "dynamic_shared": k.dynamic, "stack": f.stack, "spill_stores": f.spill_stores, "spill_loads": f.spill_loads})
         });
         let rows: Vec<_> = rows.collect();
         println!("{}", serde_json::json!({"schema": 1, "assembler": judge.name(), "chip": code.name, "kernels": rows, "faults": faults}));
     } else {
         println!("{:<48} {:>6} {:>9} {:>8} {:>6} {:>6}", "kernel", "lanes", "registers", "shared", "stack", "spills");
-        for f in &report.functions {
-            let (lanes, dynamic) = code.kernels.iter().find(|k| k.name == f.name).map_or((0, 0), |k| (k.group, k.dynamic));
-            let shared = f.shared + u64::from(dynamic);
-            println!("{:<48} {lanes:>6} {:>9} {shared:>8} {:>6} {:>6}", f.name, f.registers, f.stack, f.spill_stores + f.spill_loads);
+        for (f, k) in &kernels {
+            let (shared, spills) = (f.shared + u64::from(k.dynamic), f.spill_stores + f.spill_loads);
+            println!("{:<48} {:>6} {:>9} {shared:>8} {:>6} {spills:>6}", f.name, k.group, f.registers, f.stack);
         }
-        println!("{} kernels of {} texts: {} takes them for {}", report.functions.len(), code.images.len(), judge.name(), code.name);
+        println!("{} kernels of {} texts: {} takes them for {}", kernels.len(), code.images.len(), judge.name(), code.name);
     }
     for f in &faults {
         cx.diags.report(Diagnostic::error(Code::TOOL_REJECTED, format!("{}: {f}", judge.name())));
