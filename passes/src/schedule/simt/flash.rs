@@ -4,8 +4,8 @@
 //! A group has some rows of one key head, as many as a fragment has for each of its warps. Rows are the queries of all query heads that share
 //! the key head, one head after the other. The group walks blocks of keys, whose tiles of keys and values lie in shared memory; where whole
 //! aligned vectors of both can be copied they come by asynchronous copies, one block ahead. A warp multiplies its queries with the keys, brings
-//! its sums to the new maxima, and multiplies the weights with the values: an accumulator of scores, rounded, is the left operand of the next
-//! product as it lies, which [`plan`] asks of the fragment. Depths are filled up with zeros to whole fragments.
+//! its sums to the new maxima, and multiplies the weights with the values: an accumulator of scores, in two parts of fewer bits, is the left
+//! operand of the next product as it lies, which [`plan`] asks of the fragment. Depths are filled up with zeros to whole fragments.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::ValueId;
@@ -68,9 +68,9 @@ pub(super) fn plan(cx: &Cx<'_>, eval: &Eval<'_>, f: &Form) -> Option<Plan> {
     let (depth, width) = (whole(depth.min(1 << 16), fk), whole(width.min(1 << 16), fn_));
     let warps = ((rows.min(1 << 20) + fm - 1) / fm).min(WARPS).min(i64::from(cx.spec.max_group / cx.spec.lanes));
     let (bytes, lanes) = (i64::from(d.bits()) / 8, i64::from(cx.spec.lanes));
-    // Registers of 32 bits of a lane, of which a third is left for addresses, fragments of keys and values and what softmax needs.
+    // Registers of 32 bits of a lane, of which two fifths are left for addresses, fragments of keys and values and what softmax needs.
     let (queries, sums) = (fm * depth * bytes / 4 / lanes, fm * width / lanes);
-    let most = i64::from(cx.spec.registers) * 2 / 3;
+    let most = i64::from(cx.spec.registers) * 3 / 5;
     let busy = |block: i64| sums + fm * block / lanes * 3 / 2;
     let shared = |block: i64| bytes * (warps * fm * (depth + 8) + 2 * block * (depth + width + 16));
     let keys = f.keys.as_const().unwrap_or(i64::MAX);
@@ -544,24 +544,33 @@ impl Flash<'_, '_> {
         let d = eval.dtype(f.v);
         k.unroll("kk", 0, p.block / fk, |k, kk| {
             let parts = fk / fn_;
-            let mut weights: Option<Ex> = None;
+            // A weight is the sum of two numbers of the operands' dtype, so that nothing is rounded below f32 before the result is.
+            let mut weights: Vec<Ex> = Vec::new();
             for h in 0..parts {
                 let own: Vec<Ex> = (0..regs).map(|r| x.at([&kk * parts + h, Ex::from(r as i64)]).get()).collect();
-                let own = k.let_("p", vector_of(&own).cast(d));
-                weights = Some(match weights {
-                    Some(w) => k.let_("p", w.concat(&own)),
-                    None => own,
-                });
+                let own = k.let_("p", vector_of(&own));
+                let high = k.let_("high", own.cast(d));
+                let low = k.let_("low", (own - high.cast(DType::F32)).cast(d));
+                weights = match weights.as_slice() {
+                    [a, b] => vec![k.let_("high", a.concat(&high)), k.let_("low", b.concat(&low))],
+                    _ => vec![high, low],
+                };
             }
-            let Some(weights) = weights else { return };
-            let weights = k.var("p", weights);
-            let a = k.v_frag_of(&weights, self.atom, Operand::A);
-            let a = k.var_value("a", &[], a);
+            let halves: Vec<Reg> = weights
+                .into_iter()
+                .map(|w| {
+                    let w = k.var("p", w);
+                    let a = k.v_frag_of(&w, self.atom, Operand::A);
+                    k.var_value("a", &[], a)
+                })
+                .collect();
             k.unroll("n", 0, p.width / fn_, |k, n| {
                 let from = Mem::new(values.buf, vec![(slot.clone(), 1), (&kk * fk, fk as u32), (&n * fn_, fn_ as u32)]);
                 let b = k.v_frag(&from, self.atom, Operand::B, BlockOrder::AsIs, self.via(true));
                 let b = k.var_value("b", &[], b);
-                k.mma(self.atom, &a, &b, &s.out.at([n]));
+                for a in &halves {
+                    k.mma(self.atom, a, &b, &s.out.at([n.clone()]));
+                }
             });
         });
         Ok(())
