@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-/// Words that a lane has room for without asking.
-const ROOM: u32 = 128;
+/// Words that a lane has room for without asking, in groups of up to so many lanes: the assembler would run many small ones beside each other.
+const ROOM: [(u32, u32); 2] = [(128, 64), (u32::MAX, 128)];
 
 /// The text with a line for each kernel whose lanes want more registers than they would be given.
 pub(super) fn eased(text: &str) -> String {
@@ -18,10 +18,11 @@ pub(super) fn eased(text: &str) -> String {
     for (i, line) in lines.iter().enumerate() {
         out.push_str(line);
         kernel = (kernel || line.contains(".entry ")) && !line.starts_with('}');
-        if kernel && line.starts_with(".reqntid ") {
+        let lanes = line.strip_prefix(".reqntid ").filter(|_| kernel).and_then(|n| n.trim().parse::<u32>().ok());
+        if let Some(&(_, room)) = lanes.and_then(|n| ROOM.iter().find(|r| n <= r.0)) {
             let body = &lines[i..];
             let end = body.iter().position(|l| l.starts_with('}')).unwrap_or(body.len());
-            if live(&body[..end]) > ROOM {
+            if live(&body[..end]) > room {
                 out.push_str(".minnctapersm 1\n");
             }
         }
@@ -110,14 +111,17 @@ mod tests {
 
     #[test]
     fn kernels_that_want_much_say_that_one_group_is_enough() {
-        let kernel = |values: usize| {
+        let kernel = |values: usize, lanes: u32| {
             let defs: String = (0..values).map(|i| format!("\tmov.b32 %r{i}, 0;\n")).collect();
             let uses: String = (0..values).map(|i| format!("\tst.b32 [%rd1], %r{i};\n")).collect();
-            format!(".visible .entry k(\n)\n.reqntid 128\n{{\n\t.reg .b32 %r<999>;\n{defs}{uses}}}\n")
+            format!(".visible .entry k(\n)\n.reqntid {lanes}\n{{\n\t.reg .b32 %r<999>;\n{defs}{uses}}}\n")
         };
-        let (few, many) = (kernel(128), kernel(129));
-        assert_eq!(eased(&few), few);
-        assert_eq!(eased(&(few.clone() + &many)), few + &many.replace("128\n{", "128\n.minnctapersm 1\n{"));
+        for (lanes, room) in [(32, 64), (128, 64), (256, 128)] {
+            let (few, many) = (kernel(room, lanes), kernel(room + 1, lanes));
+            assert_eq!(eased(&few), few);
+            let told = many.replace(&format!("{lanes}\n{{"), &format!("{lanes}\n.minnctapersm 1\n{{"));
+            assert_eq!(eased(&(few.clone() + &many)), few + &told);
+        }
         assert_eq!(eased(""), "");
         assert_eq!(eased(".reqntid 4096\n"), ".reqntid 4096\n");
     }
