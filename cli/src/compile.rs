@@ -18,6 +18,7 @@ use portwright_runtime::header;
 use portwright_runtime::manifest::{self, HostNode, Kernel, Manifest, Memory, Store};
 use portwright_runtime::program::{self, Program as Executable};
 use portwright_targets::cache::{self, Cache};
+use portwright_targets::cfamily;
 use portwright_targets::codegen::Workers;
 use portwright_targets::compile as codegen;
 use portwright_targets::libc::Libc;
@@ -177,6 +178,15 @@ fn linked(
     Ok(made.blob)
 }
 
+/// Writes a program as sources for a vendor's compiler; returns its description.
+fn sources(program: &Program, machine: &Machine, writer: &BundleWriter, cx: &mut Cx) -> Lowered<portwright_runtime::blob::Blob> {
+    let made = cfamily::sources(&program.module, &program.plan, machine, &mut cx.diags)?;
+    for (file, text) in &made.files {
+        writer.write(file, text.as_bytes()).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    }
+    Ok(made.blob)
+}
+
 /// A machine as manifests name it.
 pub fn machine_target(m: &Machine) -> manifest::Target {
     manifest::Target {
@@ -184,7 +194,7 @@ pub fn machine_target(m: &Machine) -> manifest::Target {
         triple: m.triple.to_owned(),
         cpu: m.cpu.clone(),
         features: m.features.iter().map(|f| (*f).to_owned()).collect(),
-        device: m.device.as_ref().map(|d| d.driver.name().to_owned()),
+        device: cfamily::device_name(m).or_else(|| m.device.as_ref().map(|d| d.driver.name().to_owned())),
     }
 }
 
@@ -329,7 +339,10 @@ fn write(
     let first = if matches!(libc, Some(Libc::Zig(_))) { "; musl takes a minute once a target" } else { "" };
     progress.stage(format!("code ({} kernels{first})", compiled.main.module.kernels.len()));
     let code = writer.folder().join(if libc.is_some() { EXECUTABLE } else { LIBRARY });
-    let blob = linked(&compiled.main, &o.machine, &o.workers, (&name, &work, &code), libc, &mut cx.diags)?;
+    let blob = match cfamily::dialect_of(&o.machine) {
+        Some(_) => sources(&compiled.main, &o.machine, &writer, cx)?,
+        None => linked(&compiled.main, &o.machine, &o.workers, (&name, &work, &code), libc, &mut cx.diags)?,
+    };
     let absent: Vec<&Weight> = weights(&compiled).filter(|w| matches!(w.source, WeightSource::Absent { .. })).collect();
     let (store_file, store_at) = match libc {
         None => (writer.folder().join(STORE), 0),

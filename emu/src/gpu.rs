@@ -42,6 +42,8 @@ pub struct Judge(ptx::ptxas::Ptxas);
 pub fn judge(driver: Driver, folders: &[PathBuf]) -> Result<Judge, ptx::ptxas::PtxasError> {
     match driver {
         Driver::Cuda => ptx::ptxas::find(folders).map(Judge),
+        // Its code is the vendor's compiler's.
+        Driver::Source => Err(ptx::ptxas::PtxasError::NotFound),
     }
 }
 

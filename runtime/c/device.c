@@ -97,6 +97,7 @@ pw_status pw_dev_load(pw_model *m, pw_text *t) {
   if (!images || !kernels || !closed_text(h, h->name_at)) return damaged_code(t);
   const pw_device_api *api = m->options.size >= sizeof m->options ? m->options.device_api : 0;
   if (!api && h->driver == PW_DRIVER_CUDA) api = &cuda_api;
+  if (!api && h->driver == PW_DRIVER_SOURCE) api = &pw_source_driver;
   if (!api || api->size < sizeof *api) {
     pw_put(t, api ? "pw_device_api.size is not sizeof(pw_device_api)" : "this runtime has no driver for the bundle's device");
     return PW_E_BUNDLE;

@@ -20,7 +20,10 @@
 #define PW_DEVICE_PARAMS 256
 
 /* Drivers, by the table that speaks to them. */
-enum pw_device_driver { PW_DRIVER_CUDA = 1 };
+enum pw_device_driver {
+  PW_DRIVER_CUDA = 1,
+  PW_DRIVER_SOURCE = 2 /* the library has its own table, pw_source_driver: kernels were compiled with it by a vendor's compiler */
+};
 
 enum { PW_DEVICE_EXACT = 1 /* the code runs on this capability and on no later one */ };
 enum { PW_KERNEL_ROW = 1 /* all groups are launched in x */ };
@@ -114,5 +117,10 @@ typedef struct pw_device_api {
   int32_t (*replay)(void *device, void *stream, void *graph);
   void (*drop_graph)(void *device, void *graph);
 } pw_device_api;
+
+/* Of libraries whose kernels a vendor's compiler made; absent from all others. */
+#if defined(__GNUC__)
+extern const pw_device_api pw_source_driver __attribute__((weak, visibility("hidden")));
+#endif
 
 #endif

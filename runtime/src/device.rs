@@ -12,6 +12,8 @@ use std::{mem, ptr, slice};
 pub enum Driver {
     /// The CUDA driver API.
     Cuda,
+    /// The runtime API of a vendor whose compiler built the bundle: its table is linked into the library.
+    Source,
 }
 
 impl Driver {
@@ -19,16 +21,19 @@ impl Driver {
     pub fn name(self) -> &'static str {
         match self {
             Driver::Cuda => "cuda",
+            Driver::Source => "source",
         }
     }
     /// The driver of that name.
     pub fn from_name(name: &str) -> Option<Driver> {
-        [Driver::Cuda].into_iter().find(|d| d.name() == name)
+        [Driver::Cuda, Driver::Source].into_iter().find(|d| d.name() == name)
     }
     /// Its library.
     fn library(self) -> Option<libloading::Library> {
         let name = match self {
             Driver::Cuda => "libcuda.so.1",
+            // Only the bundle knows, once it is built.
+            Driver::Source => return None,
         };
         // SAFETY: the driver's own initializers run, as they do when a bundle is loaded.
         unsafe { libloading::Library::new(name) }.ok()
@@ -122,6 +127,7 @@ impl Code {
         let total = (text_at + texts.len()).next_multiple_of(8);
         let driver = match self.driver {
             Driver::Cuda => 1,
+            Driver::Source => 2,
         };
         let small = |n: usize| u32::try_from(n).ok();
         let numbers = [

@@ -95,3 +95,71 @@ mod tests {
         assert!(object_for("x86_64-unknown-linux-gnu").is_some() && object_for("loongarch64-linux-gnu").is_some());
     }
 }
+
+/// The sources of the runtime, by their names in its folder: bundles whose code a vendor's compiler makes carry them.
+pub const SOURCES: &[(&str, &str)] = &[
+    ("api.c", include_str!("../c/api.c")),
+    ("args.c", include_str!("../c/args.c")),
+    ("copy.c", include_str!("../c/copy.c")),
+    ("cpu.c", include_str!("../c/cpu.c")),
+    ("device.c", include_str!("../c/device.c")),
+    ("device.h", include_str!("../c/device.h")),
+    ("device_cuda.c", include_str!("../c/device_cuda.c")),
+    ("features.def", include_str!("../c/features.def")),
+    ("host/call.c", include_str!("../c/host/call.c")),
+    ("host/case.c", include_str!("../c/host/case.c")),
+    ("host/heap.c", include_str!("../c/host/heap.c")),
+    ("host/host.h", include_str!("../c/host/host.h")),
+    ("host/lists.c", include_str!("../c/host/lists.c")),
+    ("host/number.c", include_str!("../c/host/number.c")),
+    ("host/regex.c", include_str!("../c/host/regex.c")),
+    ("host/strings.c", include_str!("../c/host/strings.c")),
+    ("host/values.c", include_str!("../c/host/values.c")),
+    ("load.c", include_str!("../c/load.c")),
+    ("os.h", include_str!("../c/os.h")),
+    ("os_linux.c", include_str!("../c/os_linux.c")),
+    ("pool.c", include_str!("../c/pool.c")),
+    ("portwright.h", include_str!("../c/portwright.h")),
+    ("pw_blob.h", include_str!("../c/pw_blob.h")),
+    ("pw_plan.h", include_str!("../c/pw_plan.h")),
+    ("rt.h", include_str!("../c/rt.h")),
+    ("run.c", include_str!("../c/run.c")),
+    ("runtime.c", include_str!("../c/runtime.c")),
+    ("text.c", include_str!("../c/text.c")),
+];
+
+/// What `runtime.c` begins with in such a bundle: it drives a device and knows its version, and another compiler than clang has names of its
+/// own for atomics.
+pub const WITH_DEVICE: &str = concat!(
+    "#define PW_WITH_DEVICE 1\n#ifndef PW_VERSION\n#define PW_VERSION \"",
+    env!("CARGO_PKG_VERSION"),
+    "\"\n#endif\n",
+    "#if !defined(__clang__)\n",
+    "#define __c11_atomic_load(p, order) __atomic_load_n(p, order)\n",
+    "#define __c11_atomic_store(p, v, order) __atomic_store_n(p, v, order)\n",
+    "#define __c11_atomic_fetch_add(p, v, order) __atomic_fetch_add(p, v, order)\n",
+    "#define __c11_atomic_fetch_sub(p, v, order) __atomic_fetch_sub(p, v, order)\n",
+    "#define __c11_atomic_fetch_and(p, v, order) __atomic_fetch_and(p, v, order)\n",
+    "#define __c11_atomic_exchange(p, v, order) __atomic_exchange_n(p, v, order)\n",
+    "#define __c11_atomic_compare_exchange_strong(p, e, v, yes, no) __atomic_compare_exchange_n(p, e, v, 0, yes, no)\n",
+    "#define __c11_atomic_compare_exchange_weak(p, e, v, yes, no) __atomic_compare_exchange_n(p, e, v, 1, yes, no)\n",
+    "#endif\n"
+);
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sources_are_all_files_of_the_runtime() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
+        let mut there: Vec<String> = Vec::new();
+        for folder in ["", "host"] {
+            for e in std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten().filter(|e| e.path().is_file()) {
+                let name = e.file_name().to_string_lossy().into_owned();
+                there.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+            }
+        }
+        let mut listed: Vec<&str> = super::SOURCES.iter().map(|s| s.0).collect();
+        (there.sort(), listed.sort_unstable());
+        assert_eq!(there, listed);
+    }
+}

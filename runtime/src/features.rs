@@ -17,6 +17,9 @@ pub enum Arch {
     Loongarch64 = 4,
 }
 
+/// Triples of hosts, in the order of [`Arch::ALL`].
+pub const TRIPLES: [&str; 4] = ["x86_64-linux-gnu", "aarch64-linux-gnu", "riscv64-linux-gnu", "loongarch64-linux-gnu"];
+
 impl Arch {
     /// Every architecture that the runtime knows.
     pub const ALL: [Arch; 4] = [Arch::X86_64, Arch::Aarch64, Arch::Riscv64, Arch::Loongarch64];

@@ -9,18 +9,25 @@
 
 #[cfg(feature = "mlir")]
 mod aarch64;
+mod biren;
 pub mod cache;
+pub mod cfamily;
 pub mod codegen;
 pub mod compile;
 #[cfg(feature = "mlir")]
 mod cpu;
+mod hygon;
+mod iluvatar;
 pub mod libc;
 pub mod link;
 #[cfg(feature = "mlir")]
 mod loongarch64;
+mod metax;
 pub mod mlir;
+mod moore;
 #[cfg(feature = "mlir")]
 mod nvidia;
+mod nvidia_cuda;
 mod peak;
 #[cfg(feature = "mlir")]
 mod riscv64;

@@ -118,6 +118,10 @@ pub trait Toolchain: Sync {
     fn probe(&self) -> Option<String>;
     /// What makes it available.
     fn remedy(&self) -> &'static str;
+    /// Whether only who builds bundles on the machine where they run needs it.
+    fn only_builds(&self) -> bool {
+        false
+    }
 }
 
 /// A chip, as six answers; what is not data has a default.
@@ -164,11 +168,20 @@ pub fn all() -> &'static [&'static dyn Target] {
         &crate::nvidia::SM90A,
         #[cfg(feature = "mlir")]
         &crate::nvidia::SM100A,
+        &crate::nvidia_cuda::SM80,
+        &crate::hygon::GFX906,
+        &crate::hygon::GFX928,
+        &crate::hygon::GFX936,
+        &crate::moore::MP22,
+        &crate::moore::MP31,
+        &crate::metax::XCORE1000,
+        &crate::iluvatar::IVCORE11,
+        &crate::biren::BR100,
     ];
     ALL
 }
 
-/// Targets that exist, with the cargo feature that they need.
+/// Targets that exist only with a cargo feature, with its name.
 const EXIST: &[(&str, &str)] = &[
     ("host", "mlir"),
     ("x86-64", "mlir"),
@@ -229,7 +242,10 @@ pub fn lookup(id: &str) -> Result<&'static dyn Target, LookupError> {
     }
     match EXIST.iter().find(|(n, _)| *n == id || *n == wanted) {
         Some((_, feature)) => Err(LookupError::NotBuilt { feature }),
-        None => Err(LookupError::Unknown { did_you_mean: nearest(id, EXIST.iter().map(|(n, _)| *n)) }),
+        None => {
+            let names = EXIST.iter().map(|(n, _)| *n).chain(all().iter().map(|t| t.spec().id));
+            Err(LookupError::Unknown { did_you_mean: nearest(id, names) })
+        }
     }
 }
 
@@ -273,7 +289,6 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Report on a CPU name or feature that does not exist.
-#[cfg(feature = "mlir")]
 pub(crate) fn unknown_cpu<'n>(
     what: &str,
     name: &str,

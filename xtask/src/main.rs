@@ -4,6 +4,7 @@
 mod coverage;
 mod gpus;
 mod mutate;
+mod new_target;
 mod notice;
 mod other_cpus;
 mod process;
@@ -31,6 +32,7 @@ cargo xtask COMMAND
   fuzz [SECONDS] [TARGET]                 hunt for panics, hangs and wrong programs, ten minutes by default; finds become tests
   mutate [--bless]                        delete every barrier, wait and commit of every family of simt kernels; 98 of 100 must be missed;
                                           --bless writes bench/MUTATIONS.md
+  new-target NAME                         a folder for a chip whose kernels are C++ for its vendor's compiler (docs/ADDING_A_TARGET.md)
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "tidy" => Task::cargo(["test", "--quiet", "--package", "portwright-tidy"]).args(&rest).run(),
         "suite" => suite::run(&rest),
         "gpus" => gpus::run(&rest),
+        "new-target" => new_target::run(&rest),
         "other-cpus" => other_cpus::run(&rest),
         "suite-data" => suite_data(&rest),
         "coverage" => coverage::run(&rest),

@@ -23,10 +23,14 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
     let zig = libc::zig();
     for id in ids {
         let t = target::lookup(id).map_err(|e| cx.diags.report(e.diagnostic(id)))?;
+        // What only builds bundles on the machine where they run is missing where it was asked for.
+        let wanted = a.target.is_some() || !t.toolchain().is_some_and(|tool| tool.only_builds());
         let tool = t.toolchain().map(|tool| (tool.name(), tool.probe(), tool.remedy().to_owned()));
         let machine = t.machine(None, &mut cx.diags)?;
-        for (name, found, remedy) in tool.into_iter().chain(emulator(&compile::machine_target(&machine))) {
-            if found.is_none() {
+        let tools = tool.into_iter().map(|tool| (tool, wanted));
+        let emulator = emulator(&compile::machine_target(&machine)).into_iter().map(|e| (e, true));
+        for ((name, found, remedy), wanted) in tools.chain(emulator) {
+            if found.is_none() && wanted {
                 missing.push(format!("{name} for {id}: {remedy}"));
             }
             show(&a, (id, name), found, &remedy, &mut rows);

@@ -4,6 +4,7 @@
 use portwright_ir::diag::{Code, Diagnostic, Lowered};
 use portwright_ir::graph::{Graph, text};
 use portwright_ir::kernel::print_kernel;
+use portwright_targets::cfamily;
 use portwright_targets::codegen::Form;
 use portwright_targets::compile as codegen;
 
@@ -11,10 +12,13 @@ use crate::args::LowerArgs;
 use crate::{Cx, compile, model};
 
 /// Stages in the order in which a model goes through them.
-pub const STAGES: &[&str] = &["import", "graph", "fused", "legal", "plan", "kernel", "mlir", "llvm", "asm"];
+pub const STAGES: &[&str] = &["import", "graph", "fused", "legal", "plan", "kernel", "mlir", "llvm", "asm", "c"];
 
 /// Stages that show kernels one by one.
-const OF_KERNELS: &[&str] = &["kernel", "mlir", "llvm", "asm"];
+const OF_KERNELS: &[&str] = &["kernel", "mlir", "llvm", "asm", "c"];
+
+/// Stages of what LLVM makes.
+const OF_LLVM: &[&str] = &["mlir", "llvm", "asm"];
 
 /// Prints one stage.
 ///
@@ -40,6 +44,13 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
         return Ok(());
     }
     let options = compile::options(&a.target, cx)?;
+    // A stage that the target's code does not go through.
+    let machine = if a.pack { &options.packer } else { &options.machine };
+    let (source, is_c) = (cfamily::dialect_of(machine).is_some(), stage == "c");
+    if is_c != source && (is_c || OF_LLVM.contains(&stage)) {
+        let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--stage {stage}: code for {} does not go through it", machine.target));
+        return cx.fail(d.help(format!("give --stage {}", if source { "c" } else { "mlir, llvm or asm" })));
+    }
     let mut seen = None;
     let mut watch = |s: &str, main: &Graph, pack: &Graph| {
         if s == stage {
@@ -71,16 +82,20 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
         print!("{}", texts.join("\n"));
         return Ok(());
     }
-    let form = match stage {
-        "llvm" => Some(Form::Llvm),
-        "asm" => Some(Form::Assembly),
-        _ => None,
-    };
     let mut module = program.module.clone();
     if a.node.is_some() {
         module.kernels = program.module.kernels.values().filter(|k| wanted(&k.origin)).cloned().collect();
     }
     let plan = if a.node.is_some() { &Default::default() } else { &program.plan };
+    if is_c {
+        print!("{}", cfamily::kernels(&module, plan, machine, &mut cx.diags)?);
+        return Ok(());
+    }
+    let form = match stage {
+        "llvm" => Some(Form::Llvm),
+        "asm" => Some(Form::Assembly),
+        _ => None,
+    };
     let options = codegen::Options { workers: options.workers.clone(), ..Default::default() };
     print!("{}", codegen::text(&module, plan, machine, &options, form, &mut cx.diags)?);
     Ok(())

@@ -25,6 +25,7 @@ mod plan;
 pub mod simt;
 
 pub use kernel::symbol;
+pub(crate) use plan::check_code;
 pub use plan::fault_code;
 
 /// An instruction of a few products per sum: four of 8-bit integers in i32, or two of bf16 in f32.
@@ -72,6 +73,8 @@ pub struct Spelling {
     pub one_lane: bool,
     /// What groups of lanes do together, on a machine that has them.
     pub simt: Option<&'static simt::Forms>,
+    /// What kernels are written in, on a machine whose vendor's compiler makes its code.
+    pub dialect: Option<&'static crate::cfamily::Dialect>,
 }
 
 /// What becomes one object.

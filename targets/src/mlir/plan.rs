@@ -37,7 +37,7 @@ pub fn fault_code(f: DataFault) -> i32 {
 }
 
 /// Number of what a check found: of a range, which of its ends.
-fn check_code(pred: &Pred, fault: DataFault) -> i32 {
+pub(crate) fn check_code(pred: &Pred, fault: DataFault) -> i32 {
     match (fault, pred) {
         (DataFault::Range, Pred::Le(low, _)) if low.as_const().is_some() => 18,
         (DataFault::Range, Pred::Le(..)) => 17,

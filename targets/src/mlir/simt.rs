@@ -163,6 +163,14 @@ fn plot(k: &Kernel) -> Result<Plot, Fault> {
     Ok(p)
 }
 
+/// Where the group's buffers lie in one block of its memory, in bytes.
+///
+/// # Errors
+/// A buffer without a fixed size.
+pub(crate) fn places(k: &Kernel) -> Result<HashMap<BufId, u32>, Fault> {
+    plot(k).map(|p| p.buffers)
+}
+
 /// How a kernel is launched on a machine.
 ///
 /// # Errors

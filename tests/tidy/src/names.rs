@@ -24,7 +24,9 @@ const EXECUTES: [&str; 3] = ["emu", "tools", "xtask"];
 pub fn chips(files: &[File]) -> BTreeSet<String> {
     let folder = |file: &File| -> Option<String> {
         let chip = file.path.strip_prefix("targets/src/")?.strip_suffix("/mod.rs")?;
-        (!chip.contains('/') && file.text.contains("impl Target for ")).then(|| chip.to_string())
+        // A chip is a target with code of its own, or one that is data.
+        let target = file.text.contains("impl Target for ") || file.text.contains(": Chip = ");
+        (!chip.contains('/') && target).then(|| chip.to_string())
     };
     files.iter().filter_map(folder).collect()
 }
@@ -54,7 +56,8 @@ fn format_words(file: &File, faults: &mut Vec<Fault>) {
 
 /// A chip is named by its folder, by the registry, and by nothing else that is compiled.
 fn chip_name(file: &File, chip: &str, faults: &mut Vec<Fault>) {
-    let own = file.path.starts_with(&format!("targets/src/{chip}/")) || file.path.starts_with(&format!("targets/src/{chip}."));
+    // A vendor may have a folder for each way to its chips.
+    let own = ["/", ".", "_"].iter().any(|end| file.path.starts_with(&format!("targets/src/{chip}{end}")));
     let registry = matches!(file.path.as_str(), "targets/src/lib.rs" | "targets/src/target.rs");
     let prose = matches!(file.room(), "docs" | "bench" | "models" | ".ci") || file.extension() == "md";
     let data = !file.is_source() && file.extension() != "toml";
@@ -95,9 +98,10 @@ mod tests {
             File::new("targets/src/loongarch64/mod.rs", "impl Target for LoongArch64 {"),
             File::new("targets/src/x86_64/mod.rs", "impl Target for X86_64 {"),
             File::new("targets/src/moore_mp31/mod.rs", "impl Target for Mp31 {"),
+            File::new("targets/src/metax/mod.rs", "pub(crate) static C500: Chip = Chip {"),
             File::new("targets/src/mlir/mod.rs", "pub fn emit() {}"),
         ]);
-        assert_eq!(chips.len(), 3);
+        assert_eq!(chips.len(), 4);
         let mut faults = Vec::new();
         check(&File::new(path, format!("{HEAD}{body}")), &chips, &mut faults);
         faults.into_iter().map(|f| f.rule).collect()
@@ -119,6 +123,7 @@ mod tests {
         assert_eq!(faults("targets/src/x86_64/emit.rs", "fn moore_mp31() {}\n"), ["chip-name"]);
         assert_eq!(faults("targets/src/mlir/emit.rs", "match arch { \"loongarch64\" => {} }\n"), ["chip-name"]);
         assert_eq!(faults("cli/Cargo.toml", "moore_mp31 = []\n"), ["chip-name"]);
+        assert_eq!(faults("targets/src/cfamily/emit.rs", "// MetaX\n"), ["chip-name"]);
         assert_eq!(faults("emu/src/a.rs", "// moore-mp31\n"), ["chip-name"]);
     }
 

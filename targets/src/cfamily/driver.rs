@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The host's part of a bundle's sources: the vendor's runtime under the names that `driver.h` calls, launches, and the command lines.
+
+use portwright_ir::dtype::DType;
+use portwright_ir::kernel::Kernel;
+
+use super::Dialect;
+use super::dialect::fill;
+use super::expr::stored;
+use crate::mlir::simt::LaunchForm;
+
+/// `src/pw_driver.h`: the runtime's calls, and the table that is made of them.
+pub(super) fn header(d: &Dialect) -> String {
+    let a = &d.api;
+    let mut out = String::from("/* SPDX-License-Identifier: Apache-2.0 OR MIT */\n/* The vendor's runtime, as the bundle calls it. */\n");
+    out.push_str(&format!("typedef {} pw_error;\ntypedef {} pw_stream;\n", a.name(a.error), a.name(a.stream)));
+    out.push_str(&format!("#define PW_SUCCESS {}\n#define PW_NO_MEMORY {}\n", a.name(a.success), a.name(a.no_memory)));
+    let mut call = |signature: &str, template: &str, words: &[(&str, &str)]| {
+        out.push_str(&format!("static inline {signature} {{ return {}; }}\n", a.call(template, words)));
+    };
+    call("const char *pw_error_text(pw_error error)", a.text, &[("error", "error")]);
+    call("pw_error pw_count(int *to)", a.count, &[("to", "to")]);
+    call("pw_error pw_choose(int device)", a.choose, &[("device", "device")]);
+    call("pw_error pw_memory(size_t *free, size_t *total)", a.memory, &[("free", "free"), ("total", "total")]);
+    call("pw_error pw_take(void **to, size_t bytes)", a.take, &[("to", "to"), ("bytes", "bytes")]);
+    call("pw_error pw_give(void *address)", a.give, &[("address", "address")]);
+    call("pw_error pw_open_stream(pw_stream *to)", a.open, &[("to", "to")]);
+    call("pw_error pw_close_stream(pw_stream stream)", a.close, &[("stream", "stream")]);
+    call("pw_error pw_wait(pw_stream stream)", a.wait, &[("stream", "stream")]);
+    for (name, kind) in ["pw_copy_in", "pw_copy_out", "pw_copy_on"].iter().zip(a.kinds) {
+        let kind = a.name(kind);
+        let words = [("to", "to"), ("from", "from"), ("bytes", "bytes"), ("kind", kind.as_str()), ("stream", "stream")];
+        call(&format!("pw_error {name}(void *to, const void *from, size_t bytes, pw_stream stream)"), a.copy, &words);
+    }
+    let ask = "pw_error pw_ask(const void *kernel, uint32_t bytes)";
+    match a.dynamic {
+        Some(t) => call(ask, t, &[("kernel", "kernel"), ("bytes", "(int)bytes")]),
+        None => call(ask, "((void)kernel, (void)bytes, PW_SUCCESS)", &[]),
+    }
+    out.push('\n');
+    out.push_str(include_str!("driver.h"));
+    out
+}
+
+/// The function that launches a kernel, and its line in the table of kernels.
+pub(super) fn launch(d: &Dialect, k: &Kernel, number: usize) -> [String; 2] {
+    let (a, symbol) = (&d.api, super::symbol(&k.name));
+    let bufs: Vec<DType> = k.abi_bufs().map(|b| k.bufs[b].dtype).collect();
+    let writes: Vec<bool> = k.abi_bufs().map(|b| k.bufs[b].mode.writes()).collect();
+    let numbers = k.syms.len() + k.abi_scalars().count();
+    let mut args: Vec<String> = Vec::new();
+    for (i, (dtype, w)) in bufs.iter().zip(&writes).enumerate() {
+        args.push(format!("({}{} *)p[{i}]", if *w { "" } else { "const " }, stored(*dtype)));
+    }
+    let n = bufs.len();
+    args.extend((n..n + numbers).map(|i| format!("(int64_t)p[{i}]")));
+    let n = n + numbers;
+    args.push(format!("(unsigned long long *)p[{n}]"));
+    args.push(format!("(unsigned long long)p[{}]", n + 1));
+    let call = fill(
+        a.launch,
+        &[
+            ("kernel", &symbol),
+            ("grid", "dim3(l->grid[0], l->grid[1], l->grid[2])"),
+            ("group", "dim3(l->group)"),
+            ("shared", "l->dynamic"),
+            ("stream", "stream"),
+            ("args", &args.join(", ")),
+        ],
+    );
+    let (error, stream) = (a.name(a.error), a.name(a.stream));
+    let function = format!(
+        "static {error} pw_launch_{number}(const pw_device_launch *l, {stream} stream) {{\n  const uint64_t *p = l->param;\n  {};\n  return {};\n}}\n",
+        a.name(&call),
+        a.name(a.last)
+    );
+    [function, format!("    {{\"{symbol}\", pw_launch_{number}, (const void *)&{symbol}, {}}},\n", n + 2)]
+}
+
+/// What every file of kernels declares of its table.
+pub(super) fn entry(d: &Dialect) -> String {
+    let (error, stream) = (d.api.name(d.api.error), d.api.name(d.api.stream));
+    format!(
+        "struct pw_kernel_entry {{\n  const char *name;\n  {error} (*launch)(const pw_device_launch *, {stream});\n  const void *kernel;\n  uint32_t params;\n}};\n"
+    )
+}
+
+/// Lanes and memory of a launch, for people.
+pub(super) fn shape(f: &LaunchForm) -> String {
+    format!("// groups of {} lanes, {} bytes of the group's memory\n", f.group, f.shared)
+}
+
+/// `build.sh`: the vendor's command line, which says what is missing.
+pub(super) fn script(d: &Dialect, arch: &str, target: &str) -> String {
+    let b = &d.build;
+    let words = |input: &str, out: &str, template: &str| {
+        fill(template, &[("compiler", "\"$compiler\""), ("arch", arch), ("sdk", "$sdk"), ("in", input), ("out", out)])
+    };
+    let variables: Vec<String> = b.variables.iter().map(|v| format!("\"${{{v}:-}}\"")).collect();
+    let kernels = format!("src/kernels.{}", d.suffix);
+    let lines = [
+        ("COMPILER", b.compiler.to_string()),
+        ("TARGET", target.to_string()),
+        ("KNOWN", b.known.to_string()),
+        ("FOLDERS", [variables, vec![b.folder.to_string()]].concat().join(" ")),
+        ("BINS", b.bins.join(" ")),
+        ("LEAST", b.least.unwrap_or(0).to_string()),
+        ("VARIABLES", b.variables.join(", ")),
+        ("COMPILE", words(&kernels, "build/kernels.o", b.compile)),
+        ("LINK", words("build/kernels.o build/plan.o build/runtime.o", "lib/libmodel.so", b.link)),
+    ];
+    let words: Vec<(&str, &str)> = lines.iter().map(|(w, t)| (*w, t.as_str())).collect();
+    fill(include_str!("build.sh"), &words)
+}
