@@ -99,8 +99,8 @@ pub fn saves(case: &Case, target: &str, cpu: &str, least: f64) -> Result<Done, S
             running.take_instructions();
             running.execute(&inputs, &mut cx).map_err(|_| show(cx.diags.all()))?;
         }
-        let kernels = running.take_instructions().into_iter().filter(|c| c.0.starts_with("pwk_"));
-        Ok::<u64, String>(kernels.map(|c| c.1).sum())
+        let kernels = running.take_instructions().into_iter().filter(|c| c.function.starts_with("pwk_"));
+        Ok::<u64, String>(kernels.map(|c| c.instructions).sum())
     };
     let (vectors, one) = (count(cpu, "vectors.pw")?, count(&format!("{cpu}{}", target::ONE_LANE), "one.pw")?);
     let ratio = one as f64 / vectors.max(1) as f64;
