@@ -16,7 +16,7 @@ pub mod codegen;
 pub mod compile;
 #[cfg(feature = "mlir")]
 mod cpu;
-mod hygon;
+mod hygon_dcu;
 mod iluvatar;
 pub mod libc;
 pub mod link;
@@ -27,7 +27,7 @@ pub mod mlir;
 mod moore;
 #[cfg(feature = "mlir")]
 mod nvidia;
-mod nvidia_cuda;
+mod nvidia_source;
 mod peak;
 #[cfg(feature = "mlir")]
 mod riscv64;

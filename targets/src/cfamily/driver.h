@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 /* ---- the table that the runtime drives the device by: runtime/device.h ---- */
 
 #include <stdio.h>
