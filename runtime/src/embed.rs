@@ -77,25 +77,6 @@ pub const ABI_HEADER: &str = include_str!("../c/portwright.h");
 /// The header that plans and kernels are compiled against, `pw_plan.h`.
 pub const PLAN_HEADER: &str = include_str!("../c/pw_plan.h");
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objects_are_elf_and_free_of_paths() {
-        for (triple, object) in OBJECTS.iter().chain(DEVICES).chain(PROGRAMS) {
-            assert_eq!(&object[..4], b"\x7fELF", "{triple}");
-            let text = String::from_utf8_lossy(object);
-            for word in [env!("CARGO_MANIFEST_DIR"), "/usr/", "clang version"] {
-                assert!(!text.contains(word), "the object for {triple} contains {word}");
-            }
-        }
-        assert!(object_for("vax-dec-vms").is_none());
-        #[cfg(feature = "embed")]
-        assert!(object_for("x86_64-unknown-linux-gnu").is_some() && object_for("loongarch64-linux-gnu").is_some());
-    }
-}
-
 /// The sources of the runtime, by their names in its folder: bundles whose code a vendor's compiler makes carry them.
 pub const SOURCES: &[(&str, &str)] = &[
     ("api.c", include_str!("../c/api.c")),
@@ -148,6 +129,22 @@ pub const WITH_DEVICE: &str = concat!(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_elf_and_free_of_paths() {
+        for (triple, object) in OBJECTS.iter().chain(DEVICES).chain(PROGRAMS) {
+            assert_eq!(&object[..4], b"\x7fELF", "{triple}");
+            let text = String::from_utf8_lossy(object);
+            for word in [env!("CARGO_MANIFEST_DIR"), "/usr/", "clang version"] {
+                assert!(!text.contains(word), "the object for {triple} contains {word}");
+            }
+        }
+        assert!(object_for("vax-dec-vms").is_none());
+        #[cfg(feature = "embed")]
+        assert!(object_for("x86_64-unknown-linux-gnu").is_some() && object_for("loongarch64-linux-gnu").is_some());
+    }
+
     #[test]
     fn sources_are_all_files_of_the_runtime() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
@@ -158,7 +155,7 @@ mod tests {
                 there.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
             }
         }
-        let mut listed: Vec<&str> = super::SOURCES.iter().map(|s| s.0).collect();
+        let mut listed: Vec<&str> = SOURCES.iter().map(|s| s.0).collect();
         (there.sort(), listed.sort_unstable());
         assert_eq!(there, listed);
     }

@@ -85,7 +85,10 @@ pub fn add(root: &Path, name: &str) -> Outcome {
     if folder.exists() || targets.join(format!("{module}.rs")).exists() {
         return Err(format!("targets/src/{module} exists"));
     }
-    let fail = |what: &str| { let what = what.to_string(); move |e: io::Error| format!("{what}: {e}") };
+    let fail = |what: &str| {
+        let what = what.to_string();
+        move |e: io::Error| format!("{what}: {e}")
+    };
     let edit = |file: &str, change: &dyn Fn(&str) -> Option<String>| -> Outcome {
         let path = targets.join(file);
         let text = fs::read_to_string(&path).map_err(fail(file))?;
