@@ -1,29 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How many registers lanes want, read from the text of their code, and what the assembler is told of it.
 //!
-//! Of its own accord ptxas weighs spills against groups that run beside each other, and may spill what does not fit half of the registers that a
-//! lane can have. Where more lives at once, `.minnctapersm` (PTX ISA, 11.4.4) says that one group is enough. Elsewhere the assembler's own
-//! choice stays: told of one group, it takes registers to load ahead that it does not need.
+//! Of its own accord ptxas weighs spills against groups that run beside each other, and spills a few words to fit one more. `.minnctapersm` (PTX
+//! ISA, 11.4.4) says that one group is enough; told that, it would write out loops and load ahead until no register is left, so loops of such
+//! kernels say `nounroll` (11.5): what pays, schedules have written out. Kernels in which little lives are left to the assembler.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-/// Words that a lane has room for without asking, in groups of up to so many lanes: the assembler would run many small ones beside each other.
-const ROOM: [(u32, u32); 2] = [(128, 64), (u32::MAX, 128)];
+/// Words that a lane has room for, whatever the assembler weighs.
+const ROOM: u32 = 24;
 
 /// The text with a line for each kernel whose lanes want more registers than they would be given.
 pub(super) fn eased(text: &str) -> String {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut out = String::with_capacity(text.len() + 256);
     let mut kernel = false;
+    let mut heads: BTreeSet<usize> = BTreeSet::new();
     for (i, line) in lines.iter().enumerate() {
         out.push_str(line);
+        if heads.contains(&i) {
+            out.push_str("\t.pragma \"nounroll\";\n");
+        }
         kernel = (kernel || line.contains(".entry ")) && !line.starts_with('}');
-        let lanes = line.strip_prefix(".reqntid ").filter(|_| kernel).and_then(|n| n.trim().parse::<u32>().ok());
-        if let Some(&(_, room)) = lanes.and_then(|n| ROOM.iter().find(|r| n <= r.0)) {
+        if kernel && line.starts_with(".reqntid ") {
             let body = &lines[i..];
             let end = body.iter().position(|l| l.starts_with('}')).unwrap_or(body.len());
-            if live(&body[..end]) > room {
+            let (most, loops) = live(&body[..end]);
+            if most > ROOM {
                 out.push_str(".minnctapersm 1\n");
+                heads.extend(loops.into_iter().map(|at| i + at));
             }
         }
     }
@@ -33,8 +38,8 @@ pub(super) fn eased(text: &str) -> String {
 /// First and last line on which a register stands.
 type Range = (usize, usize);
 
-/// Most words that live at once, with loops where a branch leads back.
-fn live(body: &[&str]) -> u32 {
+/// Most words that live at once, and the lines that branches lead back to.
+fn live(body: &[&str]) -> (u32, Vec<usize>) {
     let mut words: HashMap<&str, u32> = HashMap::new();
     let mut labels: HashMap<&str, usize> = HashMap::new();
     let mut ranges: HashMap<&str, Range> = HashMap::new();
@@ -81,7 +86,7 @@ fn live(body: &[&str]) -> u32 {
         now += c;
         most = most.max(now);
     }
-    u32::try_from(most).unwrap_or(0)
+    (u32::try_from(most).unwrap_or(0), back.iter().map(|b| b.0).collect())
 }
 
 /// Registers that a line names.
@@ -104,24 +109,22 @@ mod tests {
     #[test]
     fn what_lives_through_a_loop_is_counted_there() {
         let body: Vec<&str> = LOOP.split_inclusive('\n').collect();
-        assert_eq!(live(&body), 5);
-        assert_eq!(live(&[]), 0);
+        assert_eq!(live(&body), (5, vec![5]));
+        assert_eq!(live(&[]), (0, vec![]));
         assert_eq!(names("mov.b32 {%r1, %rs2}, %ctaid.x, %r3;").collect::<Vec<_>>(), ["%r1", "%rs2", "%r3"]);
     }
 
     #[test]
     fn kernels_that_want_much_say_that_one_group_is_enough() {
-        let kernel = |values: usize, lanes: u32| {
+        let kernel = |values: usize| {
             let defs: String = (0..values).map(|i| format!("\tmov.b32 %r{i}, 0;\n")).collect();
             let uses: String = (0..values).map(|i| format!("\tst.b32 [%rd1], %r{i};\n")).collect();
-            format!(".visible .entry k(\n)\n.reqntid {lanes}\n{{\n\t.reg .b32 %r<999>;\n{defs}{uses}}}\n")
+            format!(".visible .entry k(\n)\n.reqntid 128\n{{\n\t.reg .b32 %r<999>;\n{defs}$L:\n{uses}\tbra $L;\n}}\n")
         };
-        for (lanes, room) in [(32, 64), (128, 64), (256, 128)] {
-            let (few, many) = (kernel(room, lanes), kernel(room + 1, lanes));
-            assert_eq!(eased(&few), few);
-            let told = many.replace(&format!("{lanes}\n{{"), &format!("{lanes}\n.minnctapersm 1\n{{"));
-            assert_eq!(eased(&(few.clone() + &many)), few + &told);
-        }
+        let (few, many) = (kernel(ROOM as usize), kernel(ROOM as usize + 1));
+        assert_eq!(eased(&few), few);
+        let told = many.replace("128\n{", "128\n.minnctapersm 1\n{").replace("$L:\n", "$L:\n\t.pragma \"nounroll\";\n");
+        assert_eq!(eased(&(few.clone() + &many)), few + &told);
         assert_eq!(eased(""), "");
         assert_eq!(eased(".reqntid 4096\n"), ".reqntid 4096\n");
     }
