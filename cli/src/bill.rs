@@ -64,6 +64,8 @@ pub struct Bill {
     weights: usize,
     stored_bytes: u64,
     context: i64,
+    /// Whether there are dims that a model does not fix.
+    open: bool,
     /// Arena of one step behind the context.
     arena: Option<u64>,
     cache: Option<Cache>,
@@ -93,6 +95,7 @@ impl Bill {
             weights: i.weights,
             stored_bytes: c.main.plan.store_bytes(),
             context: i.context,
+            open: !i.step.is_empty(),
             arena: epochs.iter().map(value).sum(),
             cache: (!i.states.all.is_empty()).then(|| Cache {
                 exported: i.states.exported(),
@@ -118,7 +121,7 @@ impl Bill {
             grouped(self.stored_bytes.into())
         );
         if let Some(a) = self.arena {
-            let _ = writeln!(out, "  arena    {} bytes for one step{}", grouped(a.into()), self.behind());
+            let _ = writeln!(out, "  arena    {} bytes for one {}", grouped(a.into()), self.unit());
         }
         if let Some(c) = &self.cache {
             let steps = u128::from(self.context.unsigned_abs());
@@ -141,17 +144,23 @@ impl Bill {
         let flops = match self.flops {
             Some((all, first)) if self.context > 1 && all > first => {
                 let (first, more) = (grouped(first), grouped(all - first));
-                format!(", {first} flop for one step and {more} more{}", self.behind())
+                format!(", {first} flop for one step and {more} more behind {} others", self.context - 1)
             }
-            Some((all, _)) => format!(", {} flop for one step{}", grouped(all), self.behind()),
+            Some((all, _)) => format!(", {} flop for one {}", grouped(all), self.unit()),
             None => String::new(),
         };
         let _ = writeln!(out, "  work     {} kernels, {} launches{layer}{flops}", self.kernels, self.launches);
         out
     }
 
-    fn behind(&self) -> String {
-        if self.context > 1 { format!(" behind {} others", self.context - 1) } else { String::new() }
+    /// What is counted: a step of a model that keeps something from run to run, else a run.
+    fn unit(&self) -> String {
+        match (self.context > 1, &self.cache, self.open) {
+            (true, ..) => format!("step behind {} others", self.context - 1),
+            (_, Some(_), _) => "step".into(),
+            (_, None, true) => "run where dims of unknown size are 1".into(),
+            (_, None, false) => "run".into(),
+        }
     }
 
     /// The same for scripts.

@@ -38,7 +38,10 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
         for (name, found, remedy) in device(&compile::machine_target(&machine)) {
             show(&a, (id, name), found, &remedy, &mut rows);
         }
-        // Executables are asked for, bundles are the rule: a machine without it lacks nothing else.
+        // Executables are asked for, bundles are the rule: a machine without it lacks nothing else. Of devices there are bundles alone.
+        if machine.device.is_some() {
+            continue;
+        }
         let (found, remedy) = match &zig {
             Ok(z) => (Some(format!("zig {}", z.version())), String::new()),
             Err(e) => (None, format!("{}; only `compile --static` needs it", e.diagnostic().help.unwrap_or_default())),
@@ -61,7 +64,8 @@ fn show(a: &DoctorArgs, (id, name): (&str, &str), found: Option<String>, remedy:
     if a.json {
         rows.push(serde_json::json!({"target": id, "tool": name, "found": found, "remedy": remedy}));
     } else {
-        println!("{id:<14}{name:<11}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
+        let width = target::all().iter().map(|t| t.spec().id.len()).max().unwrap_or(0) + 2;
+        println!("{id:<width$}{name:<11}{}", found.unwrap_or_else(|| format!("missing: {remedy}")));
     }
 }
 

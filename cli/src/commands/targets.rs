@@ -22,9 +22,10 @@ pub fn run(a: TargetsArgs, cx: &mut Cx) -> Lowered<()> {
             println!("{}", serde_json::json!({"schema": 1, "targets": list}));
             return Ok(());
         }
-        println!("{:<14}the machine at hand, with all that its CPU offers", "host");
+        let width = target::all().iter().map(|t| t.spec().id.len()).max().unwrap_or(0) + 2;
+        println!("{:<width$}the machine at hand, with all that its CPU offers", "host");
         for t in target::all() {
-            println!("{:<14}{}", t.spec().id, t.spec().about);
+            println!("{:<width$}{}", t.spec().id, t.spec().about);
         }
         return Ok(());
     };
