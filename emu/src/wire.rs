@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The talk with `c/runner.c` in an emulated process; that file says what is sent.
 
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use portwright_runtime::blob::{Item, Kind};
 use portwright_runtime::dtype;
@@ -91,7 +92,17 @@ impl Process {
     /// Starts a program that speaks as the runner does; `counted` is the library whose functions' instructions are counted.
     pub(crate) fn start(mut command: Command, name: String, counted: Option<&Path>) -> Result<Process, LoadError> {
         let fail = |e: std::io::Error| error(Status::Internal, format!("{name} cannot be started: {e}"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(fail)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A program that was just written may still be open in a child that another thread is about to turn into something else.
+        let mut tries = 0..100;
+        let mut child = loop {
+            match command.spawn() {
+                Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && tries.next().is_some() => {
+                    std::thread::sleep(Duration::from_millis(20))
+                }
+                child => break child.map_err(fail)?,
+            }
+        };
         let gone = || fail(std::io::Error::other("it has no pipes"));
         let to = Some(BufWriter::new(child.stdin.take().ok_or_else(gone)?));
         let from = BufReader::with_capacity(1 << 16, child.stdout.take().ok_or_else(gone)?);

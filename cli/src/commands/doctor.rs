@@ -73,14 +73,15 @@ fn show(a: &DoctorArgs, (id, name): (&str, &str), found: Option<String>, remedy:
 fn device(target: &Target) -> Vec<(&'static str, Option<String>, String)> {
     let Some(driver) = target.device.as_deref().and_then(Driver::from_name) else { return Vec::new() };
     let found = driver.probe();
-    let mut out = vec![("driver", found, format!("the driver of the device, {}; without it an emulator runs bundles", driver.name()))];
+    let row = ("driver", found, format!("the driver of the device, {}; without it an emulator runs bundles", driver.name()));
+    #[cfg(not(feature = "emu"))]
+    return vec![row];
     #[cfg(feature = "emu")]
     {
         let judge = portwright_emu::gpu::judge(driver, &crate::place::tool_folders());
         let remedy = judge.as_ref().err().map_or_else(String::new, ToString::to_string);
-        out.push(("assembler", judge.ok().map(|j| j.name()), format!("{remedy}; only `inspect --code` asks it")));
+        vec![row, ("assembler", judge.ok().map(|j| j.name()), format!("{remedy}; only `inspect --code` asks it"))]
     }
-    out
 }
 
 /// What runs a target's bundles where this machine does not.

@@ -8,9 +8,11 @@
 //!     // mutate: "OLD" -> "NEW" : TEXT    with that change (\n = end of a line), once in its text or a kernel's that it includes, it must fail and say TEXT
 #![allow(missing_docs)]
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use portwright_emu::simt::{Chip, Compiler, chips};
@@ -69,7 +71,15 @@ fn run(compiler: &Compiler, chip: &Chip, name: &str, text: &str, folders: &[Path
         Ok(p) => p,
         Err(e) => return (false, e.to_string()),
     };
-    let said = program.command().stdin(Stdio::null()).output().expect("it starts");
+    // A program that was just written may still be open in a child that another thread is about to turn into something else.
+    let said = (0..100).find_map(|_| match program.command().stdin(Stdio::null()).output() {
+        Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => {
+            std::thread::sleep(Duration::from_millis(20));
+            None
+        }
+        said => Some(said.expect("it starts")),
+    });
+    let said = said.expect("it is no longer written");
     let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     (said.status.success(), program.lines(&text))
 }
