@@ -22,7 +22,7 @@ use crate::entity::PrimaryMap;
 use crate::entity_ids;
 use crate::graph::HostOp;
 use crate::graph::types::{Dims, ListType, Origin, TensorType};
-use crate::sym::{SymExpr, SymName};
+use crate::sym::{Atom, SymExpr, SymName, View};
 use crate::texts::Texts;
 
 pub mod interp;
@@ -399,5 +399,35 @@ impl HostPlan {
         let offset = self.store_bytes();
         self.weights.push(StoredWeight { name: name.into(), dtype, dims, offset, bytes });
         (self.weights.len() - 1) as u32
+    }
+    /// Range of a symbol.
+    pub fn range(&self, name: &str) -> Option<(i64, i64)> {
+        self.symbols.iter().find(|s| *s.name == *name).map(|s| (s.lo, s.hi))
+    }
+    /// Bound on the magnitude of an expression over the plan's symbols and of every intermediate result of it; `None` if one may leave 63 bits.
+    pub fn magnitude(&self, e: &SymExpr) -> Option<i64> {
+        match e.view() {
+            View::Const(v) => v.checked_abs(),
+            View::Overflow => None,
+            View::Sum(terms, k) => {
+                let mut sum = k.checked_abs()?;
+                for (c, atoms) in terms {
+                    let mut t = c.checked_abs()?;
+                    for a in &atoms {
+                        t = t.checked_mul(self.atom_magnitude(a)?.max(1))?;
+                    }
+                    sum = sum.checked_add(t)?;
+                }
+                Some(sum)
+            }
+        }
+    }
+    fn atom_magnitude(&self, a: &Atom) -> Option<i64> {
+        match a {
+            Atom::Sym(s) => self.range(s).and_then(|(lo, hi)| Some(lo.checked_abs()?.max(hi.checked_abs()?))).filter(|m| *m < i64::MAX),
+            Atom::Div(x, y) | Atom::Ceil(x, y) | Atom::Mod(x, y) | Atom::Min(x, y) | Atom::Max(x, y) => {
+                Some(self.magnitude(x)?.max(self.magnitude(y)?))
+            }
+        }
     }
 }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{
-    Block, BufId, Code as GuardCode, ExprId, FnId, Kernel, Level, LoopKind, Module, Param, Place, Rhs, ShuffleKind, Space, Stmt, StmtId,
-    Ty, VarId, VarKind,
+    Block, BufId, ExprId, FnId, Kernel, Level, LoopKind, Module, Param, Place, Rhs, ShuffleKind, Space, Stmt, StmtId, Ty, VarId, VarKind,
 };
 use portwright_ir::sym::{Atom, SymExpr, View};
 
@@ -14,6 +13,7 @@ use super::Dialect;
 use super::dialect::{Bounds, fill};
 use super::expr::{Prec, Scope, Text, elem, exact, register, stored};
 use super::names::{Namer, identifier};
+use crate::mlir::guard_code;
 use crate::mlir::simt::{self, Forms, LaunchForm};
 
 /// What has no form here; the caller adds the kernel.
@@ -56,16 +56,6 @@ pub(super) struct Emit<'a> {
     pub top: Vec<String>,
     pub body: String,
     pub depth: usize,
-}
-
-pub(super) fn guard_code(c: GuardCode) -> i32 {
-    // Numbers of `enum pw_code` in the runtime's pw_plan.h.
-    match c {
-        GuardCode::Index => 1,
-        GuardCode::KvFull => 3,
-        GuardCode::Size => 4,
-        GuardCode::Range => 9,
-    }
 }
 
 /// Emits a kernel's function to `out`. `disjoint` says that buffers which are written overlap no other buffer.

@@ -165,36 +165,6 @@ impl Emit<'_> {
         }
         self.stmts(&plan.body)
     }
-
-    fn range(&self, name: &str) -> Option<(i64, i64)> {
-        self.plan.symbols.iter().find(|s| *s.name == *name).map(|s| (s.lo, s.hi))
-    }
-    /// Bound on the magnitude of an expression and of every intermediate result of it; `None` if it may leave 63 bits.
-    fn magnitude(&self, e: &SymExpr) -> Option<i64> {
-        match e.view() {
-            View::Const(v) => v.checked_abs(),
-            View::Overflow => None,
-            View::Sum(terms, k) => {
-                let mut sum = k.checked_abs()?;
-                for (c, atoms) in terms {
-                    let mut t = c.checked_abs()?;
-                    for a in &atoms {
-                        t = t.checked_mul(self.atom_magnitude(a)?.max(1))?;
-                    }
-                    sum = sum.checked_add(t)?;
-                }
-                Some(sum)
-            }
-        }
-    }
-    fn atom_magnitude(&self, a: &Atom) -> Option<i64> {
-        match a {
-            Atom::Sym(s) => self.range(s).and_then(|(lo, hi)| Some(lo.checked_abs()?.max(hi.checked_abs()?))).filter(|m| *m < i64::MAX),
-            Atom::Div(x, y) | Atom::Ceil(x, y) | Atom::Mod(x, y) | Atom::Min(x, y) | Atom::Max(x, y) => {
-                Some(self.magnitude(x)?.max(self.magnitude(y)?))
-            }
-        }
-    }
     /// Leaves with an error.
     fn fail(&self, code: i32, origin: i32, a: &str, b: &str) -> String {
         format!("return pw_rt_fail(ctx, {code}, {origin}, {a}, {b});")
@@ -215,7 +185,7 @@ impl Emit<'_> {
         if let Some(v) = self.env.get(e) {
             return Ok(v.clone());
         }
-        let free = self.magnitude(e).is_some();
+        let free = self.plan.magnitude(e).is_some();
         let (terms, last) = match e.view() {
             View::Const(v) => return Ok(constant(v)),
             View::Overflow => {
@@ -258,7 +228,7 @@ impl Emit<'_> {
             Atom::Min(x, y) => ("pw_min", x, y),
             Atom::Max(x, y) => ("pw_max", x, y),
         };
-        let positive = y.bounds(&|n| self.range(n)).0 > 0;
+        let positive = y.bounds(&|n| self.plan.range(n)).0 > 0;
         let (vx, vy) = (self.value(x)?, self.value(y)?);
         if !positive && !matches!(a, Atom::Min(..) | Atom::Max(..)) {
             let fail = self.fail(fault_code(DataFault::Overflow), self.origin, &vx, &vy);

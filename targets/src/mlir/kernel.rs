@@ -42,7 +42,7 @@ pub fn symbol(name: &str) -> String {
     format!("pwk_{name}")
 }
 
-pub(super) fn guard_code(c: GuardCode) -> i32 {
+pub(crate) fn guard_code(c: GuardCode) -> i32 {
     // Numbers of `enum pw_code` in the runtime's pw_plan.h.
     match c {
         GuardCode::Index => 1,

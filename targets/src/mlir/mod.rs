@@ -24,6 +24,7 @@ mod packed;
 mod plan;
 pub mod simt;
 
+pub(crate) use kernel::guard_code;
 pub use kernel::symbol;
 pub(crate) use plan::check_code;
 pub use plan::fault_code;

@@ -248,43 +248,12 @@ impl Emit<'_> {
         v
     }
 
-    fn range(&self, name: &str) -> Option<(i64, i64)> {
-        self.plan.symbols.iter().find(|s| *s.name == *name).map(|s| (s.lo, s.hi))
-    }
-    /// Bound on the magnitude of an expression and of every intermediate result of it; `None` if it may leave 63 bits.
-    fn magnitude(&self, e: &SymExpr) -> Option<i64> {
-        match e.view() {
-            View::Const(v) => v.checked_abs(),
-            View::Overflow => None,
-            View::Sum(terms, k) => {
-                let mut sum = k.checked_abs()?;
-                for (c, atoms) in terms {
-                    let mut t = c.checked_abs()?;
-                    for a in &atoms {
-                        t = t.checked_mul(self.atom_magnitude(a)?.max(1))?;
-                    }
-                    sum = sum.checked_add(t)?;
-                }
-                Some(sum)
-            }
-        }
-    }
-    fn atom_magnitude(&self, a: &Atom) -> Option<i64> {
-        match a {
-            Atom::Sym(s) => self.range(s).and_then(|(lo, hi)| Some(lo.checked_abs()?.max(hi.checked_abs()?))).filter(|m| *m < i64::MAX),
-            Atom::Div(x, y) | Atom::Ceil(x, y) | Atom::Mod(x, y) | Atom::Min(x, y) | Atom::Max(x, y) => {
-                let m = self.magnitude(x)?.max(self.magnitude(y)?);
-                Some(m)
-            }
-        }
-    }
-
     /// Value of an expression, an i64.
     fn value(&mut self, e: &SymExpr) -> Result<String, Fault> {
         if let Some(v) = self.env.get(e) {
             return Ok(v.clone());
         }
-        let free = self.magnitude(e).is_some();
+        let free = self.plan.magnitude(e).is_some();
         let v = match e.view() {
             View::Const(v) => return Ok(self.c.i64(v)),
             View::Overflow => {
@@ -331,7 +300,7 @@ impl Emit<'_> {
             Atom::Min(x, y) => ("minsi", x, y),
             Atom::Max(x, y) => ("maxsi", x, y),
         };
-        let bounds = |e: &SymExpr| e.bounds(&|n| self.range(n));
+        let bounds = |e: &SymExpr| e.bounds(&|n| self.plan.range(n));
         let (natural, positive) = (bounds(x).0 >= 0, bounds(y).0 > 0);
         let (vx, vy) = (self.value(x)?, self.value(y)?);
         if !positive && !matches!(op, "minsi" | "maxsi") {
