@@ -436,7 +436,7 @@ impl<'a> Eval<'a> {
                 let axis = *axis as usize;
                 let (x, i) = (node.operands[0], node.operands[1]);
                 let index_rank = self.graph.ty(i).rank();
-                let row = self.index(k, i, &self.dims(x)[axis], &coords[axis..axis + index_rank], guard)?;
+                let row = self.index(k, i, (x, axis), &coords[axis..axis + index_rank], guard)?;
                 let mut inner = coords[..axis].to_vec();
                 inner.push(row);
                 inner.extend_from_slice(&coords[axis + index_rank..]);
@@ -445,19 +445,19 @@ impl<'a> Eval<'a> {
             Op::GatherElements { axis } => {
                 let (x, i) = (node.operands[0], node.operands[1]);
                 let mut inner = coords.to_vec();
-                inner[*axis as usize] = self.index(k, i, &self.dims(x)[*axis as usize], coords, guard)?;
+                inner[*axis as usize] = self.index(k, i, (x, *axis as usize), coords, guard)?;
                 self.value(k, x, &inner, guard)
             }
             Op::GatherNd { batch } => {
                 let (x, i) = (node.operands[0], node.operands[1]);
-                let (dims, index_dims) = (self.dims(x), self.dims(i));
+                let index_dims = self.dims(i);
                 let lead = index_dims.len() - 1;
                 let Some(count) = index_dims[lead].as_const() else { return Stop::no("gather_nd with a dynamic index length") };
                 let mut inner = coords[..*batch as usize].to_vec();
                 for j in 0..count {
                     let mut at = coords[..lead].to_vec();
                     at.push(j.into());
-                    let row = self.index(k, i, &dims[*batch as usize + j as usize], &at, guard)?;
+                    let row = self.index(k, i, (x, *batch as usize + j as usize), &at, guard)?;
                     inner.push(row);
                 }
                 inner.extend_from_slice(&coords[lead..]);
@@ -626,7 +626,18 @@ impl<'a> Eval<'a> {
 
     /// An index from data, the element `at` of `indices`: checked against its table, wrapped if negative, and named as a coordinate; once
     /// for all tables of that many rows.
-    fn index(&mut self, k: &mut Kb<'_>, indices: ValueId, end: &SymExpr, at: &[SymExpr], guard: &Guard) -> Result<SymExpr, Stop> {
+    fn index(
+        &mut self,
+        k: &mut Kb<'_>,
+        indices: ValueId,
+        (table, axis): (ValueId, usize),
+        at: &[SymExpr],
+        guard: &Guard,
+    ) -> Result<SymExpr, Stop> {
+        // A table without rows has none to look up, which the plan checks; of elements that a guard leaves out the row is 0 all the same.
+        let rows = &self.graph.ty(table).dims[axis];
+        let may_be_empty = self.graph.bounds(rows).0 < 1;
+        let end = &if may_be_empty { self.syms.to_kernel(rows).maximum(&1.into()) } else { self.syms.to_kernel(rows) };
         let index = self.value(k, indices, at, guard)?;
         if matches!(index.ty(), Some(Ty::Vec(..))) {
             return Err(Stop::NeedScalar);
