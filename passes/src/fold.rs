@@ -275,7 +275,8 @@ fn rebuild(graph: &Graph, fixed: &HashMap<&str, i64>) -> Result<Graph, TypeFault
     Ok(out)
 }
 
-fn substituted(op: &Op, value: &dyn Fn(&str) -> Option<SymExpr>) -> Op {
+/// An op with values in the place of symbols.
+pub(crate) fn substituted(op: &Op, value: &dyn Fn(&str) -> Option<SymExpr>) -> Op {
     fn walk(a: Attr, value: &dyn Fn(&str) -> Option<SymExpr>) -> Attr {
         match a {
             Attr::Expr(e) => e.substitute(value).to_attr(),

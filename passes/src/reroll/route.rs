@@ -10,6 +10,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ReduceOp, Scalar, ValueId};
 use portwright_ir::sym::{SymExpr, product};
 
+use super::mask::wrapped;
 use super::rows::{Router, Val};
 use super::stack::Names;
 use super::unify::{Part, Template, unify};
@@ -213,6 +214,11 @@ fn chosen_below(g: &Graph, mut v: ValueId, end: i64) -> bool {
             Op::ArgReduce { axis, .. } => return along(*axis),
             Op::Cast { to, .. } if to.is_int() && to.int_range().is_some_and(|(_, most)| most >= i128::from(end)) => v = x,
             Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } | Op::Broadcast { .. } => v = x,
+            // What is not negative is no index from the end.
+            Op::Select {} => match wrapped(g, v) {
+                Some(x) => v = x,
+                None => return false,
+            },
             _ => return false,
         }
     }

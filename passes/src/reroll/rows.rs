@@ -367,7 +367,7 @@ impl Router<'_, '_> {
 }
 
 /// Whether the result of an elementwise op is proportional to the operands that are.
-fn proportional(op: &Op, gated: &[bool]) -> bool {
+pub(super) fn proportional(op: &Op, gated: &[bool]) -> bool {
     match (op, gated) {
         (Op::Unary(UnaryOp::Neg) | Op::Cast { .. }, [true]) => true,
         (Op::Binary(BinaryOp::Mul), [a, b]) => a != b,
