@@ -28,7 +28,7 @@ use portwright_targets::target::{self, Machine};
 use crate::Cx;
 use crate::args::TargetArgs;
 use crate::model::Model;
-use crate::packing::Packing;
+use crate::packing::{Packer, Packing};
 use crate::progress::Progress;
 use crate::weightless;
 
@@ -39,8 +39,8 @@ const EXECUTABLE: &str = "lib/program";
 pub struct Options {
     /// The machine.
     pub machine: Machine,
-    /// The machine that runs the pack program: this one.
-    pub packer: Machine,
+    /// Who runs the pack program.
+    pub packer: Packer,
     /// Which rounding is allowed.
     pub math: Math,
     /// Whether siblings over different weights are written once.
@@ -57,7 +57,7 @@ pub struct Options {
 /// `E0001`, `E0002`, `E0005`.
 pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
     let machine = target::machine(args.id(), args.cpu.as_deref(), &mut cx.diags)?;
-    let packer = target::machine("host", None, &mut cx.diags)?;
+    let packer = Packer::here(&mut cx.diags)?;
     Ok(Options { machine, packer, math: args.math().into(), reroll: !args.no_reroll, dims: args.dims.clone(), workers: workers() })
 }
 
@@ -84,10 +84,12 @@ pub fn prepare(graph: Graph, o: &Options, watch: Option<pipeline::Watch<'_>>, cx
 /// # Errors
 /// Every node that has no schedule.
 pub fn programs(prepared: Prepared, o: &Options, cx: &mut Cx) -> Lowered<Compiled> {
-    let mut c = pipeline::programs(prepared, &o.machine.class, &o.packer.class, &mut cx.diags)?;
+    let mut c = pipeline::programs(prepared, &o.machine.class, o.packer.class(), &mut cx.diags)?;
     codegen::legalize(&mut c.main.module, &o.machine);
-    codegen::legalize(&mut c.pack.module, &o.packer);
-    c.streams.iter_mut().for_each(|s| codegen::legalize(&mut s.program.module, &o.packer));
+    if let Packer::Code(packer) = &o.packer {
+        codegen::legalize(&mut c.pack.module, packer);
+        c.streams.iter_mut().for_each(|s| codegen::legalize(&mut s.program.module, packer));
+    }
     // `bench/checks.py` measures what checks cost; a program without them is wrong where its data is.
     if std::env::var_os("PORTWRIGHT_MEASURE_WITHOUT_CHECKS").is_some_and(|v| v == "1") {
         portwright_passes::plan::without_checks(&mut c.main);

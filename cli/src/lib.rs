@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
+use portwright_targets::target::{self, Target};
 
 pub mod args;
 pub mod bill;
@@ -24,6 +25,7 @@ pub mod place;
 pub mod progress;
 pub mod render;
 pub mod report;
+pub mod roof;
 pub mod values;
 pub mod view;
 pub mod weightless;
@@ -44,6 +46,20 @@ impl Cx {
     /// Reports an error.
     pub fn fail<T>(&mut self, d: Diagnostic) -> Lowered<T> {
         Err(self.diags.report(d))
+    }
+}
+
+/// Runs the command with targets of another crate beside its own: the `main` of a program that adds a chip.
+pub fn run_with(targets: &[&'static dyn Target], args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let added = target::add(targets).map_err(|e| e.to_string());
+    #[cfg(feature = "emu")]
+    let added = added.and_then(|()| targets.iter().filter_map(|t| t.emulated()).try_for_each(portwright_emu::simt::add));
+    match added {
+        Ok(()) => run(args),
+        Err(e) => {
+            render::print(&[Diagnostic::error(Code::INTERNAL, format!("a target cannot be added: {e}"))], ErrorFormat::Text);
+            ExitCode::from(Code::INTERNAL.exit_code())
+        }
     }
 }
 

@@ -7,20 +7,24 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use portwright_ir::diag::{Code, Diagnostic, Lowered};
+use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::graph::interp::Tensor;
+use portwright_ir::plan::interp;
 use portwright_ir::weight::WeightSource;
 use portwright_passes::pipeline::PackStream;
 use portwright_passes::plan::{Program, WeightInit};
+use portwright_passes::spec::{CpuSpec, MachineClass};
 use portwright_runtime::bundle::{LIBRARY, STORE};
 use portwright_runtime::load::{self, Session};
 use portwright_runtime::store::{Layout, StoreWriter};
 use portwright_runtime::tensor::View;
 use portwright_targets::codegen::Workers;
 use portwright_targets::compile as codegen;
-use portwright_targets::target::Machine;
+use portwright_targets::target::{self, LookupError, Machine};
 
 use crate::Cx;
 use crate::compile::{bytes_of, file_error, library};
+use crate::values;
 
 /// What a store is filled from.
 pub struct Packing<'a> {
@@ -32,9 +36,48 @@ pub struct Packing<'a> {
     pub streams: &'a [PackStream],
 }
 
+/// Who runs pack programs.
+pub enum Packer {
+    /// This machine.
+    Code(Machine),
+    /// The interpreter of Kernel IR, in builds that make no code for this machine.
+    Interpreter(MachineClass),
+}
+
+impl Packer {
+    /// The fastest that this build has.
+    ///
+    /// # Errors
+    /// What is wrong with this machine.
+    pub fn here(sink: &mut Diags) -> Lowered<Packer> {
+        if let Err(LookupError::NotBuilt { .. }) = target::lookup("host") {
+            return Ok(Packer::Interpreter(MachineClass::Cpu(INTERPRETED)));
+        }
+        target::machine("host", None, sink).map(Packer::Code)
+    }
+    /// What its programs are scheduled for.
+    pub fn class(&self) -> &MachineClass {
+        match self {
+            Packer::Code(m) => &m.class,
+            Packer::Interpreter(class) => class,
+        }
+    }
+    /// The machine whose code they become.
+    pub fn machine(&self) -> Option<&Machine> {
+        match self {
+            Packer::Code(m) => Some(m),
+            Packer::Interpreter(_) => None,
+        }
+    }
+}
+
+/// A machine without vectors: the interpreter takes one element as fast as another.
+const INTERPRETED: CpuSpec =
+    CpuSpec { vec_bytes: 1, vec_regs: 16, masked_mem: false, fma: true, l1_bytes: 32 << 10, l2_bytes: 1 << 20, dots: &[], tiles: &[] };
+
 /// Who runs pack programs, and where.
 struct Site<'a> {
-    packer: &'a Machine,
+    packer: &'a Packer,
     workers: &'a Workers,
     work: &'a Path,
 }
@@ -45,13 +88,13 @@ fn internal(what: impl std::fmt::Display) -> Diagnostic {
 
 impl Packing<'_> {
     /// Writes the store to the file `path`, behind `begin` bytes that are there if that is not 0, and returns the hash of its content.
-    /// Programs are compiled for `packer`, with scratch files in `work`.
+    /// Programs are run by `packer`, with scratch files in `work`.
     ///
     /// # Errors
     /// `E0110` for a weight without data, `E0702`, or anything on the way.
     pub fn fill(
         &self,
-        packer: &Machine,
+        packer: &Packer,
         workers: &Workers,
         work: &Path,
         (layout, path, begin): (&Layout, &Path, u64),
@@ -78,14 +121,14 @@ impl Packing<'_> {
             places.iter().try_for_each(|&i| writer.put(i, part.saturating_mul(bytes), v.data)).map_err(|e| file_error(path, e))
         };
         if !self.pack.plan.outputs.is_empty() {
-            let mut session = site.session(self.pack, "pack", cx)?;
-            session.execute::<View<'_>>(&[]).map_err(|e| cx.diags.report(internal(e)))?;
-            for (port, v) in self.pack.plan.outputs.iter().zip(session.results()) {
+            let mut running = site.start(self.pack, "pack", cx)?;
+            running.execute(&[]).map_err(|e| cx.diags.report(internal(e)))?;
+            for (port, v) in self.pack.plan.outputs.iter().zip(running.results()) {
                 keep(&port.name, 0, &v).map_err(|d| cx.diags.report(d))?;
             }
         }
         for (i, s) in self.streams.iter().enumerate() {
-            let mut session = site.session(&s.program, &format!("pack{i}"), cx)?;
+            let mut running = site.start(&s.program, &format!("pack{i}"), cx)?;
             for run in &s.runs {
                 let bytes: Option<Vec<_>> = run.inputs.iter().map(|w| bytes_of(w).map(|b| (w, b))).collect();
                 let Some(bytes) = bytes else {
@@ -94,8 +137,8 @@ impl Packing<'_> {
                 };
                 let inputs: Vec<View<'_>> =
                     bytes.iter().map(|(w, b)| View { dtype: codegen::onnx_dtype(w.dtype), dims: w.dims.clone(), data: b }).collect();
-                session.execute(&inputs).map_err(|e| cx.diags.report(internal(e)))?;
-                for (name, v) in run.outputs.iter().zip(session.results()) {
+                running.execute(&inputs).map_err(|e| cx.diags.report(internal(e)))?;
+                for (name, v) in run.outputs.iter().zip(running.results()) {
                     keep(name, run.part, &v).map_err(|d| cx.diags.report(d))?;
                 }
                 run.inputs.iter().for_each(portwright_ir::weight::Weight::forget);
@@ -113,13 +156,20 @@ impl Packing<'_> {
 }
 
 impl Site<'_> {
-    /// Compiles a pack program for this machine and opens it.
-    fn session(&self, p: &Program, name: &str, cx: &mut Cx) -> Lowered<Session> {
+    /// Makes a pack program ready to run.
+    fn start<'p>(&self, p: &'p Program, name: &str, cx: &mut Cx) -> Lowered<Running<'p>> {
+        match self.packer {
+            Packer::Code(m) => self.session(m, p, name, cx).map(Running::Code),
+            Packer::Interpreter(_) => Ok(Running::Interpreted(p, Vec::new())),
+        }
+    }
+    /// Compiles a pack program for that machine, which is this one, and opens it.
+    fn session(&self, packer: &Machine, p: &Program, name: &str, cx: &mut Cx) -> Lowered<Session> {
         let folder = self.work.join(name);
         for dir in ["lib", "weights"] {
             std::fs::create_dir_all(folder.join(dir)).map_err(|e| cx.diags.report(file_error(&folder, e)))?;
         }
-        library(p, self.packer, self.workers, (name, self.work, &folder.join(LIBRARY)), &mut cx.diags)?;
+        library(p, packer, self.workers, (name, self.work, &folder.join(LIBRARY)), &mut cx.diags)?;
         let layout = codegen::store_layout(&p.plan);
         if layout.reference().is_some() {
             let path = folder.join(STORE);
@@ -134,6 +184,49 @@ impl Site<'_> {
         }
         let model = load::Model::load(&folder, &load::Options::default()).map_err(|e| cx.diags.report(internal(e)))?;
         model.open().map_err(|e| cx.diags.report(internal(e)))
+    }
+}
+
+/// A pack program that runs.
+enum Running<'p> {
+    Code(Session),
+    Interpreted(&'p Program, Vec<Tensor>),
+}
+
+impl Running<'_> {
+    fn execute(&mut self, inputs: &[View<'_>]) -> Result<(), String> {
+        match self {
+            Running::Code(session) => session.execute(inputs).map_err(|e| e.to_string()),
+            Running::Interpreted(p, results) => {
+                let tensor = |v: &View<'_>| {
+                    let dims = v.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>();
+                    Tensor::new(values::dtype_of(v.dtype)?, dims?, v.data.to_vec())
+                };
+                let given = inputs.iter().map(tensor).collect::<Option<Vec<_>>>().ok_or("an input has no such form")?;
+                let weight = |i: u32| match p.weights.get(usize::try_from(i).ok()?)? {
+                    WeightInit::Literal(l) => Some(l.bytes.to_vec()),
+                    WeightInit::Weight(w) => bytes_of(w).map(std::borrow::Cow::into_owned),
+                };
+                let mut options = interp::Options::default();
+                options.kernel.races = false;
+                *results = interp::run(&p.module, &p.plan, &given, &weight, &options).map_err(|e| e.to_string())?;
+                Ok(())
+            }
+        }
+    }
+    /// Results of the last run.
+    fn results(&self) -> Vec<View<'_>> {
+        match self {
+            Running::Code(session) => session.results(),
+            Running::Interpreted(_, results) => results
+                .iter()
+                .map(|t| View {
+                    dtype: codegen::onnx_dtype(t.dtype),
+                    dims: t.dims.iter().map(|&d| i64::try_from(d).unwrap_or(i64::MAX)).collect(),
+                    data: t.bytes(),
+                })
+                .collect(),
+        }
     }
 }
 

@@ -27,12 +27,11 @@ use portwright_passes::plan::{Program, WeightInit};
 use portwright_runtime::bundle::{Bundle, BundleError, BundleWriter, STORE};
 use portwright_runtime::manifest;
 use portwright_targets::compile as codegen;
-use portwright_targets::target;
 use serde::{Deserialize, Serialize};
 
 use crate::Cx;
 use crate::compile::{self, Scratch};
-use crate::packing::Packing;
+use crate::packing::{Packer, Packing};
 
 const SOURCES: &str = "pack/sources.json";
 const INLINE: &str = "pack/inline.bin";
@@ -194,7 +193,7 @@ pub fn complete(place: &Path, folder: &Path, cx: &mut Cx) -> Lowered<PathBuf> {
     }
     let main = given.program(Default::default(), stored, &sources.main, cx)?;
 
-    let packer = target::machine("host", None, &mut cx.diags)?;
+    let packer = Packer::here(&mut cx.diags)?;
     let scratch = Scratch::new(cx)?;
     let layout = codegen::store_layout(&main.plan);
     let writer = BundleWriter::create(place).map_err(|e| cx.diags.report(compile::bundle_error(&e)))?;

@@ -35,5 +35,8 @@ pub mod target;
 #[cfg(feature = "mlir")]
 mod x86_64;
 
+/// Element types, of which chips say which they compute in.
+pub use portwright_ir::dtype::DType;
+
 #[cfg(all(test, feature = "mlir"))]
 mod tests;

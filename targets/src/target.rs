@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who a chip is and what it takes, as data and few questions; the registry of those that are compiled in.
 
+use std::sync::OnceLock;
+
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::dtype::DType;
 use portwright_ir::graph::Node;
 use portwright_passes::kernel_rules::KernelCaps;
 use portwright_passes::spec::{CpuSpec, MachineClass};
@@ -25,6 +28,34 @@ pub struct TargetSpec {
     pub sources: &'static [&'static str],
     /// Who answers for it.
     pub maintainer: &'static str,
+    /// What it can do at most.
+    pub roof: Roof,
+}
+
+/// What a chip can do at most, as far as somebody says it whom `sources` names; of several claims the lowest.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Roof {
+    /// Bytes a second between the chip and its memory.
+    pub bandwidth: Option<f64>,
+    /// Operations a second, two a multiply-add, on numbers of these dtypes. Those of dtypes with no row are done in f32.
+    pub peaks: &'static [(DType, f64)],
+    /// Seconds from one launch to the next, at least.
+    pub launch: Option<f64>,
+}
+
+impl Roof {
+    /// Nobody says anything.
+    pub const UNKNOWN: Roof = Roof { bandwidth: None, peaks: &[], launch: None };
+
+    /// Operations a second on numbers of that dtype, by lanes or, where the machine has a product of it, by that.
+    pub fn peak(&self, dtype: DType, class: &MachineClass) -> Option<f64> {
+        let MachineClass::Simt(simt) = class else { return self.of(dtype).or_else(|| self.of(DType::F32)) };
+        let own = simt.floats.contains(&dtype) || simt.fragments.iter().any(|f| f.dtypes[0] == dtype);
+        self.of(dtype).filter(|_| own).or_else(|| self.of(DType::F32))
+    }
+    fn of(&self, dtype: DType) -> Option<f64> {
+        self.peaks.iter().find(|(d, _)| *d == dtype).map(|(_, n)| *n)
+    }
 }
 
 /// A target with all that was left open resolved: the same machine gives the same bytes, wherever it is compiled.
@@ -145,41 +176,86 @@ pub trait Target: Sync {
     fn finished(&self, text: String) -> String {
         text
     }
+    /// What the emulator of source dialects has to know of it and does not: a row of its table of chips.
+    fn emulated(&self) -> Option<&'static str> {
+        None
+    }
     /// What links or checks its output.
     fn toolchain(&self) -> Option<&dyn Toolchain> {
         Some(&crate::link::Lld)
     }
 }
 
+/// Targets of this crate.
+const OWN: &[&dyn Target] = &[
+    #[cfg(feature = "mlir")]
+    &crate::x86_64::X86_64,
+    #[cfg(feature = "mlir")]
+    &crate::aarch64::Aarch64,
+    #[cfg(feature = "mlir")]
+    &crate::riscv64::Riscv64,
+    #[cfg(feature = "mlir")]
+    &crate::loongarch64::LoongArch64,
+    #[cfg(feature = "mlir")]
+    &crate::nvidia::SM80,
+    #[cfg(feature = "mlir")]
+    &crate::nvidia::SM90A,
+    #[cfg(feature = "mlir")]
+    &crate::nvidia::SM100A,
+    &crate::nvidia_source::SM80,
+    &crate::hygon_dcu::GFX906,
+    &crate::hygon_dcu::GFX928,
+    &crate::hygon_dcu::GFX936,
+    &crate::moore::MP22,
+    &crate::moore::MP31,
+    &crate::metax::XCORE1000,
+    &crate::iluvatar::IVCORE11,
+    &crate::biren::BR100,
+];
+
+/// Targets of this crate and those that were [`add`]ed, from the first question on.
+static ALL: OnceLock<Vec<&'static dyn Target>> = OnceLock::new();
+
 /// Every target that is compiled in, in order of `portwright targets`.
 pub fn all() -> &'static [&'static dyn Target] {
-    const ALL: &[&dyn Target] = &[
-        #[cfg(feature = "mlir")]
-        &crate::x86_64::X86_64,
-        #[cfg(feature = "mlir")]
-        &crate::aarch64::Aarch64,
-        #[cfg(feature = "mlir")]
-        &crate::riscv64::Riscv64,
-        #[cfg(feature = "mlir")]
-        &crate::loongarch64::LoongArch64,
-        #[cfg(feature = "mlir")]
-        &crate::nvidia::SM80,
-        #[cfg(feature = "mlir")]
-        &crate::nvidia::SM90A,
-        #[cfg(feature = "mlir")]
-        &crate::nvidia::SM100A,
-        &crate::nvidia_source::SM80,
-        &crate::hygon_dcu::GFX906,
-        &crate::hygon_dcu::GFX928,
-        &crate::hygon_dcu::GFX936,
-        &crate::moore::MP22,
-        &crate::moore::MP31,
-        &crate::metax::XCORE1000,
-        &crate::iluvatar::IVCORE11,
-        &crate::biren::BR100,
-    ];
-    ALL
+    ALL.get_or_init(|| OWN.to_vec())
 }
+
+/// Adds targets of another crate behind those of this one. A program does so once, before anything asks for a target.
+///
+/// # Errors
+/// An id that there is already, or targets that were asked for before.
+pub fn add(more: &[&'static dyn Target]) -> Result<(), AddError> {
+    let mut list = OWN.to_vec();
+    for t in more {
+        let id = t.spec().id;
+        if id == "host" || list.iter().any(|l| l.spec().id == id) || EXIST.iter().any(|(name, _)| *name == id) {
+            return Err(AddError::Taken(id));
+        }
+        list.push(*t);
+    }
+    ALL.set(list).map_err(|_| AddError::Late)
+}
+
+/// Why targets are not added.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// There is one of that id.
+    Taken(&'static str),
+    /// The list of targets is in use.
+    Late,
+}
+
+impl std::fmt::Display for AddError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AddError::Taken(id) => write!(f, "there is a target `{id}` already"),
+            AddError::Late => f.write_str("targets are added before the first question for one"),
+        }
+    }
+}
+
+impl std::error::Error for AddError {}
 
 /// Targets that exist only with a cargo feature, with its name.
 const EXIST: &[(&str, &str)] = &[

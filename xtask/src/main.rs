@@ -5,6 +5,7 @@ mod coverage;
 mod gpus;
 mod mutate;
 mod new_target;
+mod newcomers;
 mod notice;
 mod other_cpus;
 mod process;
@@ -33,6 +34,8 @@ cargo xtask COMMAND
   mutate [--bless]                        delete every barrier, wait and commit of every family of simt kernels; 98 of 100 must be missed;
                                           --bless writes bench/MUTATIONS.md
   new-target NAME                         a folder for a chip whose kernels are C++ for its vendor's compiler (docs/ADDING_A_TARGET.md)
+  newcomers                               a copy of this tree with a new target, and a crate outside of it with another: built without LLVM,
+                                          and the core cases on both
   fetch-tools [--minimal]                 run ./setup
   notice                                  write the list of crates in NOTICE again
 
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         "suite" => suite::run(&rest),
         "gpus" => gpus::run(&rest),
         "new-target" => new_target::run(&rest),
+        "newcomers" => newcomers::run(&rest),
         "other-cpus" => other_cpus::run(&rest),
         "suite-data" => suite_data(&rest),
         "coverage" => coverage::run(&rest),

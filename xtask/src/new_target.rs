@@ -9,22 +9,20 @@ use crate::{Outcome, root};
 const TEMPLATE: &str = r#"// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! TITLE through C++ for its vendor's compiler. docs/ADDING_A_TARGET.md goes through every line.
 
-use portwright_ir::dtype::DType;
-
-use crate::cfamily::{API, Build, Chip, Dialect, LANES, VendorTools, limits};
-use crate::mlir::simt::Forms;
+use crate::cfamily::{API, Api, BUILD, Build, CHIP, Chip, Dialect, LANES, limits};
 use crate::shuffles_with_mask;
 use crate::target::TargetSpec;
 
-static BUILD: Build = Build {
+const COMPILER: Build = Build {
     compiler: "nvcc",
     variables: &["CUDA_HOME"],
     folder: "/usr/local/cuda",
-    bins: &["bin"],
     known: "none yet",
-    least: None,
-    compile: "{compiler} -arch={arch} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
+    flags: "-std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
+    compile: "{compiler} -arch={arch} {flags}",
     link: "{compiler} -arch={arch} -shared -o {out} {in}",
+    remedy: "the vendor's SDK has it",
+    ..BUILD
 };
 
 /// Conversions of f16 and asynchronous copies are left out until a source says how they are spelled: rules and schedules do without.
@@ -33,31 +31,23 @@ static DIALECT: Dialect = Dialect {
     suffix: "cu",
     headers: &["cuda_runtime.h"],
     shuffles: shuffles_with_mask!("0xffffffffu"),
-    api: API,
-    build: BUILD,
+    api: Api { prefix: "cuda", ..API },
+    build: COMPILER,
     ..LANES
 };
 
-static FORMS: Forms = limits(32, 1024, [48 << 10, 48 << 10]);
-
-pub(crate) static CHIP: Chip = Chip {
+pub(crate) static TARGET: Chip = Chip {
     spec: TargetSpec {
         id: "ID",
         vendor: "VENDOR",
         about: "TITLE, as C++",
         cpus: &["sm_80"],
         sources: &["guessed: everything; write here where each number is from"],
-        maintainer: "@portwright",
+        ..CHIP.spec
     },
     dialect: &DIALECT,
-    forms: &FORMS,
-    shuffle: 32,
-    registers: 255,
-    busy: 64,
-    fragments: &[],
-    floats: &[DType::F32, DType::F64],
-    fma: true,
-    toolchain: &VendorTools { build: &BUILD, remedy: "the vendor's SDK has it" },
+    forms: &limits(32, 1024, [48 << 10, 48 << 10]),
+    ..CHIP
 };
 "#;
 
@@ -105,9 +95,9 @@ pub fn add(root: &Path, name: &str) -> Outcome {
         Some(format!("{}mod {module};\n{}", &text[..at], &text[at..]))
     })?;
     edit("target.rs", &|text| {
-        let at = text.find("const ALL: &[&dyn Target] = &[")?;
-        let end = at + text[at..].find("    ];")?;
-        Some(format!("{}        &crate::{module}::CHIP,\n{}", &text[..end], &text[end..]))
+        let at = text.find("const OWN: &[&dyn Target] = &[")?;
+        let end = at + text[at..].find("\n];")? + 1;
+        Some(format!("{}    &crate::{module}::TARGET,\n{}", &text[..end], &text[end..]))
     })?;
     let vendor = name.split('-').next().unwrap_or(name);
     let text = TEMPLATE.replace("TITLE", name).replace("VENDOR", vendor).replace("ID", name);
@@ -128,7 +118,7 @@ mod tests {
         }
         add(&at, "demo-one").unwrap();
         let [lib, registry] = ["lib.rs", "target.rs"].map(|f| fs::read_to_string(src.join(f)).unwrap());
-        assert!(lib.contains("\nmod demo_one;\n") && registry.contains("        &crate::demo_one::CHIP,\n    ];"));
+        assert!(lib.contains("\nmod demo_one;\n") && registry.contains("    &crate::demo_one::TARGET,\n];"));
         let text = fs::read_to_string(src.join("demo_one/mod.rs")).unwrap();
         assert!(text.contains("id: \"demo-one\"") && text.lines().count() <= 300);
         assert!(add(&at, "demo-one").is_err() && add(&at, "Demo").is_err());

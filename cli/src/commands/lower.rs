@@ -45,10 +45,11 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
     }
     let options = compile::options(&a.target, cx)?;
     // A stage that the target's code does not go through.
-    let machine = if a.pack { &options.packer } else { &options.machine };
-    let (source, is_c) = (cfamily::dialect_of(machine).is_some(), stage == "c");
-    if is_c != source && (is_c || OF_LLVM.contains(&stage)) {
-        let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--stage {stage}: code for {} does not go through it", machine.target));
+    let machine = if a.pack { options.packer.machine() } else { Some(&options.machine) };
+    let (source, is_c) = (machine.is_some_and(|m| cfamily::dialect_of(m).is_some()), stage == "c");
+    if (is_c != source || machine.is_none()) && (is_c || OF_LLVM.contains(&stage)) {
+        let whose = machine.map_or("what this build interprets", |m| m.target);
+        let d = Diagnostic::error(Code::OPTION_UNUSED, format!("--stage {stage}: code for {whose} does not go through it"));
         return cx.fail(d.help(format!("give --stage {}", if source { "c" } else { "mlir, llvm or asm" })));
     }
     let mut seen = None;
@@ -62,7 +63,7 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
         print!("{text}");
         return Ok(());
     }
-    let (program, machine) = if a.pack { (&c.pack, &options.packer) } else { (&c.main, &options.machine) };
+    let program = if a.pack { &c.pack } else { &c.main };
     let name = |i: usize| program.module.kernels.values().nth(i).map_or_else(String::new, |k| k.name.clone());
     if stage == "plan" {
         print!("{}", portwright_ir::plan::print(&program.plan, &name));
@@ -82,6 +83,8 @@ pub fn run(a: LowerArgs, cx: &mut Cx) -> Lowered<()> {
         print!("{}", texts.join("\n"));
         return Ok(());
     }
+    // Every later stage is of a machine's code, which was asked for above.
+    let Some(machine) = machine else { return Ok(()) };
     let mut module = program.module.clone();
     if a.node.is_some() {
         module.kernels = program.module.kernels.values().filter(|k| wanted(&k.origin)).cloned().collect();

@@ -212,6 +212,7 @@ impl Compiler {
         let mut hash = Sha256::new();
         hash.update(common.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default());
         hash.update(chip.to_string());
+        hash.update(chip.defines().concat());
         for (name, text) in &s.device {
             hash.update(name.as_os_str().as_encoded_bytes());
             hash.update([0]);
@@ -247,7 +248,7 @@ impl Compiler {
             let object = room.0.join(unit).with_extension("o");
             let mut c = self.command();
             c.args(DEVICE).args(&self.cpu).args(chip.defines());
-            c.arg("-include-pch").arg(common.join(format!("{}-{}.pch", chip.dialect, chip.arch)));
+            c.arg("-include-pch").arg(common.join(headers_of(chip)));
             c.arg("-I").arg(common.join(&chip.dialect)).arg("-I").arg(&room.0);
             if let Some(from) = &s.bundle {
                 c.arg("-I").arg(from).arg("-I").arg(from.join("runtime"));
@@ -298,7 +299,7 @@ impl Compiler {
         }
         hash.update(&self.version);
         let common = self.cache.join(name_of(&hash.finalize()));
-        let headers = common.join(format!("{}-{}.pch", chip.dialect, chip.arch));
+        let headers = common.join(headers_of(chip));
         if headers.is_file() {
             return Ok(common);
         }
@@ -338,7 +339,7 @@ impl Compiler {
         let list: String = all.iter().map(|n| format!("#include \"{n}\"\n")).collect();
         let source = common.join(format!("{}-{}.h", chip.dialect, chip.arch));
         fs::write(&source, list).map_err(system(&source))?;
-        let name = format!("{}-{}.pch", chip.dialect, chip.arch);
+        let name = headers_of(chip);
         let mut c = self.command();
         c.args(DEVICE).args(["-x", "c++-header"]).args(&self.cpu).args(chip.defines()).arg("-I").arg(common.join(&chip.dialect));
         c.arg(&source).arg("-o").arg(made(&name));
@@ -421,6 +422,12 @@ fn forget(folder: &Path) {
     for (_, path) in all.into_iter().take(old) {
         let _ = fs::remove_file(path);
     }
+}
+
+/// The file of a chip's headers, compiled: what it is called, and what is said of it.
+fn headers_of(chip: &Chip) -> String {
+    let hash = name_of(&Sha256::digest(chip.defines().concat()));
+    format!("{}-{}-{}.pch", chip.dialect, chip.arch, hash.get(..8).unwrap_or_default())
 }
 
 fn name_of(hash: &[u8]) -> String {

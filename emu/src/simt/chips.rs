@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Chips whose device code is a dialect of C++: `simt/chips.txt`.
+//! Chips whose device code is a dialect of C++: `simt/chips.txt`, and rows that other crates add.
+
+use std::sync::{PoisonError, RwLock};
 
 const TEXT: &str = include_str!("../../simt/chips.txt");
 
@@ -53,9 +55,31 @@ impl Chip {
     }
 }
 
-/// All chips, in the table's order.
+/// All chips, in the table's order, and behind them those that were [`add`]ed.
 pub fn chips() -> impl Iterator<Item = Chip> {
-    TEXT.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()).filter_map(Chip::parse)
+    let added = ADDED.read().unwrap_or_else(PoisonError::into_inner).clone();
+    rows(TEXT).filter_map(Chip::parse).chain(added)
+}
+
+static ADDED: RwLock<Vec<Chip>> = RwLock::new(Vec::new());
+
+/// Adds rows of the table's form for chips that it does not have.
+///
+/// # Errors
+/// A line that is no row, or a chip that is there.
+pub fn add(text: &str) -> Result<(), String> {
+    for line in rows(text) {
+        let chip = Chip::parse(line).ok_or_else(|| format!("`{line}` is no row of the table of chips"))?;
+        if chips().any(|c| (&c.dialect, &c.arch) == (&chip.dialect, &chip.arch)) {
+            return Err(format!("the emulator knows {chip} already"));
+        }
+        ADDED.write().unwrap_or_else(PoisonError::into_inner).push(chip);
+    }
+    Ok(())
+}
+
+fn rows(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -64,13 +88,21 @@ mod tests {
 
     #[test]
     fn every_row_is_a_chip() {
-        let rows = TEXT.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()).count();
-        assert_eq!(chips().count(), rows);
+        assert_eq!(rows(TEXT).filter_map(Chip::parse).count(), rows(TEXT).count());
         for c in chips() {
             let whole = c.lanes.is_power_of_two() && c.width.is_power_of_two() && c.width <= c.lanes && c.lanes <= 128;
             assert!(whole && c.free <= c.shared && c.bound <= c.threads && c.threads <= 4096, "{c:?}");
         }
         assert_eq!(Chip::find("musa", "mp_22").map(|c| c.lanes), Some(128));
         assert_eq!(Chip::find("musa", "mp_99"), None);
+    }
+
+    #[test]
+    fn rows_are_added_once() {
+        let row = "musa mp_added 64 64 512 4096 4096 512 0 __ADDED__=1";
+        assert_eq!(Chip::find("musa", "mp_added"), None);
+        assert_eq!(add(&format!("# a chip\n{row}\n")), Ok(()));
+        assert_eq!(Chip::find("musa", "mp_added").map(|c| c.lanes), Some(64));
+        assert!(add(row).is_err() && add("musa mp_1 no row").is_err());
     }
 }

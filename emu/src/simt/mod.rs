@@ -33,7 +33,7 @@ mod chips;
 mod rewrite;
 
 pub use build::{Compiler, Failure, Program};
-pub use chips::{Chip, chips};
+pub use chips::{Chip, add, chips};
 pub use rewrite::rewrite;
 
 /// How [`Target::device`] begins where the kernels of a bundle are source: `source:DIALECT:ARCH`.

@@ -5,22 +5,21 @@
 
 use portwright_ir::dtype::DType;
 
-use crate::cfamily::{API, Api, Build, Chip, Dialect, LANES, VendorTools, limits};
-use crate::mlir::simt::Forms;
+use crate::cfamily::{API, Api, BUILD, Build, CHIP, Chip, Dialect, LANES, limits};
 use crate::shuffles_with_mask;
 use crate::target::TargetSpec;
 
-static BUILD: Build = Build {
+const BRCC: Build = Build {
     compiler: "brcc",
     variables: &["BIREN_HOME"],
     folder: "/usr/local/birensupa/sdk/latest",
     bins: &["brcc/bin"],
     known: "BIRENSUPA SDK 1.10 and 1.11 (clang 16)",
-    least: None,
-    // Products and sums are not contracted: what is rounded once says so.
-    compile: "{compiler} -x supa --supa-gpu-arch={arch} --supa-path=\"$sdk/supa\" -std=c++17 -O2 -ffp-contract=off -fPIC \
-              -I\"$sdk/supa/include\" -Isrc -Isrc/runtime -c {in} -o {out}",
+    flags: "-std=c++17 -O2 -ffp-contract=off -fPIC -Isrc -Isrc/runtime -c {in} -o {out}",
+    compile: "{compiler} -x supa --supa-gpu-arch={arch} --supa-path=\"$sdk/supa\" -I\"$sdk/supa/include\" {flags}",
     link: "{compiler} --supa-link -shared --supa-path=\"$sdk/supa\" {in} -o {out} -L\"$sdk/supa/lib\" -lsupa-runtime",
+    remedy: "Biren's BIRENSUPA SDK has it: https://www.birentech.com",
+    ..BUILD
 };
 
 static SUPA: Dialect = Dialect {
@@ -39,12 +38,9 @@ static SUPA: Dialect = Dialect {
         launch: "$LaunchKernel({kernel}, {grid}, {group}, {shared}, {stream}, {args})",
         ..API
     },
-    build: BUILD,
+    build: BRCC,
     ..LANES
 };
-
-/// 32 KiB of shared memory a compute unit, on which a group runs whole.
-static FORMS: Forms = limits(32, 1024, [32 << 10, 32 << 10]);
 
 pub(crate) static BR100: Chip = Chip {
     spec: TargetSpec {
@@ -58,15 +54,12 @@ pub(crate) static BR100: Chip = Chip {
             "tests on SDK 1.10: conversion of f32 to bf16 storage is not to the nearest even",
             "kvcache-ai/Mooncake, SUPA shim: suMemcpyAsync(to, from, bytes, stream, kind); registers of a lane are not known",
         ],
-        maintainer: "@portwright",
+        ..CHIP.spec
     },
     dialect: &SUPA,
-    forms: &FORMS,
-    shuffle: 32,
-    registers: 255,
+    // 32 KiB of shared memory a compute unit, on which a group runs whole.
+    forms: &limits(32, 1024, [32 << 10, 32 << 10]),
     busy: 64 * 4,
-    fragments: &[],
     floats: &[DType::F32],
-    fma: true,
-    toolchain: &VendorTools { build: &BUILD, remedy: "Biren's BIRENSUPA SDK has it: https://www.birentech.com" },
+    ..CHIP
 };

@@ -9,10 +9,10 @@ use portwright_passes::spec::{Fragment, MachineClass, QueueForm, SimtSpec};
 use portwright_runtime::device::Driver;
 use portwright_runtime::features::Arch;
 
-use super::Dialect;
+use super::{Builtin, Dialect, LANES};
 use crate::mlir::Spelling;
 use crate::mlir::simt::{Forms, Held};
-use crate::target::{Device, Machine, Target, TargetSpec, Toolchain, unknown_cpu};
+use crate::target::{Device, Machine, Roof, Target, TargetSpec, Toolchain, unknown_cpu};
 
 /// A chip whose kernels are C++ for the vendor's compiler.
 #[derive(Debug)]
@@ -35,9 +35,23 @@ pub struct Chip {
     pub floats: &'static [DType],
     /// Whether fused multiply-add is one instruction.
     pub fma: bool,
-    /// What builds its bundles.
-    pub toolchain: &'static super::VendorTools,
+    /// Its row of the emulator's table of chips, where that is not in the table already.
+    pub emulated: Option<&'static str>,
 }
+
+/// What is assumed of a chip until its folder says more.
+pub const CHIP: Chip = Chip {
+    spec: TargetSpec { id: "", vendor: "", about: "", cpus: &[], sources: &[], maintainer: "@portwright", roof: Roof::UNKNOWN },
+    dialect: &LANES,
+    forms: &limits(32, 1024, [16 << 10, 16 << 10]),
+    shuffle: 32,
+    registers: 255,
+    busy: 64,
+    fragments: &[],
+    floats: &[DType::F32, DType::F64],
+    fma: true,
+    emulated: None,
+};
 
 /// Limits as most of the family has them: `warp` lanes, at most `group` in a group, which has `free` bytes of memory without asking and
 /// `most` in all.
@@ -70,6 +84,27 @@ pub const fn n(stride: u16, extent: u16) -> Digit {
 /// A digit of coordinate k.
 pub const fn k(stride: u16, extent: u16) -> Digit {
     Digit { dim: 2, stride, extent }
+}
+
+/// Row of a, column of b: lane % 16; k: 4 * (lane / 16) + i. Accumulator: row 4 * (lane / 16) + i, column lane % 16.
+const QUADS: [Held; 3] = [
+    Held { lane: &[m(1, 16), k(4, 4)], reg: &[k(1, 4)] },
+    Held { lane: &[n(1, 16), k(4, 4)], reg: &[k(1, 4)] },
+    Held { lane: &[n(1, 16), m(4, 4)], reg: &[m(1, 4)] },
+];
+/// Of the same product with its factors exchanged: lanes hold neighboring columns of the accumulator, and store them at once.
+const TURNED: [Held; 3] = [QUADS[0], QUADS[1], Held { lane: &[m(1, 16), n(4, 4)], reg: &[n(1, 4)] }];
+
+/// The 16x16x16 product over 64 lanes that several vendors have by different names: four neighbors of k a lane, sums in f32. `operand` is the
+/// C++ type of a and of b.
+pub const fn quads(name: &'static str, dtype: DType, call: &'static str, operand: &'static str) -> Builtin {
+    let (form, dtypes) = (([16, 16, 16], 64), [dtype, dtype, DType::F32]);
+    Builtin {
+        fragment: fragment(name, form, dtypes, QUADS),
+        call,
+        operands: [operand, operand, "pw_float4"],
+        chosen: fragment(name, form, dtypes, TURNED),
+    }
 }
 
 impl Chip {
@@ -129,7 +164,10 @@ impl Target for Chip {
         })
     }
     fn toolchain(&self) -> Option<&dyn Toolchain> {
-        Some(self.toolchain)
+        Some(&self.dialect.build)
+    }
+    fn emulated(&self) -> Option<&'static str> {
+        self.emulated
     }
 }
 

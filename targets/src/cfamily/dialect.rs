@@ -50,6 +50,20 @@ pub struct Builtin {
     pub call: &'static str,
     /// Types of a, b and c at the call: names of [`Dialect::types`].
     pub operands: [&'static str; 3],
+    /// What schedules choose: [`Builtin::fragment`], or the same product with its factors exchanged, whose lanes hold neighboring columns of
+    /// the accumulator where those of the first hold neighboring rows.
+    pub chosen: Fragment,
+}
+
+/// What schedules choose among of builtins.
+pub const fn chosen<const N: usize>(of: &[Builtin; N]) -> [Fragment; N] {
+    let mut out = [of[0].chosen; N];
+    let mut i = 1;
+    while i < N {
+        out[i] = of[i].chosen;
+        i += 1;
+    }
+    out
 }
 
 /// The vendor's runtime API, as the host's part of a bundle calls it.
@@ -95,7 +109,8 @@ pub struct Api {
     pub launch: &'static str,
 }
 
-/// How a bundle is built with the vendor's tools. Words of command lines: `{arch}`, `{sdk}`, `{out}`, `{in}`.
+/// How a bundle is built with the vendor's tools. Words of command lines: `{compiler}`, `{arch}`, `{sdk}`, `{out}`, `{in}`, and `{flags}`,
+/// which is [`Build::flags`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Build {
     /// The compiler's program, and the folder of the SDK that it is looked for in.
@@ -110,10 +125,14 @@ pub struct Build {
     pub known: &'static str,
     /// Lowest major version that `--version` may print.
     pub least: Option<u32>,
+    /// Options that say nothing of the chip: the language, what is optimized, where headers of the bundle lie.
+    pub flags: &'static str,
     /// From C++ to an object.
     pub compile: &'static str,
     /// From objects to the library.
     pub link: &'static str,
+    /// Where the SDK comes from.
+    pub remedy: &'static str,
 }
 
 /// A dialect of C++ for lanes.
@@ -170,6 +189,31 @@ pub const API: Api = Api {
     launch: "{kernel}<<<{grid}, {group}, {shared}, {stream}>>>({args})",
 };
 
+/// What compilers that are made of clang take. Products and sums are not contracted: Kernel IR says what is rounded once. Loops that are to be
+/// unrolled say so; unrolling others makes AMD's back end spill.
+pub const BUILD: Build = Build {
+    compiler: "",
+    variables: &[],
+    folder: "",
+    bins: &["bin"],
+    known: "",
+    least: None,
+    flags: "-std=c++17 -O3 -ffp-contract=off -fno-unroll-loops -fPIC -fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
+    compile: "",
+    link: "",
+    remedy: "",
+};
+
+/// Operands of matrix builtins as clang has vectors, by the names that [`Builtin::operands`] calls them.
+pub const VECTORS: &[(&str, &str)] = &[
+    ("pw_half4", "_Float16 {name} __attribute__((ext_vector_type(4)))"),
+    ("pw_short4", "short {name} __attribute__((ext_vector_type(4)))"),
+    ("pw_float4", "float {name} __attribute__((ext_vector_type(4)))"),
+    ("pw_char8", "signed char {name} __attribute__((ext_vector_type(8)))"),
+    ("pw_int2", "int {name} __attribute__((ext_vector_type(2)))"),
+    ("pw_int4", "int {name} __attribute__((ext_vector_type(4)))"),
+];
+
 /// What lets kernels ask for more of the group's memory than they have without asking, where it is CUDA's call.
 pub const ASK_DYNAMIC: &str = "$FuncSetAttribute({kernel}, $FuncAttributeMaxDynamicSharedMemorySize, {bytes})";
 
@@ -202,10 +246,10 @@ pub const LANES: Dialect = Dialect {
     warp_barrier: None,
     halves: None,
     copies: None,
-    types: &[],
+    types: VECTORS,
     products: &[],
     api: API,
-    build: Build { compiler: "", variables: &[], folder: "", bins: &[], known: "", least: None, compile: "", link: "" },
+    build: BUILD,
 };
 
 impl Api {

@@ -94,7 +94,10 @@ pub(super) fn shape(f: &LaunchForm) -> String {
 pub(super) fn script(d: &Dialect, arch: &str, target: &str) -> String {
     let b = &d.build;
     let words = |input: &str, out: &str, template: &str| {
-        fill(template, &[("compiler", "\"$compiler\""), ("arch", arch), ("sdk", "$sdk"), ("in", input), ("out", out)])
+        fill(
+            &fill(template, &[("flags", b.flags)]),
+            &[("compiler", "\"$compiler\""), ("arch", arch), ("sdk", "$sdk"), ("in", input), ("out", out)],
+        )
     };
     let variables: Vec<String> = b.variables.iter().map(|v| format!("\"${{{v}:-}}\"")).collect();
     let kernels = format!("src/kernels.{}", d.suffix);

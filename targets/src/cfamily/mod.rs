@@ -32,8 +32,8 @@ mod plan;
 mod tests;
 
 pub use crate::mlir::symbol;
-pub use chip::{Chip, fragment, k, limits, m, n};
-pub use dialect::{API, ASK_DYNAMIC, Api, Bounds, Build, Builtin, Copies, Dialect, HALVES, Halves, LANES};
+pub use chip::{CHIP, Chip, fragment, k, limits, m, n, quads};
+pub use dialect::{API, ASK_DYNAMIC, Api, BUILD, Bounds, Build, Builtin, Copies, Dialect, HALVES, Halves, LANES, VECTORS, chosen};
 
 /// Sources of a bundle.
 #[derive(Clone, Debug, Default)]
@@ -193,30 +193,22 @@ pub fn device_name(machine: &Machine) -> Option<String> {
     machine.spelling.dialect.map(|d| format!("source:{}:{}", d.name, machine.cpu))
 }
 
-/// The compiler of a vendor, which builds bundles on the machine where they run. Nothing else needs it.
-#[derive(Copy, Clone, Debug)]
-pub struct VendorTools {
-    /// Where it is and what it is called.
-    pub build: &'static Build,
-    /// What makes it available.
-    pub remedy: &'static str,
-}
-
-impl VendorTools {
+impl Build {
     /// The compiler: in the folder that a variable names, where the SDK usually is, or on the search path.
     fn find(&self) -> Option<std::path::PathBuf> {
-        let named = self.build.variables.iter().filter_map(std::env::var_os);
-        let folders = named.chain([self.build.folder.into()]).filter(|f| !f.is_empty());
-        let inside = folders.flat_map(|f| self.build.bins.iter().map(move |b| std::path::PathBuf::from(&f).join(b)));
+        let named = self.variables.iter().filter_map(std::env::var_os);
+        let folders = named.chain([self.folder.into()]).filter(|f| !f.is_empty());
+        let inside = folders.flat_map(|f| self.bins.iter().map(move |b| std::path::PathBuf::from(&f).join(b)));
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = inside.chain(std::env::split_paths(&path)).map(|f| f.join(self.build.compiler)).find(|p| p.is_file());
+        let found = inside.chain(std::env::split_paths(&path)).map(|f| f.join(self.compiler)).find(|p| p.is_file());
         found
     }
 }
 
-impl Toolchain for VendorTools {
+/// The compiler of a vendor builds bundles on the machine where they run. Nothing else needs it.
+impl Toolchain for Build {
     fn name(&self) -> &'static str {
-        self.build.compiler
+        self.compiler
     }
     fn probe(&self) -> Option<String> {
         let program = self.find()?;

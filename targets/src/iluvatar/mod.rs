@@ -4,10 +4,12 @@
 use portwright_ir::dtype::DType;
 use portwright_passes::spec::Fragment;
 
-use crate::cfamily::{API, ASK_DYNAMIC, Api, Build, Builtin, Chip, Dialect, HALVES, Halves, LANES, VendorTools, fragment, k, limits, m, n};
-use crate::mlir::simt::{Forms, Held};
+use crate::cfamily::{
+    API, ASK_DYNAMIC, Api, BUILD, Build, Builtin, CHIP, Chip, Dialect, HALVES, Halves, LANES, chosen, fragment, k, limits, m, n,
+};
+use crate::mlir::simt::Held;
 use crate::shuffles_with_mask;
-use crate::target::TargetSpec;
+use crate::target::{Roof, TargetSpec};
 
 /// With g = lane / 16 and c = lane % 16: a is at row 2 g + j % 2 + 8 (j / 2) and k = c, b at k = 2 g + j % 2 + 8 (j / 2) and column c, the
 /// accumulator at row g + 4 j and column c.
@@ -22,43 +24,30 @@ const BYTES: [Held; 3] = [
     Held { lane: &[n(1, 16), k(4, 4)], reg: &[k(1, 4), k(16, 2)] },
     OPERANDS[2],
 ];
-const fn mad(name: &'static str, dtype: DType) -> Fragment {
+const fn mad(fragment: Fragment, call: &'static str, operands: [&'static str; 3]) -> Builtin {
+    Builtin { fragment, call, operands, chosen: fragment }
+}
+const fn halves(name: &'static str, dtype: DType) -> Fragment {
     fragment(name, ([16, 16, 16], 64), [dtype, dtype, DType::F32], OPERANDS)
 }
+const INTEGERS: Fragment = fragment("mad_i8", ([16, 16, 32], 64), [DType::I8, DType::I8, DType::I32], BYTES);
 
-const PRODUCT: [Fragment; 3] = [
-    mad("mad_f16", DType::F16),
-    mad("mad_bf16", DType::BF16),
-    fragment("mad_i8", ([16, 16, 32], 64), [DType::I8, DType::I8, DType::I32], BYTES),
-];
-static FRAGMENTS: [Fragment; 3] = PRODUCT;
-
-static PRODUCTS: [Builtin; 3] = [
-    Builtin {
-        fragment: PRODUCT[0],
-        call: "__ivcorex_matrix_mad_f32x4_f16x4({a}, {b}, {c})",
-        operands: ["pw_half4", "pw_half4", "pw_float4"],
-    },
-    Builtin {
-        fragment: PRODUCT[1],
-        call: "__ivcorex_matrix_mad_f32x4_bf16x4({a}, {b}, {c})",
-        operands: ["pw_short4", "pw_short4", "pw_float4"],
-    },
-    Builtin { fragment: PRODUCT[2], call: "__ivcorex_matrix_mad_i32x4_i8x8({a}, {b}, {c})", operands: ["pw_char8", "pw_char8", "pw_int4"] },
+const PRODUCTS: [Builtin; 3] = [
+    mad(halves("mad_f16", DType::F16), "__ivcorex_matrix_mad_f32x4_f16x4({a}, {b}, {c})", ["pw_half4", "pw_half4", "pw_float4"]),
+    mad(halves("mad_bf16", DType::BF16), "__ivcorex_matrix_mad_f32x4_bf16x4({a}, {b}, {c})", ["pw_short4", "pw_short4", "pw_float4"]),
+    mad(INTEGERS, "__ivcorex_matrix_mad_i32x4_i8x8({a}, {b}, {c})", ["pw_char8", "pw_char8", "pw_int4"]),
 ];
 
-static BUILD: Build = Build {
+const CLANG: Build = Build {
     // The SDK's nvcc is a script that prints a banner, returns 0 and compiles nothing.
     compiler: "clang++",
     variables: &["COREX_HOME", "CUDA_PATH"],
     folder: "/usr/local/corex",
-    bins: &["bin"],
     known: "CoreX 4.4 and 4.5 (clang 18)",
-    least: None,
-    // Products and sums are not contracted: what is rounded once says so.
-    compile: "{compiler} -x ivcore --cuda-gpu-arch={arch} -std=c++17 -O3 -ffp-contract=off -fPIC -fvisibility=hidden -Wno-pass-failed \
-              -Isrc -Isrc/runtime -c {in} -o {out}",
+    compile: "{compiler} -x ivcore --cuda-gpu-arch={arch} -Wno-pass-failed {flags}",
     link: "{compiler} -shared -o {out} {in} -L\"$sdk/lib64\" -lcudart",
+    remedy: "Iluvatar's CoreX SDK has it: https://support.iluvatar.com",
+    ..BUILD
 };
 
 static COREX: Dialect = Dialect {
@@ -70,20 +59,11 @@ static COREX: Dialect = Dialect {
     // `__syncwarp` orders lanes and shows no writes to shared memory: there is no barrier of a warp.
     warp_barrier: None,
     halves: Some(Halves { headers: &["cuda_fp16.h"], ..HALVES }),
-    types: &[
-        ("pw_half4", "_Float16 {name} __attribute__((ext_vector_type(4)))"),
-        ("pw_short4", "short {name} __attribute__((ext_vector_type(4)))"),
-        ("pw_float4", "float {name} __attribute__((ext_vector_type(4)))"),
-        ("pw_char8", "signed char {name} __attribute__((ext_vector_type(8)))"),
-        ("pw_int4", "int {name} __attribute__((ext_vector_type(4)))"),
-    ],
     products: &PRODUCTS,
     api: Api { dynamic: Some(ASK_DYNAMIC), ..API },
-    build: BUILD,
+    build: CLANG,
     ..LANES
 };
-
-static FORMS: Forms = limits(64, 4096, [48 << 10, 128 << 10]);
 
 pub(crate) static IVCORE11: Chip = Chip {
     spec: TargetSpec {
@@ -96,16 +76,19 @@ pub(crate) static IVCORE11: Chip = Chip {
             "the vendor's wmma header (as quoted) and 92 checks on an MR-V100: builtins, fragments of f16, bf16 and bytes",
             "field notes on CoreX 3.2 and 4.4: exchanges with masks of 32 bits reach 64 lanes, nvcc compiles nothing",
             "guessed: C++ types of operands of bf16 and bytes, 48 KiB of shared memory without asking; MR-V100 has 16 compute units",
+            "an analyst's table of the BI-V150 (peaks); 896 GB/s is the lower of two claims",
         ],
-        maintainer: "@portwright",
+        roof: Roof {
+            bandwidth: Some(896e9),
+            peaks: &[(DType::F32, 37e12), (DType::F16, 192e12), (DType::BF16, 192e12), (DType::I8, 384e12)],
+            ..Roof::UNKNOWN
+        },
+        ..CHIP.spec
     },
     dialect: &COREX,
-    forms: &FORMS,
+    forms: &limits(64, 4096, [48 << 10, 128 << 10]),
     shuffle: 64,
-    registers: 255,
     busy: 16 * 8,
-    fragments: &FRAGMENTS,
-    floats: &[DType::F32, DType::F64],
-    fma: true,
-    toolchain: &VendorTools { build: &BUILD, remedy: "Iluvatar's CoreX SDK has it: https://support.iluvatar.com" },
+    fragments: &const { chosen(&PRODUCTS) },
+    ..CHIP
 };

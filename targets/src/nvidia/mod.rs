@@ -9,7 +9,7 @@ use portwright_runtime::device::Driver;
 
 use crate::mlir::Spelling;
 use crate::mlir::simt::Forms;
-use crate::target::{Device, Machine, Target, TargetSpec, lookup, unknown_cpu};
+use crate::target::{Device, Machine, Roof, Target, TargetSpec, lookup, unknown_cpu};
 
 mod forms;
 mod registers;
@@ -37,17 +37,27 @@ pub(crate) struct Generation {
 const SOURCES: &[&str] = &[
     "PTX ISA 8.7: 9.7.14.5 (mma.sync, ldmatrix), 9.7.9.25 (cp.async), 9.7.13.15 (mbarrier), 13 (release notes: PTX versions and drivers)",
     "CUDA C++ Programming Guide, technical specifications per compute capability (lanes, shared memory, registers, grids)",
-    "NVIDIA A100, H100 and B200 data sheets (multiprocessors)",
+    "NVIDIA A100 80 GB, H100 SXM and HGX B200 data sheets (multiprocessors, bandwidth, dense peaks)",
 ];
 
-const fn spec(id: &'static str, about: &'static str, cpus: &'static [&'static str]) -> TargetSpec {
-    TargetSpec { id, vendor: "NVIDIA", about, cpus, sources: SOURCES, maintainer: "@portwright" }
+/// Terabytes a second, and peaks.
+const fn roof(bandwidth: f64, peaks: &'static [(DType, f64)]) -> Roof {
+    Roof { bandwidth: Some(bandwidth * 1e12), peaks, launch: None }
+}
+
+const fn spec(id: &'static str, about: &'static str, cpus: &'static [&'static str], roof: Roof) -> TargetSpec {
+    TargetSpec { id, vendor: "NVIDIA", about, cpus, sources: SOURCES, maintainer: "@portwright", roof }
 }
 
 // PTX versions are the lowest that LLVM takes for the processor, or that has what is emitted: test_wait.parity came with 7.1, products of
 // 8-bit floats with 8.4. A multiprocessor holds 8 groups of 256 lanes.
 pub(crate) static SM80: Generation = Generation {
-    spec: spec("nvidia-sm80", "NVIDIA GPUs of compute capability 8.0 and later (A100, A800), as PTX", &["sm_80"]),
+    spec: spec(
+        "nvidia-sm80",
+        "NVIDIA GPUs of compute capability 8.0 and later (A100, A800), as PTX",
+        &["sm_80"],
+        roof(2.039, &[(DType::F32, 19.5e12), (DType::F64, 9.7e12), (DType::F16, 312e12), (DType::BF16, 312e12), (DType::I8, 624e12)]),
+    ),
     processor: "sm_80",
     features: "+ptx71",
     forms: &forms::AMPERE,
@@ -57,7 +67,12 @@ pub(crate) static SM80: Generation = Generation {
     busy: 108 * 8,
 };
 pub(crate) static SM90A: Generation = Generation {
-    spec: spec("nvidia-sm90a", "NVIDIA GPUs of compute capability 9.0 (H100, H800, H200, H20), as PTX", &["sm_90a"]),
+    spec: spec(
+        "nvidia-sm90a",
+        "NVIDIA GPUs of compute capability 9.0 (H100, H800, H200, H20), as PTX",
+        &["sm_90a"],
+        roof(3.35, &[(DType::F32, 67e12), (DType::F64, 34e12), (DType::F16, 989e12), (DType::BF16, 989e12), (DType::I8, 1979e12)]),
+    ),
     processor: "sm_90a",
     features: "+ptx84",
     forms: &forms::HOPPER,
@@ -67,7 +82,12 @@ pub(crate) static SM90A: Generation = Generation {
     busy: 132 * 8,
 };
 pub(crate) static SM100A: Generation = Generation {
-    spec: spec("nvidia-sm100a", "NVIDIA GPUs of compute capability 10.0 (B200, GB200), as PTX", &["sm_100a"]),
+    spec: spec(
+        "nvidia-sm100a",
+        "NVIDIA GPUs of compute capability 10.0 (B200, GB200), as PTX",
+        &["sm_100a"],
+        roof(8.0, &[(DType::F32, 75e12), (DType::F64, 37e12), (DType::F16, 2250e12), (DType::BF16, 2250e12), (DType::I8, 4500e12)]),
+    ),
     processor: "sm_100a",
     features: "+ptx86",
     forms: &forms::HOPPER,

@@ -6,21 +6,20 @@
 
 use portwright_ir::dtype::DType;
 
-use crate::cfamily::{API, ASK_DYNAMIC, Api, Build, Chip, Copies, Dialect, HALVES, Halves, LANES, VendorTools, limits};
-use crate::mlir::simt::Forms;
+use crate::cfamily::{API, ASK_DYNAMIC, Api, BUILD, Build, CHIP, Chip, Copies, Dialect, HALVES, Halves, LANES, limits};
 use crate::shuffles_with_mask;
-use crate::target::TargetSpec;
+use crate::target::{Roof, TargetSpec};
 
-static BUILD: Build = Build {
+const NVCC: Build = Build {
     compiler: "nvcc",
     variables: &["CUDA_HOME", "CUDA_PATH"],
     folder: "/usr/local/cuda",
-    bins: &["bin"],
     known: "CUDA toolkit 12.8 and 13.0",
-    least: None,
-    // Products and sums are not contracted: what is rounded once says so.
-    compile: "{compiler} -arch={arch} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
+    flags: "-std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
+    compile: "{compiler} -arch={arch} {flags}",
     link: "{compiler} -arch={arch} -shared -o {out} {in}",
+    remedy: "NVIDIA's CUDA toolkit has it; the PTX targets need no toolkit",
+    ..BUILD
 };
 
 static CUDA: Dialect = Dialect {
@@ -38,12 +37,9 @@ static CUDA: Dialect = Dialect {
         wait: "__pipeline_wait_prior({groups})",
     }),
     api: Api { dynamic: Some(ASK_DYNAMIC), ..API },
-    build: BUILD,
+    build: NVCC,
     ..LANES
 };
-
-/// Compute capability 8.0: 163 KiB of shared memory a group, of which launches ask for what is over 48.
-static FORMS: Forms = limits(32, 1024, [48 << 10, 163 << 10]);
 
 pub(crate) static SM80: Chip = Chip {
     spec: TargetSpec {
@@ -53,17 +49,14 @@ pub(crate) static SM80: Chip = Chip {
         cpus: &["sm_80"],
         sources: &[
             "CUDA C++ Programming Guide, technical specifications per compute capability; asynchronous copies by primitives",
-            "NVIDIA A100 data sheet (108 multiprocessors)",
+            "NVIDIA A100 80 GB data sheet (108 multiprocessors, bandwidth, peaks of lanes)",
         ],
-        maintainer: "@portwright",
+        roof: Roof { bandwidth: Some(2.039e12), peaks: &[(DType::F32, 19.5e12), (DType::F64, 9.7e12)], ..Roof::UNKNOWN },
+        ..CHIP.spec
     },
     dialect: &CUDA,
-    forms: &FORMS,
-    shuffle: 32,
-    registers: 255,
+    // Compute capability 8.0: 163 KiB of shared memory a group, of which launches ask for what is over 48.
+    forms: &limits(32, 1024, [48 << 10, 163 << 10]),
     busy: 108 * 8,
-    fragments: &[],
-    floats: &[DType::F32, DType::F64],
-    fma: true,
-    toolchain: &VendorTools { build: &BUILD, remedy: "NVIDIA's CUDA toolkit has it; the PTX targets need no toolkit" },
+    ..CHIP
 };

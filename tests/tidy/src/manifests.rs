@@ -38,6 +38,10 @@ pub fn check(files: &[File], faults: &mut Vec<Fault>) {
                 continue;
             }
         };
+        // A workspace of its own stands outside: it depends on what it likes.
+        if table.contains_key("workspace") {
+            continue;
+        }
         crate_fields(file, &table, faults);
         for (name, section) in dependencies(&table) {
             if let Some(room) = room_of(&name, workspace.as_ref())
@@ -168,6 +172,12 @@ mod tests {
         assert_eq!(faults(&[("ir/Cargo.toml", "[package]\nlicense.workspace = true\n")]), ["lints"]);
         assert_eq!(faults(&[("ir/Cargo.toml", "[package]\n[lints]\nworkspace = true\n")]), ["license-field"]);
         assert_eq!(faults(&[("ir/Cargo.toml", "[package\n")]), ["manifest"]);
+    }
+
+    #[test]
+    fn a_workspace_of_its_own_is_left_alone() {
+        let outside = "[workspace]\n[package]\n[dependencies]\nportwright-ir = { path = \"../ir\" }\n";
+        assert!(faults(&[("examples/a/Cargo.toml", outside)]).is_empty());
     }
 
     #[test]
