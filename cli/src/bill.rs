@@ -45,6 +45,13 @@ impl Interface {
     }
 }
 
+impl Interface {
+    /// Sizes of what is counted: a step behind the context, or a run where dims of unknown size are 1.
+    pub fn sizes(&self) -> &HashMap<SymName, i64> {
+        &self.step
+    }
+}
+
 /// A cache of keys and values, or another state that grows by the step.
 #[derive(Clone, Debug)]
 struct Cache {
@@ -108,6 +115,15 @@ impl Bill {
             layers: attentions(&c.prepared.main),
             flops: flops(&at).zip(flops(&first)),
         }
+    }
+
+    /// Bytes that it takes: the store of weights and the arena of one step. `None` where data tells the size of the arena.
+    pub fn memory(&self) -> Option<u64> {
+        self.stored_bytes.checked_add(self.arena?)
+    }
+    /// Launches of one step.
+    pub fn launches(&self) -> usize {
+        self.launches
     }
 
     /// Lines for people.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a program has to do at least: bytes that its kernels read and write, products that they form. A profile divides both by the time.
+//! What a program has to do at least: bytes that its kernels read and write, products that they form, operations on single elements. A
+//! profile divides them by the time, an estimate by what a machine can do.
 
 use std::collections::HashMap;
 
-use portwright_ir::graph::{Graph, Node, NodeId, Op, Origin, ValueId};
+use portwright_ir::dtype::DType;
+use portwright_ir::graph::{BinaryOp, Graph, Node, NodeId, Op, Origin, UnaryOp, ValueId};
 use portwright_ir::sym::{SymExpr, product};
 
 use crate::canonical::contract::labels;
@@ -19,6 +21,10 @@ pub struct Work {
     pub bytes: SymExpr,
     /// Products that are added up: two floating-point operations each.
     pub products: SymExpr,
+    /// The same by the dtype of their factors, the wider one of two.
+    pub by_dtype: Vec<(DType, SymExpr)>,
+    /// Operations on single elements: what is added, compared, chosen; a function counts as what it is made of.
+    pub operations: SymExpr,
 }
 
 /// Work of a fused graph, in order; bodies of `if` and `loop` count once.
@@ -36,18 +42,21 @@ fn visit(graph: &Graph, out: &mut Vec<Work>, at: &mut HashMap<String, usize>) {
             regions.iter().for_each(|r| visit(r, out, at));
             continue;
         };
-        let (bytes, products) = (moved(region), multiplied(region));
+        let (bytes, by_dtype, operations) = (moved(region), multiplied(region), single(region));
+        let products = by_dtype.iter().fold(SymExpr::from(0), |s, (_, n)| s + n.clone());
         match at.entry(node.origin.paths.join("\n")) {
             std::collections::hash_map::Entry::Occupied(i) => {
                 if let Some(w) = out.get_mut(*i.get()) {
                     w.fusions += 1;
                     w.bytes = w.bytes.clone() + bytes;
                     w.products = w.products.clone() + products;
+                    w.operations = w.operations.clone() + operations;
+                    by_dtype.into_iter().for_each(|(d, n)| add(&mut w.by_dtype, d, n));
                 }
             }
             std::collections::hash_map::Entry::Vacant(i) => {
                 i.insert(out.len());
-                out.push(Work { origin: node.origin.clone(), fusions: 1, bytes, products });
+                out.push(Work { origin: node.origin.clone(), fusions: 1, bytes, products, by_dtype, operations });
             }
         }
     }
@@ -76,8 +85,64 @@ fn moved(region: &Graph) -> SymExpr {
     region.outputs().iter().fold(sum, |s, o| s + bytes(region, o.value))
 }
 
-fn multiplied(region: &Graph) -> SymExpr {
-    region.order().into_iter().fold(SymExpr::from(0), |s, n| s + products(region, region.node(n)))
+fn add(to: &mut Vec<(DType, SymExpr)>, dtype: DType, n: SymExpr) {
+    match to.iter_mut().find(|(d, _)| *d == dtype) {
+        Some((_, sum)) => *sum = sum.clone() + n,
+        None => to.push((dtype, n)),
+    }
+}
+
+fn multiplied(region: &Graph) -> Vec<(DType, SymExpr)> {
+    let mut out = Vec::new();
+    for n in region.order() {
+        let node = region.node(n);
+        let factors = node.operands.iter().take(2).map(|&v| region.ty(v).dtype);
+        let n = products(region, node);
+        if let Some(dtype) = factors.max_by_key(|d| d.bits())
+            && n != SymExpr::from(0)
+        {
+            add(&mut out, dtype, n);
+        }
+    }
+    out
+}
+
+/// Operations that a function of one element is made of, about: a range reduction and a polynomial (`kernel_rules/math.kir`).
+const FUNCTION: i64 = 24;
+
+fn single(region: &Graph) -> SymExpr {
+    region.order().into_iter().fold(SymExpr::from(0), |s, n| s + operations(region, region.node(n)))
+}
+
+fn operations(g: &Graph, node: &Node) -> SymExpr {
+    let elements = |v: Option<&ValueId>| v.map_or_else(|| SymExpr::from(0), |&v| product(&g.ty(v).dims));
+    let (given, made) = (|| elements(node.operands.first()), || elements(node.results.first()));
+    match &node.op {
+        Op::Unary(u) => match u {
+            UnaryOp::Sigmoid => made() * (FUNCTION + 3),
+            UnaryOp::Exp | UnaryOp::Log | UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Tan | UnaryOp::Asin | UnaryOp::Acos | UnaryOp::Atan => {
+                made() * FUNCTION
+            }
+            UnaryOp::Sinh | UnaryOp::Cosh | UnaryOp::Tanh | UnaryOp::Asinh | UnaryOp::Acosh | UnaryOp::Atanh => made() * FUNCTION,
+            UnaryOp::Erf | UnaryOp::Softplus => made() * FUNCTION,
+            _ => made(),
+        },
+        Op::Binary(BinaryOp::Pow) => made() * (2 * FUNCTION),
+        Op::Binary(_) | Op::Select {} => made(),
+        Op::Reduce { .. } | Op::Scan { .. } | Op::ArgReduce { .. } => given(),
+        Op::Pool { kernel, .. } => made() * kernel.iter().product::<i64>(),
+        // A transform of a tile of 6x6, or to one of 4x4, is some 8 additions an element.
+        Op::WinogradInput { .. } | Op::WinogradOutput { .. } => made() * 8,
+        // A score is scaled, compared, exponentiated and summed.
+        Op::Attention { .. } => {
+            let dims = |i: usize| node.operands.get(i).map_or(&[][..], |&v| g.ty(v).dims.as_slice());
+            match (dims(0), dims(1)) {
+                ([b, h, s, _], [_, _, t, _]) => product(&[b.clone(), h.clone(), s.clone(), t.clone()]) * (FUNCTION + 4),
+                _ => 0.into(),
+            }
+        }
+        _ => 0.into(),
+    }
 }
 
 fn products(g: &Graph, node: &Node) -> SymExpr {
@@ -127,6 +192,8 @@ mod tests {
         let n = |e: &SymExpr| e.eval(&|_| Some(3));
         assert_eq!(work.len(), 1);
         assert_eq!((n(&work[0].products), work[0].fusions), (Some(3 * 8 * 32), 1));
+        let by: Vec<_> = work[0].by_dtype.iter().map(|(d, e)| (*d, n(e))).collect();
+        assert_eq!((by, n(&work[0].operations)), (vec![(DType::F32, Some(3 * 8 * 32))], Some(FUNCTION * 3 * 8)));
         assert_eq!(n(&work[0].bytes), Some(4 * (3 * 32 + 32 * 8 + 3 * 8)));
     }
 }

@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered, Severity};
 use portwright_ir::graph::Graph;
+use portwright_passes::kernel_rules::{self, Emulation};
 use portwright_passes::legalize::{self, Support};
 use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::prepare;
 use portwright_passes::spec::MachineClass;
-use portwright_targets::target;
+use portwright_passes::work;
+use portwright_targets::target::{self, Roof};
 use serde::Serialize;
 
 use crate::args::{CheckArgs, TargetArgs};
 use crate::bill::{Bill, Interface};
 use crate::compile::Options;
+use crate::roof::{Estimate, size, time};
 use crate::{Cx, compile, model, report};
 
 /// How the nodes of a model are computed: each by the least direct way that a part of it goes.
@@ -52,6 +55,12 @@ pub struct Facts {
     /// What it takes, and what one step of it has to do.
     #[serde(skip)]
     pub bill: Option<Bill>,
+    /// The least time of one step on the chip.
+    #[serde(skip)]
+    pub estimate: Option<Estimate>,
+    /// What kernels are written with and the chip lacks, by the rule that emulates it.
+    #[serde(skip)]
+    pub emulations: Vec<Emulation>,
 }
 
 /// One model on one target.
@@ -140,7 +149,7 @@ pub fn outcomes_of(path: &Path, targets: &[(&str, Options)], weightless: bool, c
         let mut found = import.clone();
         let compiled = g.and_then(|g| lower(g, o, &mut ways, &mut found));
         let whole = found.iter().all(|d| d.severity != Severity::Error);
-        let facts = compiled.filter(|_| whole).map(|c| facts(&c, &interface));
+        let facts = compiled.filter(|_| whole).map(|c| facts(c, &interface, o));
         out.push(Outcome { model: name.clone(), target: (*id).to_owned(), counts: ways.counts(), facts, found });
     }
     Ok(out)
@@ -158,7 +167,7 @@ fn lower(graph: Graph, o: &Options, ways: &mut Ways, found: &mut Vec<Diagnostic>
     let options = prepare::Options { math: o.math, partial: true, reroll: o.reroll, stages: Some(&mut look), ..Default::default() };
     let prepared = prepare::prepare_with(graph, class, options, &mut diags);
     found.extend(diags.take());
-    let compiled = pipeline::programs(prepared.ok()?, class, &o.packer.class, &mut diags);
+    let compiled = pipeline::programs(prepared.ok()?, class, o.packer.class(), &mut diags);
     for d in diags.take() {
         // Behind what was set aside, a size may be told by nobody.
         let follows = d.code == Code::UNKNOWN_SYMBOL && found.iter().any(|d| d.severity == Severity::Error);
@@ -171,9 +180,18 @@ fn lower(graph: Graph, o: &Options, ways: &mut Ways, found: &mut Vec<Diagnostic>
 }
 
 /// What is said of a model that can be compiled. Bills of memory and work are drawn up from the same programs.
-fn facts(c: &Compiled, interface: &Interface) -> Facts {
-    let bill = Some(Bill::of(interface, c));
-    Facts { bill, kernels: c.main.module.kernels.len(), statements: c.main.plan.body.len(), weight_bytes: c.main.plan.store_bytes() }
+fn facts(c: Compiled, interface: &Interface, o: &Options) -> Facts {
+    let bill = Bill::of(interface, &c);
+    let roof = target::lookup(o.machine.target).map_or(Roof::UNKNOWN, |t| t.spec().roof);
+    let work = work::of(&c.prepared.main);
+    Facts {
+        estimate: Estimate::of(&work, bill.launches(), interface.sizes(), &roof, &o.machine.class),
+        kernels: c.main.module.kernels.len(),
+        statements: c.main.plan.body.len(),
+        weight_bytes: c.main.plan.store_bytes(),
+        emulations: kernel_rules::emulations(c.main.module, &o.machine.caps),
+        bill: Some(bill),
+    }
 }
 
 /// How a node is computed, from the most direct way to none.
@@ -302,9 +320,12 @@ fn json(o: &Outcome) -> serde_json::Value {
         .errors()
         .map(|d| serde_json::json!({"code": d.code.to_string(), "path": d.path, "op": d.op, "message": d.message, "help": d.help}))
         .collect();
+    let emulations: Vec<serde_json::Value> =
+        (facts.emulations.iter()).map(|e| serde_json::json!({"rule": e.rule, "kernels": e.kernels, "operations": e.operations})).collect();
     serde_json::json!({
         "schema": 1, "model": o.model, "target": o.target, "ok": o.ok(), "counts": o.counts, "kernels": facts.kernels,
-        "statements": facts.statements, "weight_bytes": facts.weight_bytes, "bill": facts.bill.as_ref().map(Bill::json), "groups": groups, "errors": errors,
+        "statements": facts.statements, "weight_bytes": facts.weight_bytes, "memory_bytes": facts.bill.as_ref().and_then(Bill::memory),
+        "estimate": facts.estimate, "emulations": emulations, "bill": facts.bill.as_ref().map(Bill::json), "groups": groups, "errors": errors,
     })
 }
 
@@ -326,6 +347,7 @@ fn text(outcomes: &[Outcome]) -> String {
         outcomes.iter().for_each(|o| s += &summary(o));
     } else {
         s += &table(outcomes);
+        s += &emulated(outcomes);
     }
     s
 }
@@ -350,6 +372,15 @@ fn summary(o: &Outcome) -> String {
     if let Some(bill) = o.facts.as_ref().filter(|_| o.ok()).and_then(|f| f.bill.as_ref()) {
         s += &bill.text();
     }
+    for f in o.facts.iter().filter(|_| o.ok()) {
+        if let Some(e) = &f.estimate {
+            let least = e.seconds.map_or_else(String::new, |t| format!(", {} at least", time(t)));
+            s += &format!("  roofline {} between chip and memory, {} operations{least}\n", size(e.bytes), e.operations);
+        }
+        for e in &f.emulations {
+            s += &format!("  lacks    {}\n", cost(e));
+        }
+    }
     for (n, what) in [
         (c.nodes, "nodes".to_owned()),
         (c.native, "native".into()),
@@ -371,14 +402,17 @@ fn table(outcomes: &[Outcome]) -> String {
     let wide = |f: fn(&Outcome) -> &str, least: usize| outcomes.iter().map(|o| f(o).chars().count()).max().unwrap_or(0).max(least);
     let (m, t) = (wide(|o| &o.model, 5), wide(|o| &o.target, 6));
     let mut s = format!(
-        "{:<m$}  {:<t$}  {:>7}  {:>6} {:>7} {:>10} {:>8} {:>8} {:>8} {:>8}\n",
-        "model", "target", "kernels", "nodes", "native", "decomposed", "emulated", "fallback", "folded", "rejected"
+        "{:<m$}  {:<t$}  {:>7}  {:>6} {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10} {:>10}\n",
+        "model", "target", "kernels", "nodes", "native", "decomposed", "emulated", "fallback", "folded", "rejected", "memory", "time"
     );
     for o in outcomes {
         let c = &o.counts;
-        let kernels = o.facts.as_ref().filter(|_| o.ok()).map_or_else(|| "-".to_owned(), |f| f.kernels.to_string());
+        let said = |f: &dyn Fn(&Facts) -> Option<String>| o.facts.as_ref().filter(|_| o.ok()).and_then(f).unwrap_or_else(|| "-".into());
+        let kernels = said(&|f| Some(f.kernels.to_string()));
+        let memory = said(&|f| f.bill.as_ref()?.memory().map(size));
+        let least = said(&|f| f.estimate.as_ref()?.seconds.map(time));
         s += &format!(
-            "{:<m$}  {:<t$}  {kernels:>7}  {:>6} {:>7} {:>10} {:>8} {:>8} {:>8} {:>8}\n",
+            "{:<m$}  {:<t$}  {kernels:>7}  {:>6} {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {memory:>10} {least:>10}\n",
             o.model,
             o.target,
             c.nodes,
@@ -391,6 +425,27 @@ fn table(outcomes: &[Outcome]) -> String {
         );
     }
     s
+}
+
+/// What a rule did, and what it costs.
+fn cost(e: &Emulation) -> String {
+    let kernels = if e.kernels == 1 { "1 kernel".to_owned() } else { format!("{} kernels", e.kernels) };
+    format!("{} in {kernels}, {} operations more in their text", e.rule, e.operations)
+}
+
+/// What chips lack, each with the targets that it is said of.
+fn emulated(outcomes: &[Outcome]) -> String {
+    let mut lines: Vec<(&str, String, Vec<&str>)> = Vec::new();
+    for o in outcomes.iter().filter(|o| o.ok()) {
+        for e in o.facts.iter().flat_map(|f| &f.emulations) {
+            let text = cost(e);
+            match lines.iter_mut().find(|l| (l.0, &l.1) == (o.model.as_str(), &text)) {
+                Some(line) => line.2.push(&o.target),
+                None => lines.push((&o.model, text, vec![&o.target])),
+            }
+        }
+    }
+    lines.iter().map(|(model, text, targets)| format!("{model}: {text}: {}\n", targets.join(", "))).collect()
 }
 
 /// The error that ends the command; what was found was printed.

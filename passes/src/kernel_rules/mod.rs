@@ -14,7 +14,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-use portwright_ir::kernel::Module;
+use portwright_ir::kernel::{Expr, Module, Op};
 
 /// What a machine does with single instructions, as far as rules ask.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,48 @@ pub const RULES: &[KernelRule] = &[
     KernelRule { name: "emulate-fma", run: expand::fma },
     KernelRule { name: "no-masked-memory", run: masks::run },
 ];
+
+/// What a rule did because the machine lacks something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emulation {
+    /// Name of the rule.
+    pub rule: &'static str,
+    /// Kernels that it changed.
+    pub kernels: usize,
+    /// Operations that stand in their text more than before, those of called functions included at each call.
+    pub operations: usize,
+}
+
+/// What rules do to a module for a machine that lacks what its kernels are written with. What all machines lack alike (`expand-math`) is no
+/// emulation, and memory without masks is another form of the same loop.
+pub fn emulations(mut module: Module, caps: &KernelCaps) -> Vec<Emulation> {
+    let mut out = Vec::new();
+    for r in RULES {
+        let before = sizes(&module);
+        if !(r.run)(&mut module, caps) || !r.name.starts_with("emulate-") {
+            continue;
+        }
+        let more = sizes(&module).into_iter().zip(before).map(|(after, before)| after.saturating_sub(before)).filter(|n| *n > 0);
+        let (kernels, operations) = more.fold((0, 0), |(k, sum), n| (k + 1, sum + n));
+        if kernels > 0 {
+            out.push(Emulation { rule: r.name, kernels, operations });
+        }
+    }
+    out
+}
+
+/// Operations in the text of each kernel.
+fn sizes(module: &Module) -> Vec<usize> {
+    fn of(exprs: &rewrite::Arena, module: &Module, depth: u32) -> usize {
+        let one = |e: &Expr| match &e.op {
+            // Functions call functions before them: the depth is that of a library.
+            Op::Call(f) if depth < 8 => module.fns.get(*f).map_or(1, |d| of(&d.exprs, module, depth + 1)),
+            _ => 1,
+        };
+        exprs.values().map(one).sum()
+    }
+    module.kernels.values().map(|k| of(&k.exprs, module, 0)).collect()
+}
 
 /// Runs every rule.
 pub fn legalize(module: &mut Module, caps: &KernelCaps) {
