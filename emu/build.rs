@@ -15,8 +15,9 @@ fn main() {
     println!("cargo::rerun-if-changed=c");
     println!("cargo::rerun-if-changed=../runtime/c/portwright.h");
     println!("cargo::rerun-if-changed=simt");
+    println!("cargo::rerun-if-changed=judge");
     println!("cargo::rerun-if-env-changed=PORTWRIGHT_CLANG");
-    if let Err(text) = simt() {
+    if let Err(text) = headers() {
         println!("cargo::error={text}");
     }
     if env::var_os("CARGO_FEATURE_EMBED").is_none() {
@@ -27,20 +28,28 @@ fn main() {
     }
 }
 
-/// The list of the headers and sources of `simt`, with what they include, for `src/simt/build.rs`.
-fn simt() -> Result<(), String> {
+/// The lists of the headers and sources of `simt`, with what they include, for `src/simt/build.rs`, and of `judge`.
+fn headers() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let room = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
     let mut files =
         vec![("core/talk.h".into(), room.join("c/talk.h")), ("core/portwright.h".into(), room.join("../runtime/c/portwright.h"))];
     list(&room.join("simt"), "", &mut files)?;
+    write(&out.join("simt.rs"), files)?;
+    let mut files = Vec::new();
+    list(&room.join("judge"), "", &mut files)?;
+    write(&out.join("judge.rs"), files)
+}
+
+/// Writes a list of names and texts.
+fn write(to: &Path, mut files: Vec<(String, PathBuf)>) -> Result<(), String> {
     files.sort();
     let mut table = String::from("[\n");
     for (name, path) in files {
         table.push_str(&format!("    ({name:?}, include_str!({:?})),\n", path.display().to_string()));
     }
     table.push_str("]\n");
-    fs::write(out.join("simt.rs"), table).map_err(|e| format!("cannot write to {}: {e}", out.display()))
+    fs::write(to, table).map_err(|e| format!("cannot write {}: {e}", to.display()))
 }
 
 /// Adds what lies in a folder and those in it, by path.

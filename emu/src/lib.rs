@@ -24,6 +24,7 @@ use portwright_runtime::value::{Arg, Value};
 
 mod count;
 pub mod gpu;
+pub mod judge;
 pub mod ptx;
 pub mod qemu;
 pub mod simt;

@@ -120,7 +120,8 @@ typedef struct pw_device_api {
 
 /* Of libraries whose kernels a vendor's compiler made; absent from all others. */
 #if defined(__GNUC__)
-extern const pw_device_api pw_source_driver __attribute__((weak, visibility("hidden")));
+/* Not const: compilers of device code make a constant of the device's own of what is, with the host's functions in it. */
+extern pw_device_api pw_source_driver __attribute__((weak, visibility("hidden")));
 #endif
 
 #endif

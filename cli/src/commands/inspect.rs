@@ -116,6 +116,9 @@ fn judged(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
     use portwright_emu::gpu;
     use portwright_emu::ptx::ptxas::PtxasError;
 
+    if bundle.manifest.target.device.as_deref().is_some_and(|d| d.starts_with(portwright_emu::simt::DEVICE)) {
+        return judged_source(a, bundle, cx);
+    }
     let code = device_code(&a.model, bundle, cx)?;
     let failed = |e: PtxasError| match e {
         PtxasError::NotFound => Diagnostic::error(Code::TOOL_MISSING, e.to_string()).help("./setup installs what is missing"),
@@ -143,6 +146,55 @@ fn judged(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
     }
     for f in &faults {
         cx.diags.report(Diagnostic::error(Code::TOOL_REJECTED, format!("{}: {f}", judge.name())));
+    }
+    cx.diags.check()
+}
+
+/// Hands the sources of a bundle to clang, in the mode that is nearest to the vendor's compiler.
+#[cfg(feature = "emu")]
+fn judged_source(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
+    use portwright_emu::judge::{Clang, JudgeError, Made, Mode, resources};
+
+    let failed = |e: JudgeError| match e {
+        JudgeError::NotFound | JudgeError::Nobody(_) => {
+            Diagnostic::error(Code::TOOL_MISSING, e.to_string()).help("install LLVM's clang (Debian: apt-get install clang-22 lld-22)")
+        }
+        JudgeError::Io(..) => Diagnostic::error(Code::FILE_READ, e.to_string()),
+        JudgeError::Refused(_) => Diagnostic::error(Code::TOOL_REJECTED, e.to_string()),
+    };
+    let target = &bundle.manifest.target;
+    let mode = Mode::find(target).ok_or_else(|| JudgeError::Nobody(target.cpu.clone())).map_err(|e| cx.diags.report(failed(e)))?;
+    let clang = Clang::find().map_err(|e| cx.diags.report(failed(e)))?;
+    let made = clang.bundle(&mode, &a.model).map_err(|e| cx.diags.report(failed(e)))?;
+    let as_if = if mode.exact() { String::new() } else { format!(", as if for {}", mode.processor) };
+    let Made::Object(object) = made else {
+        let n = bundle.manifest.kernels.len();
+        if a.json {
+            println!("{}", serde_json::json!({"schema": 1, "assembler": clang.name(), "chip": mode.processor, "kernels": [], "taken": n}));
+        } else {
+            println!("{n} kernels: {} takes them{as_if}; of registers it says nothing", clang.name());
+        }
+        return Ok(());
+    };
+    let Some(kernels) = resources(&object) else {
+        return cx.fail(Diagnostic::error(Code::TOOL_REJECTED, format!("{} made no code object", clang.name())));
+    };
+    if a.json {
+        let row = |k: &portwright_emu::judge::Resources| {
+            serde_json::json!({"kernel": k.name, "lanes": k.group, "registers": k.registers, "scalar_registers": k.scalars,
+                "shared": k.shared, "stack": k.stack, "spills": k.spills})
+        };
+        let rows: Vec<_> = kernels.iter().map(row).collect();
+        println!("{}", serde_json::json!({"schema": 1, "assembler": clang.name(), "chip": mode.processor, "kernels": rows}));
+    } else {
+        println!("{:<48} {:>6} {:>9} {:>8} {:>8} {:>6} {:>6}", "kernel", "lanes", "registers", "scalars", "shared", "stack", "spills");
+        for k in &kernels {
+            println!("{:<48} {:>6} {:>9} {:>8} {:>8} {:>6} {:>6}", k.name, k.group, k.registers, k.scalars, k.shared, k.stack, k.spills);
+        }
+        println!("{} kernels: {} takes them{as_if}", kernels.len(), clang.name());
+    }
+    for k in kernels.iter().filter(|k| k.spills > 0) {
+        cx.diags.report(Diagnostic::error(Code::TOOL_REJECTED, format!("{}: {} spills {} registers", clang.name(), k.name, k.spills)));
     }
     cx.diags.check()
 }

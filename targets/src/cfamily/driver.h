@@ -91,7 +91,7 @@ static int32_t pw_source_launch(void *device, void *stream, void *kernel, const 
   PW_CALL(device, "the launch", k->launch(l, (pw_stream)stream));
 }
 
-extern "C" const pw_device_api pw_source_driver = {
+extern "C" pw_device_api pw_source_driver = {
     sizeof(pw_device_api), nullptr, pw_source_open, pw_source_close, pw_source_enter, pw_source_leave, pw_source_error, pw_source_memory,
     pw_source_alloc, pw_source_release, pw_source_stream, pw_source_end_stream, pw_source_copy_in, pw_source_copy_out, pw_source_copy,
     pw_source_image, pw_source_drop_image, pw_source_kernel, pw_source_launch, pw_source_sync,

@@ -211,3 +211,76 @@ fn core_cases_run_where_every_chip_is_stood_in_for() {
     }
     assert!(faults.is_empty(), "{faults}");
 }
+
+/// A bundle's sources in a folder that goes with the value.
+fn written(made: &Sources) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+    for (file, text) in &made.files {
+        let at = folder.path().join(file);
+        std::fs::create_dir_all(at.parent().unwrap_or(&at)).and_then(|()| std::fs::write(&at, text)).unwrap_or_else(|e| panic!("{e}"));
+    }
+    folder
+}
+
+/// Clang, in the mode that is nearest to each vendor's compiler, takes the core cases: of the chips that LLVM has all, of others those that
+/// have products and exchanges. Linked code has no spills.
+#[test]
+fn clang_takes_the_core_cases_of_every_chip() {
+    use portwright_emu::judge::{Clang, Made, Mode, resources};
+    let clang = match Clang::find() {
+        Ok(c) => c,
+        Err(e) => return eprintln!("skipped: {e}"),
+    };
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(folder("../tests/cases/core")).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    cases.retain(|p| p.extension().is_some_and(|e| e == "graph"));
+    cases.sort();
+    let name = |p: &Path| p.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let (mut judged, mut faults) = (0, String::new());
+    for (id, machine) in chips() {
+        let target = portwright_runtime::manifest::Target { device: super::device_name(&machine), ..Default::default() };
+        let mode = Mode::find(&target).unwrap_or_else(|| panic!("nothing judges {id}"));
+        let few = |c: &&PathBuf| mode.exact() && mode.object || ["attention_mla_block-odd", "matmul-aligned"].contains(&name(c).as_str());
+        for case in cases.iter().filter(few) {
+            let text = std::fs::read_to_string(case).unwrap_or_else(|e| panic!("{e}"));
+            let Some(made) = made(&name(case), &text, &machine) else { continue };
+            judged += 1;
+            match clang.bundle(&mode, written(&made).path()) {
+                Err(e) => faults += &format!("{id}: {}: {e}\n", name(case)),
+                Ok(Made::Text(_)) => {}
+                Ok(Made::Object(o)) => match resources(&o) {
+                    Some(all) if all.iter().all(|k| k.spills == 0 && k.lanes == 64) => {}
+                    other => faults += &format!("{id}: {}: {other:?}\n", name(case)),
+                },
+            }
+        }
+    }
+    assert!(faults.is_empty() && judged > 36, "{judged} judged\n{faults}");
+}
+
+/// Where lanes hold the operands of 16x16x16 products, as AMD's calculator of matrix instructions prints it for `v_mfma_f32_16x16x16_f16`:
+/// `A[i][k]` in lane `i + 16 * (k / 4)`, register `k % 4`; `D[i][j]` in lane `j + 16 * (i / 4)`, register `i % 4`.
+#[test]
+fn quads_lie_as_in_the_product_that_stands_for_them() {
+    use portwright_ir::kernel::Digit;
+    let product = super::quads("quads", DType::F16, "", "pw_half4").fragment;
+    // Coordinates m, n, k of a lane's register.
+    let at = |operand: usize, lane: u16, reg: u16| {
+        let mut out = [0u16; 3];
+        for (digits, mut n) in product.operands[operand].iter().zip([lane, reg]) {
+            for Digit { dim, stride, extent } in *digits {
+                out[usize::from(*dim)] += n % extent * stride;
+                n /= extent;
+            }
+        }
+        out
+    };
+    for lane in 0..64 {
+        for reg in 0..4 {
+            let (row, quad) = (lane % 16, lane / 16 * 4 + reg);
+            assert_eq!(at(0, lane, reg), [row, 0, quad], "a");
+            assert_eq!(at(1, lane, reg), [0, row, quad], "b");
+            assert_eq!(at(2, lane, reg), [quad, row, 0], "d");
+        }
+    }
+}
