@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+mod order;
+
 /// Most symbols, operations and terms in an expression, written out.
 pub const MAX_SIZE: u32 = 1 << 12;
 /// Deepest nesting of operations in an expression.

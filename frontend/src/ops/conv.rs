@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Convolutions.
 
+use portwright_ir::graph::infer::MAX_REACH;
 use portwright_ir::graph::{BinaryOp, Dims, Op, ScatterOp, ValueId};
 use portwright_ir::sym::SymExpr;
 
@@ -51,8 +52,8 @@ impl Window {
         };
         let (strides, dilations) = (list("strides", 1, spatial)?, list("dilations", 1, spatial)?);
         for (name, l) in [("strides", &strides), ("dilations", &dilations)] {
-            if l.iter().any(|v| *v < 1 || *v > 1 << 31) {
-                return Err(Fault::attr(format!("`{name}` is {l:?}, expected positive numbers")));
+            if l.iter().any(|v| !(1..=MAX_REACH).contains(v)) {
+                return Err(Fault::attr(format!("`{name}` is {l:?}, expected 1 to {MAX_REACH}")));
             }
         }
         if kernel.iter().zip(&dilations).any(|(k, d)| k.checked_mul(*d).is_none_or(|e| e > 1 << 40)) {

@@ -251,8 +251,12 @@ fn slice(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let (mut out, mut from, mut by) = (dims.clone(), vec![SymExpr::from(0); rank], vec![1i64; rank]);
     for i in 0..n {
         let (axis, d) = (axes[i], &dims[axes[i]]);
-        let (start, len) = range(cx, &starts[i], &ends[i], steps[i], d)?;
-        (from[axis], by[axis], out[axis]) = (start, steps[i], len);
+        // No tensor has a second element so far away, whatever its size.
+        let far = steps[i].unsigned_abs() >= infer::MAX_ELEMS.unsigned_abs();
+        let step = if far { steps[i].signum() } else { steps[i] };
+        let (start, len) = range(cx, &starts[i], &ends[i], step, d)?;
+        let len = if far { cx.min(&len, &1.into()) } else { len };
+        (from[axis], by[axis], out[axis]) = (start, if len.is(1) { 1 } else { step }, len);
     }
     if out == dims && by.iter().all(|s| *s == 1) {
         return one(x);
@@ -317,8 +321,10 @@ fn range(cx: &Cx<'_, '_>, start: &SymExpr, end: &SymExpr, step: i64, d: &SymExpr
     };
     let (s, e) = (cut(start, 0), cut(end, -1));
     let by = step.checked_neg().ok_or_else(|| Fault::attr("a step is out of range"))?;
-    let len = (&s - &e).ceil_div(&by.into());
-    Ok((s, cx.max(&len, &zero)))
+    let len = cx.max(&(&s - &e).ceil_div(&by.into()), &zero);
+    // A dim of 0 has no last position to walk back from.
+    let len = if cx.g().bounds(d).0 < 1 { cx.min(&len, d) } else { len };
+    Ok((s, len))
 }
 
 /// Amounts are an attribute before opset 11, then an input; `axes` came with opset 18.

@@ -117,3 +117,48 @@ fn overflow_is_a_value_not_a_wrap() {
     assert!((big.clone() * big).is_overflowed());
     assert_eq!((s("N") * s("N")).eval(&|_| Some(1 << 40)), None);
 }
+
+#[test]
+fn proofs_by_cases_are_right_and_find_what_slices_need() {
+    let (n, k) = (s("N"), s("K"));
+    let range = |_: &str| Some((0, 64));
+    let proven = |e: &SymExpr| e.never_negative(&range);
+    let zero = SymExpr::from(0);
+    // The end of `x[K::3]`, of `x[:K:-2]`, of a first part.
+    let start = k.minimum(&n).maximum(&zero);
+    let len = (n.clone() - start.clone()).ceil_div(&3.into()).maximum(&zero);
+    assert!(proven(&(n.clone() - (start + (len - 1) * 3 + 1))));
+    assert!(proven(&(n.clone() - n.clone().div(&2.into()) * 2)) && proven(&(n.clone().ceil_div(&4.into()) * 4 - n.clone())));
+    // Four equal parts of fewer elements: the last one is less than nothing.
+    assert!(!proven(&(n.clone() - n.clone().ceil_div(&4.into()) * 3)));
+    // Whatever is proven holds.
+    let mut r = 1u64;
+    let mut next = |below: u64| {
+        r = r.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (r >> 33) % below
+    };
+    let mut held = 0;
+    for _ in 0..4000 {
+        let mut e = n.clone();
+        for _ in 0..1 + next(6) {
+            let c = SymExpr::from(next(7) as i64 - 3);
+            let other = if next(2) == 0 { k.clone() * c.clone() } else { n.clone() * c.clone() };
+            e = match next(6) {
+                0 => e + other,
+                1 => other - e,
+                2 => e.minimum(&(other + c)),
+                3 => e.maximum(&(other + c)),
+                4 => e.div(&(1 + next(4) as i64).into()),
+                _ => e.ceil_div(&(1 + next(4) as i64).into()) + c,
+            };
+        }
+        if proven(&e) {
+            held += 1;
+            for (a, b) in [(0, 0), (1, 0), (0, 1), (3, 64), (64, 3), (7, 5), (64, 64), (13, 2)] {
+                let v = e.eval(&|name| Some(if name == "N" { a } else { b })).unwrap();
+                assert!(v >= 0, "{e} is {v} for N = {a}, K = {b}");
+            }
+        }
+    }
+    assert!(held > 400, "{held}");
+}

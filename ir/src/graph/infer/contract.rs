@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Types of contractions, convolutions and pooling.
 
-use super::{Cx, Types, Want, broadcast_dims, real_dtype};
+use super::{Cx, MAX_REACH, Types, Want, broadcast_dims, real_dtype};
 use crate::diag::Code;
 use crate::dtype::DType;
 use crate::graph::{Dims, ReduceOp, TensorType, TypeFault};
@@ -126,6 +126,7 @@ impl Cx<'_> {
         {
             return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 1 has {o} filters, expected a multiple of {groups} groups")));
         }
+        self.offsets(x, 2, strides)?;
         let mut dims = vec![x.dims[0].clone(), w.dims[0].clone()];
         dims.extend(self.positions(&x.dims[2..], &w.dims[2..], strides, dilations, pads)?);
         Ok(vec![TensorType::new(real_dtype(x), dims)])
@@ -173,6 +174,7 @@ impl Cx<'_> {
             };
             return Err(self.fail(Code::SHAPE_MISMATCH, m));
         }
+        self.offsets(x, if planar { 2 } else { 1 }, strides)?;
         let input = if planar { &x.dims[2..] } else { &x.dims[1..=spatial] };
         let mut dims = vec![x.dims[0].clone()];
         let kernel: Dims = (1..=spatial).map(whole).collect();
@@ -194,6 +196,9 @@ impl Cx<'_> {
         let mut dims = Vec::with_capacity(spatial);
         for i in 0..spatial {
             let (input, kernel) = (&input[i], &kernel[i]);
+            if self.graph.bounds(kernel).0 > MAX_REACH {
+                return Err(self.fail(Code::BAD_DIM, format!("spatial dim {i}: a kernel of {kernel}, expected at most {MAX_REACH}")));
+            }
             let padded = input + &(&pads[i] + &pads[i + spatial]);
             let extent = extent(kernel, dilations[i]);
             if self.graph.bounds(&(&padded - &extent)).1 < 0 {
@@ -229,6 +234,7 @@ impl Cx<'_> {
         self.window(&[("kernel", kernel), ("strides", strides), ("dilations", dilations)], pads, spatial)?;
         self.len("dims", dims.len(), spatial)?;
         let first = if channels_last { 1 } else { 2 };
+        self.offsets(x, first, strides)?;
         for i in 0..spatial {
             let padded = &x.dims[i + first] + &(&pads[i] + &pads[i + spatial]);
             let span = extent(&kernel[i].into(), dilations[i]);
@@ -247,11 +253,15 @@ impl Cx<'_> {
     fn window(&self, lists: &[(&str, &[i64])], pads: &[SymExpr], spatial: usize) -> Result<(), TypeFault> {
         for (name, values) in lists {
             self.len(name, values.len(), spatial)?;
-            self.positive(name, values)?;
+            self.reach(name, values, 1)?;
         }
         self.len("pads", pads.len(), 2 * spatial)?;
-        match pads.iter().find(|p| self.graph.bounds(p).1 < 0) {
-            Some(p) => Err(self.fail(Code::BAD_ATTRIBUTE, format!("`pads` has {p}, expected 0 or more"))),
+        let outside = |p: &&SymExpr| {
+            let (lo, hi) = self.graph.bounds(p);
+            p.is_overflowed() || hi < 0 || lo > MAX_REACH
+        };
+        match pads.iter().find(outside) {
+            Some(p) => Err(self.fail(Code::BAD_ATTRIBUTE, format!("`pads` has {p}, expected 0 to {MAX_REACH}"))),
             None => Ok(()),
         }
     }

@@ -27,6 +27,9 @@ pub use derive::derivation;
 /// Most elements that a tensor may have: beyond it no byte offset is safe from overflow.
 pub const MAX_ELEMS: i64 = 1 << 48;
 
+/// Most elements that a stride, a dilation, a kernel or the padding of a window counts, and the gaps of a padding.
+pub const MAX_REACH: i64 = i32::MAX as i64;
+
 /// Equalities that inference took as given.
 pub type Assumptions = Vec<(SymExpr, SymExpr)>;
 
@@ -394,6 +397,43 @@ impl<'a> Cx<'a> {
         }
         Ok(if a.as_const().is_none() && b.as_const().is_some() { b.clone() } else { a.clone() })
     }
+    /// Whether `a <= b` for all values of the symbols.
+    fn never_above(&self, a: &SymExpr, b: &SymExpr) -> bool {
+        (b - a).never_negative(&|s| self.graph.symbol(s).map(|s| (s.lo, s.hi)))
+    }
+    /// Takes `a <= b` as given where it is not proven.
+    fn at_most(&mut self, a: &SymExpr, b: &SymExpr, what: impl FnOnce() -> String) -> Result<(), TypeFault> {
+        if self.never_above(a, b) {
+            return Ok(());
+        }
+        let least = a.minimum(b);
+        if least.is_overflowed() || self.graph.bounds(&(b - a)).1 < 0 {
+            return Err(self.fail(Code::BAD_DIM, format!("{}: found {a}, expected at most {b}", what())));
+        }
+        self.assumed.push((least, a.clone()));
+        Ok(())
+    }
+    /// Checks that each of `values` counts at least `least` and at most [`MAX_REACH`] elements.
+    fn reach(&self, name: &str, values: &[i64], least: i64) -> Result<(), TypeFault> {
+        match values.iter().find(|v| !(least..=MAX_REACH).contains(*v)) {
+            None => Ok(()),
+            Some(v) => Err(self.fail(Code::BAD_ATTRIBUTE, format!("`{name}` has {v}, expected {least} to {MAX_REACH}"))),
+        }
+    }
+    /// Checks that steps through a tensor lead to offsets that can be computed: a tensor whose dims are as long as the steps within them
+    /// (`steps`, from dim `first` on) is no larger than tensors may be.
+    fn offsets(&self, t: &TensorType, first: usize, steps: &[i64]) -> Result<(), TypeFault> {
+        let mut elems: i128 = 1;
+        for (i, d) in t.dims.iter().enumerate() {
+            let step = i.checked_sub(first).and_then(|i| steps.get(i)).map_or(1, |s| s.unsigned_abs());
+            elems = elems.saturating_mul(i128::from(self.graph.bounds(d).0).max(i128::from(step)));
+        }
+        if elems <= i128::from(MAX_ELEMS) {
+            return Ok(());
+        }
+        let m = format!("steps of {steps:?} through {t} lead to offsets of more than 2^48 elements");
+        Err(self.fail(Code::SIZE_OVERFLOW, m))
+    }
     /// Takes two lists of dims as equal.
     fn equal_dims(&mut self, a: &[SymExpr], b: &[SymExpr], what: &str) -> Result<Dims, TypeFault> {
         if a.len() != b.len() {
@@ -619,6 +659,7 @@ impl<'a> Cx<'a> {
         if self.graph.bounds(&(k - &t.dims[a])).0 > 0 {
             return Err(self.fail(Code::BAD_ATTRIBUTE, format!("k is {k}, expected at most {}, the size of dim {a}", t.dims[a])));
         }
+        self.at_most(k, &t.dims[a], || format!("k of dim {a}"))?;
         let mut dims = t.dims.clone();
         dims[a] = k.clone();
         Ok(vec![TensorType::new(t.dtype, dims.clone()), TensorType::new(DType::I64, dims)])

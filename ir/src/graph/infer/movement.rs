@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Types of ops that only move elements.
 
-use super::{Cx, Types};
+use super::{Cx, MAX_ELEMS, Types};
 use crate::diag::Code;
-use crate::graph::{Dims, PadMode, TensorType};
+use crate::graph::{Dims, PadMode, TensorType, TypeFault};
 use crate::sym::{SymExpr, product};
 
 impl Cx<'_> {
@@ -45,23 +45,44 @@ impl Cx<'_> {
         self.len("starts", starts.len(), t.rank())?;
         self.len("steps", steps.len(), t.rank())?;
         self.len("dims", dims.len(), t.rank())?;
+        self.offsets(t, 0, steps)?;
         for i in 0..t.rank() {
             if steps[i] == 0 {
                 return Err(self.fail(Code::BAD_ATTRIBUTE, format!("`steps` has 0 at dim {i}, expected another number")));
             }
-            if self.graph.bounds(&dims[i]).0 < 1 {
-                continue; // may be empty, then nothing is read
-            }
-            let last = &starts[i] + &((dims[i].clone() - 1) * steps[i]);
-            for (what, at) in [("first", &starts[i]), ("last", &last)] {
-                let below = self.graph.bounds(at).1 < 0;
-                if below || self.graph.bounds(&(at - &t.dims[i])).0 >= 0 {
-                    let m = format!("dim {i}: the {what} element is at {at}, expected 0 to less than {}", t.dims[i]);
-                    return Err(self.fail(Code::BAD_DIM, m));
-                }
-            }
+            self.slice_of(&t.dims[i], &starts[i], steps[i], &dims[i], i)?;
         }
         Ok(vec![TensorType::new(t.dtype, dims.clone())])
+    }
+
+    /// Checks that `n` elements from `first` on, `step` apart, lie in a dim of `d`.
+    fn slice_of(&mut self, d: &SymExpr, first: &SymExpr, step: i64, n: &SymExpr, i: usize) -> Result<(), TypeFault> {
+        // A size below 0 is reported with the other sizes.
+        if self.graph.bounds(n).1 < 1 || (n == d && step == 1 && first.is(0)) {
+            return Ok(());
+        }
+        let last = first + &((n.clone() - 1) * step);
+        let (zero, lacks) = (SymExpr::from(0), |cx: &Self, at: &SymExpr| cx.graph.bounds(at).1 < 0 || cx.graph.bounds(&(at - d)).0 >= 0);
+        for (what, at) in [("first", first), ("last", &last)] {
+            if at.is_overflowed() || lacks(self, at) {
+                if self.graph.bounds(n).0 < 1 && !at.is_overflowed() {
+                    // It must be empty.
+                    self.equal(n, &zero, || format!("elements of dim {i}"))?;
+                    return Ok(());
+                }
+                let m = format!("dim {i}: the {what} element is at {at}, expected 0 to less than {d}");
+                return Err(self.fail(Code::BAD_DIM, m));
+            }
+        }
+        // Without elements the last one stands a step before the first: these conditions hold for any start in the dim.
+        let what = |w: &str| format!("{w} of dim {i}");
+        if step > 0 {
+            self.at_most(&zero, first, || what("0 before the first element"))?;
+            return self.at_most(&(last + 1), d, || what("the end"));
+        }
+        self.at_most(&zero, &last, || what("0 before the last element"))?;
+        self.at_most(first, &(d.clone() - 1).maximum(&zero), || what("the first element"))?;
+        self.at_most(n, d, || what("elements"))
     }
 
     pub(super) fn pad(&mut self, mode: PadMode, low: &Dims, high: &Dims, interior: &[i64]) -> Types {
@@ -75,9 +96,16 @@ impl Cx<'_> {
         self.len("high", high.len(), t.rank())?;
         self.len("interior", interior.len(), t.rank())?;
         let mut dims = Dims::with_capacity(t.rank());
+        for p in low.iter().chain(high) {
+            let (least, most) = self.graph.bounds(p);
+            if p.is_overflowed() || least > MAX_ELEMS || most < -MAX_ELEMS {
+                return Err(self.fail(Code::BAD_ATTRIBUTE, format!("padding of {p}, expected at most 2^48 elements")));
+            }
+        }
+        self.reach("interior", interior, 0)?;
         for (i, d) in t.dims.iter().enumerate() {
-            if interior[i] < 0 || (interior[i] > 0 && mode != PadMode::Constant) {
-                let m = format!("`interior` has {} at dim {i}, expected 0 (or more, in mode constant)", interior[i]);
+            if interior[i] > 0 && mode != PadMode::Constant {
+                let m = format!("`interior` has {} at dim {i}, expected 0 in mode {}", interior[i], mode.name());
                 return Err(self.fail(Code::BAD_ATTRIBUTE, m));
             }
             let mut size = d + &(&low[i] + &high[i]);
