@@ -37,20 +37,21 @@ fn spread(e: &mut Edit<'_>, p: Tap, dims: &Dims, axis: Option<u32>, block: u32) 
 pub(super) fn quantize(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let (Op::Quantize { to, axis, block, saturate }, &[x, scale, ref zero @ ..]) = parts(e, n) else { return None };
     let dims = e.ty(x).dims.clone();
-    let scale = e.cast(scale, DType::F32)?;
+    let real = real(&[e.ty(x).dtype, e.ty(scale).dtype]);
+    let scale = e.cast(scale, real)?;
     let scale = spread(e, scale, &dims, *axis, *block)?;
-    let x = e.cast(x, DType::F32)?;
+    let x = e.cast(x, real)?;
     let mut y = e.binary(BinaryOp::Div, x, scale)?;
     if to.is_float() {
         if let Some(&z) = zero.first() {
-            let z = offset(e, z, &dims, *axis, *block)?;
+            let z = offset(e, z, real, &dims, *axis, *block)?;
             y = e.binary(BinaryOp::Add, y, z)?;
         }
         return e.add(Op::Cast { to: *to, saturate: *saturate }, &[y]);
     }
     y = e.unary(UnaryOp::Round, y)?;
     if let Some(&z) = zero.first() {
-        let z = offset(e, z, &dims, *axis, *block)?;
+        let z = offset(e, z, real, &dims, *axis, *block)?;
         y = e.binary(BinaryOp::Add, y, z)?;
     }
     let (low, high) = to.int_range()?;
@@ -59,8 +60,13 @@ pub(super) fn quantize(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     e.cast(y, *to)
 }
 
-fn offset(e: &mut Edit<'_>, z: ValueId, dims: &Dims, axis: Option<u32>, block: u32) -> Option<Tap> {
-    let z = e.cast(z, DType::F32)?;
+/// The dtype in which scales are applied: f64 where one of these is, else f32.
+fn real(dtypes: &[DType]) -> DType {
+    if dtypes.contains(&DType::F64) { DType::F64 } else { DType::F32 }
+}
+
+fn offset(e: &mut Edit<'_>, z: ValueId, real: DType, dims: &Dims, axis: Option<u32>, block: u32) -> Option<Tap> {
+    let z = e.cast(z, real)?;
     spread(e, z, dims, axis, block)
 }
 
@@ -68,6 +74,7 @@ pub(super) fn dequantize(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let (Op::Dequantize { to, axis, block }, &[q, scale, ref zero @ ..]) = parts(e, n) else { return None };
     let dims = e.ty(q).dims.clone();
     let integer = e.ty(q).dtype.is_int();
+    let real = real(&[*to, e.ty(scale).dtype]);
     let mut x = Tap::Old(q);
     if let Some(&z) = zero.first() {
         if integer && e.ty(q).dtype.bits() <= 16 {
@@ -80,13 +87,13 @@ pub(super) fn dequantize(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
             let z = spread(e, z.into(), &dims, *axis, *block)?;
             x = e.binary(BinaryOp::Sub, x, z)?;
         } else {
-            x = e.cast(x, DType::F32)?;
-            let z = offset(e, z, &dims, *axis, *block)?;
+            x = e.cast(x, real)?;
+            let z = offset(e, z, real, &dims, *axis, *block)?;
             x = e.binary(BinaryOp::Sub, x, z)?;
         }
     }
-    let x = e.cast(x, DType::F32)?;
-    let scale = e.cast(scale, DType::F32)?;
+    let x = e.cast(x, real)?;
+    let scale = e.cast(scale, real)?;
     let scale = spread(e, scale, &dims, *axis, *block)?;
     let y = e.binary(BinaryOp::Mul, x, scale)?;
     e.cast(y, *to)
