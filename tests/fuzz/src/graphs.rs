@@ -37,11 +37,22 @@ struct Maker<'d, 'b> {
     d: &'d mut Draw<'b>,
     g: Graph,
     pool: Vec<ValueId>,
+    /// Whether indices are what inputs say, which may lie outside.
+    raw: bool,
 }
 
 /// A random graph of at most `nodes` nodes beside constants. Values that nothing uses are its outputs.
 pub fn graph(d: &mut Draw<'_>, nodes: usize) -> Graph {
-    let mut m = Maker { d, g: Graph::new("random"), pool: Vec::new() };
+    made(d, nodes, false)
+}
+
+/// As [`graph`], where inputs may be indices.
+pub fn graph_of_data(d: &mut Draw<'_>, nodes: usize) -> Graph {
+    made(d, nodes, true)
+}
+
+fn made(d: &mut Draw<'_>, nodes: usize, raw: bool) -> Graph {
+    let mut m = Maker { d, g: Graph::new("random"), pool: Vec::new(), raw };
     if m.d.one_in(3) {
         m.g.add_symbol(Symbol { name: "N".into(), lo: 1, hi: 8, div: 1, source: SymSource::Input });
     }
@@ -84,6 +95,59 @@ pub fn inputs(g: &Graph, d: &mut Draw<'_>) -> Vec<Tensor> {
         Tensor::from_bits(ty.dtype, dims, bits)
     };
     g.inputs().iter().map(|&v| one(v, d)).collect()
+}
+
+/// Inputs that a caller may give and should not: other dims than the graph says, another dtype, one too few, numbers out of every range.
+pub fn wrong_inputs(g: &Graph, d: &mut Draw<'_>) -> Vec<Tensor> {
+    let mut list = inputs(g, d);
+    for _ in 0..1 + d.below(3) {
+        let i = d.below(list.len());
+        let Some(t) = list.get(i) else { break };
+        let (mut dtype, mut dims, mut bits) = (t.dtype, t.dims.clone(), (0..t.len()).map(|e| t.bits(e)).collect::<Vec<u64>>());
+        let axis = d.below(dims.len());
+        match d.below(8) {
+            0 => {
+                list.remove(i);
+                continue;
+            }
+            1 => dtype = *d.pick(DTYPES).unwrap_or(&DType::F32),
+            2 => dims.push(1),
+            3 => {
+                dims.pop();
+            }
+            4 => {
+                if let Some(n) = dims.get_mut(axis) {
+                    *n = [0, 1, 9, 64][d.below(4)];
+                }
+            }
+            _ => {
+                for b in &mut bits {
+                    if d.one_in(3) {
+                        *b = extreme(dtype, d);
+                    }
+                }
+            }
+        }
+        let elems = dims.iter().product::<usize>();
+        let last = bits.last().copied().unwrap_or(0);
+        bits.resize(elems, last);
+        list[i] = Tensor::from_bits(dtype, dims, bits);
+    }
+    list
+}
+
+/// The bits of a number at which something ends.
+fn extreme(dtype: DType, d: &mut Draw<'_>) -> u64 {
+    if dtype == DType::Bool {
+        return d.next() & 1;
+    }
+    if dtype.is_float() {
+        let x = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e308, 3.4e38, 1e-45, 65504.0, -1e9][d.below(9)];
+        return numerics::encode_f64(dtype, x, false);
+    }
+    let (lo, hi) = dtype.int_range().unwrap_or((0, 1));
+    let x = [lo, hi, lo + 1, hi - 1, 0, -1, 1 << 31, 1 << 40][d.below(8)];
+    numerics::int_to_bits(dtype, x.clamp(lo, hi))
 }
 
 /// The bits of a small number.
@@ -280,6 +344,9 @@ impl Maker<'_, '_> {
             }
             23 => {
                 let a = self.axis(x)?;
+                if let Some(i) = self.given(None) {
+                    return self.add(Op::Gather { axis: a as u32 }, &[x, i], number);
+                }
                 let n = self.g.bounds(&ty.dims[a]).0;
                 let count = self.size();
                 // Indices that fit: a remainder of what counts up.
@@ -317,6 +384,14 @@ impl Maker<'_, '_> {
             25 => self.window(number),
             26 => {
                 let a = self.axis(x)?;
+                if let Some(i) = self.given(Some(&ty.dims)) {
+                    let op = *self.d.pick(&[ScatterOp::Max, ScatterOp::Min])?;
+                    let axis = a as u32;
+                    let either = [Op::GatherElements { axis }, Op::ScatterElements { axis, op }];
+                    let op = either[self.d.below(2)].clone();
+                    let operands = [x, i, x];
+                    return self.add(op.clone(), if matches!(op, Op::GatherElements { .. }) { &operands[..2] } else { &operands }, number);
+                }
                 let indices = self.constant(DType::I64, ty.dims.clone())?;
                 let n = self.g.bounds(&ty.dims[a]).0;
                 let n = self.constant_number(n.max(1))?;
@@ -339,6 +414,18 @@ impl Maker<'_, '_> {
                 self.add(Op::Dequantize { to: DType::F32, axis: None, block: 1 }, &[q, scale], number)
             }
         }
+    }
+    /// An input of indices of these dims, or of any.
+    fn given(&mut self, dims: Option<&Dims>) -> Option<ValueId> {
+        if !self.raw {
+            return None;
+        }
+        let dims = match dims {
+            Some(d) => d.clone(),
+            None => (0..self.d.below(3)).map(|_| self.size()).collect(),
+        };
+        let dtype = *self.d.pick(&[DType::I64, DType::I32])?;
+        Some(self.g.add_input(format!("i{}", self.g.inputs().len()), TensorType::new(dtype, dims)))
     }
     fn constant_number(&mut self, n: i64) -> Option<ValueId> {
         let n = self.g.add(Op::Fill { value: Scalar::from_i64(DType::I64, n), dims: vec![] }, &[], Origin::default()).ok()?;

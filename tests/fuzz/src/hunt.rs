@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The loop: a child process feeds inputs to a target, this one watches it, restarts it, and makes finds small.
 //!
-//! Before each input the child writes it into a file with its number. So an input that ends the child (an abort, the limit of memory) or
+//! Before each input the child writes it into a file with its number, and how many were accepted so far. So an input that ends the child (an abort, the limit of memory) or
 //! stops it (the file stays as it is for ten seconds) is known. A panic is caught in the child, which stores the input and goes on.
 
 use std::cell::Cell;
@@ -11,11 +11,12 @@ use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use crate::draw::Draw;
-use crate::targets::{TARGETS, Target, find};
+use crate::targets::{ACCEPTED, TARGETS, Target, find};
 
 /// Longest time of one input.
 const HANG: Duration = Duration::from_secs(10);
@@ -110,7 +111,7 @@ pub fn command(arguments: &[String]) -> Result<usize, String> {
             }
             let chosen: Vec<&Target> = TARGETS.iter().filter(|t| wanted.is_none_or(|w| w == t.name)).collect();
             // Formats are small; models and graphs are where the work is.
-            let weight = |t: &Target| if matches!(t.name, "onnx" | "graph" | "text") { 4 } else { 1 };
+            let weight = |t: &Target| if matches!(t.name, "onnx" | "graph" | "inputs" | "text") { 4 } else { 1 };
             let all: u64 = chosen.iter().map(|t| weight(t)).sum();
             let mut finds = 0;
             for t in &chosen {
@@ -126,7 +127,7 @@ fn hunt(target: &Target, time: Duration) -> Result<usize, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let folder = std::env::temp_dir().join(format!("portwright-fuzz-{}-{}", target.name, std::process::id()));
     fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-    let (start, mut finds, mut inputs, mut seed) = (Instant::now(), 0, 0u64, seed());
+    let (start, mut finds, mut fed, mut seed) = (Instant::now(), 0, Fed::default(), seed());
     while start.elapsed() < time {
         seed += 1;
         let _ = fs::remove_file(folder.join("current"));
@@ -137,14 +138,16 @@ fn hunt(target: &Target, time: Duration) -> Result<usize, String> {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| e.to_string())?;
-        let ended = watch(&mut running, &folder, start + time, &mut inputs);
+        let ended = watch(&mut running, &folder, start + time, &mut fed);
         let _ = running.kill();
         let _ = running.wait();
         for (message, data) in stored(&folder).into_iter().chain(ended) {
             finds += usize::from(keep(target, &program, &folder, &message, data)?);
         }
     }
-    println!("{}: {inputs} inputs in {:.0} s, {finds} finds", target.name, start.elapsed().as_secs_f64());
+    let share = 100.0 * fed.accepted as f64 / fed.inputs.max(1) as f64;
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{}: {} inputs in {seconds:.0} s, {share:.0} % accepted, {finds} finds", target.name, fed.inputs);
     let _ = fs::remove_dir_all(&folder);
     Ok(finds)
 }
@@ -153,25 +156,34 @@ fn seed() -> u64 {
     std::env::var("PORTWRIGHT_FUZZ_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1)
 }
 
+/// How many inputs there were, and how many of them the target accepted.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+struct Fed {
+    inputs: u64,
+    accepted: u64,
+}
+
 /// The number and the bytes of the input that the child is at.
-fn current(folder: &Path) -> Option<(u64, Vec<u8>)> {
+fn current(folder: &Path) -> Option<(Fed, Vec<u8>)> {
     let bytes = fs::read(folder.join("current")).ok()?;
-    let (number, data) = bytes.split_at_checked(8)?;
-    Some((u64::from_le_bytes(number.try_into().ok()?), data.to_vec()))
+    let (inputs, rest) = bytes.split_at_checked(8)?;
+    let (accepted, data) = rest.split_at_checked(8)?;
+    let number = |b: &[u8]| b.try_into().ok().map(u64::from_le_bytes);
+    Some((Fed { inputs: number(inputs)?, accepted: number(accepted)? }, data.to_vec()))
 }
 
 /// Waits until the time is over, or the child has ended or hangs by an input, which is returned.
-fn watch(child: &mut Child, folder: &Path, end: Instant, inputs: &mut u64) -> Option<(String, Vec<u8>)> {
+fn watch(child: &mut Child, folder: &Path, end: Instant, fed: &mut Fed) -> Option<(String, Vec<u8>)> {
     let (mut last, mut since) = (u64::MAX, Instant::now());
-    let before = *inputs;
+    let before = *fed;
     loop {
         std::thread::sleep(Duration::from_millis(100));
         let ended = child.try_wait().ok().flatten();
         let at = current(folder);
         if let Some((n, _)) = &at {
-            *inputs = before + n;
-            if *n != last {
-                (last, since) = (*n, Instant::now());
+            *fed = Fed { inputs: before.inputs + n.inputs, accepted: before.accepted + n.accepted };
+            if n.inputs != last {
+                (last, since) = (n.inputs, Instant::now());
             }
         }
         if let Some(status) = ended {
@@ -293,7 +305,7 @@ fn put(file: &mut fs::File, number: u64, data: &[u8]) -> std::io::Result<()> {
     use std::io::Seek;
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(&[&number.to_le_bytes(), data].concat())
+    file.write_all(&[&number.to_le_bytes()[..], &ACCEPTED.load(Ordering::Relaxed).to_le_bytes(), data].concat())
 }
 
 /// Contents of the files of a folder, by name.

@@ -3,6 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Cursor;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use portwright_frontend::{ImportOptions, import_bytes, tensor_from_pb};
 use portwright_ir::diag::{Diagnostic, Diags};
@@ -20,6 +21,13 @@ use crate::{graphs, models, program, wire};
 const NODES: usize = 64;
 const ELEMS: i64 = 1 << 14;
 
+/// Inputs that were read to the end and found right in form, so that what comes behind the parser ran.
+pub static ACCEPTED: AtomicU64 = AtomicU64::new(0);
+
+fn accepted() {
+    ACCEPTED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// One kind of input.
 pub struct Target {
     /// Its name, and that of its folder in the corpus.
@@ -36,6 +44,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "onnx", run: onnx, mutate: wire::protobuf, fresh: models::model },
     Target { name: "graph", run: random_graph, mutate: wire::bytes, fresh: some_bytes },
+    Target { name: "inputs", run: run_time_inputs, mutate: wire::bytes, fresh: some_bytes },
     Target { name: "text", run: graph_text, mutate: mutate_graph_text, fresh: printed_graph },
     Target { name: "kernel", run: kernel_text, mutate: mutate_kernel_text, fresh: printed_kernels },
     Target { name: "manifest", run: manifest, mutate: mutate_json, fresh: some_manifest },
@@ -111,6 +120,7 @@ fn onnx(data: &[u8]) -> Result<Vec<u64>, String> {
             return Err(format!("the importer made a graph that is none: {d:?}"));
         }
         if !partial {
+            accepted();
             out.extend(compiled(m.graph, data)?);
         }
     }
@@ -155,10 +165,36 @@ fn random_graph(data: &[u8]) -> Result<Vec<u64>, String> {
     let mut out = Vec::new();
     pairs(&g, &mut out);
     match program::compile(g.clone(), wide) {
-        Ok(c) => program::agrees(&g, &c, &inputs).map_err(|e| format!("{e}\n{printed}"))?,
+        Ok(c) => {
+            accepted();
+            program::agrees(&g, &c, &inputs).map_err(|e| format!("{e}\n{printed}"))?;
+        }
         Err(list) if list.iter().all(|d| d.code.exit_code() == 4) => out.extend(kinds(&list)),
         Err(list) => return Err(format!("{:?}\n{printed}", list.first())),
     }
+    Ok(out)
+}
+
+/// A program refuses the inputs that its graph refuses, and no others.
+fn run_time_inputs(data: &[u8]) -> Result<Vec<u64>, String> {
+    let mut d = Draw::bytes(data);
+    let g = graphs::graph_of_data(&mut d, 5);
+    let wide = d.one_in(2);
+    let Ok(c) = program::compile(g.clone(), wide) else { return Ok(Vec::new()) };
+    accepted();
+    let mut out = Vec::new();
+    // A program is compiled once and run often.
+    for _ in 0..4 {
+        let inputs = graphs::wrong_inputs(&g, &mut d);
+        let ran = program::both(&g, &c, &inputs).map_err(|e| format!("{e}\n{}", text::print(&g)))?;
+        if let Some((want, got)) = &ran
+            && (want.len() != got.len() || want.iter().zip(got).any(|(w, t)| w.dtype != t.dtype || w.dims != t.dims))
+        {
+            return Err(format!("results of other types\n{}", text::print(&g)));
+        }
+        out.push(u64::from(ran.is_some()));
+    }
+    pairs(&g, &mut out);
     Ok(out)
 }
 
@@ -176,6 +212,7 @@ fn graph_text(data: &[u8]) -> Result<Vec<u64>, String> {
             let mut out = kinds(&verify::verify(&g));
             pairs(&g, &mut out);
             if out.is_empty() || verify::verify(&g).is_empty() {
+                accepted();
                 out.extend(compiled(g, data)?);
             }
             Ok(out)
@@ -191,6 +228,7 @@ fn kernel_text(data: &[u8]) -> Result<Vec<u64>, String> {
         Ok(m) => m,
         Err(e) => return Ok(vec![hash(e.to_string().chars().filter(|c| !c.is_ascii_digit()).take(60).collect::<String>())]),
     };
+    accepted();
     let printed = kernel::print_module(&module);
     let again = kernel::parse_module(&printed).map_err(|e| format!("what was printed is refused: {e}\n{printed}"))?;
     if kernel::print_module(&again) != printed {
@@ -212,10 +250,13 @@ fn manifest(data: &[u8]) -> Result<Vec<u64>, String> {
     let Ok(source) = std::str::from_utf8(data) else { return Ok(Vec::new()) };
     match Manifest::from_json(source) {
         Err(e) => Ok(vec![hash(e.to_string().chars().filter(|c| !c.is_ascii_digit()).take(60).collect::<String>())]),
-        Ok(m) => match Manifest::from_json(&m.to_json()) {
-            Ok(again) if again == m => Ok(vec![1]),
-            other => Err(format!("written and read it is another manifest: {other:?}")),
-        },
+        Ok(m) => {
+            accepted();
+            match Manifest::from_json(&m.to_json()) {
+                Ok(again) if again == m => Ok(vec![1]),
+                other => Err(format!("written and read it is another manifest: {other:?}")),
+            }
+        }
     }
 }
 
@@ -227,6 +268,7 @@ fn blob(data: &[u8]) -> Result<Vec<u64>, String> {
             reseal(&mut whole);
         }
         if let Ok(b) = Blob::read(&whole) {
+            accepted();
             let again = b.write().map_err(|e| format!("what was read cannot be written: {e}"))?;
             if Blob::read(&again).ok().as_ref() != Some(&b) {
                 return Err("written and read it is another description".into());
@@ -250,11 +292,15 @@ fn reseal(bytes: &mut [u8]) {
 fn read_npz(data: &[u8]) -> Result<Vec<u64>, String> {
     let mut out = vec![];
     match npz::read_npy(&mut &*data) {
-        Ok(a) => out.push(hash(a.dims().len())),
+        Ok(a) => {
+            accepted();
+            out.push(hash(a.dims().len()));
+        }
         Err(e) => out.push(hash(e.to_string().chars().filter(|c| !c.is_ascii_digit()).take(40).collect::<String>())),
     }
     match npz::read_npz(Cursor::new(data)) {
         Ok(list) => {
+            accepted();
             for (_, a) in list {
                 for code in [1, 7, 16, 22] {
                     out.push(hash(a.clone().into_tensor(code).is_ok()));
@@ -268,7 +314,10 @@ fn read_npz(data: &[u8]) -> Result<Vec<u64>, String> {
 
 fn read_pb(data: &[u8]) -> Result<Vec<u64>, String> {
     Ok(match tensor_from_pb(data, None) {
-        Ok(t) => vec![hash((t.dtype.name(), t.dims.len()))],
+        Ok(t) => {
+            accepted();
+            vec![hash((t.dtype.name(), t.dims.len()))]
+        }
         Err(e) => vec![hash(e.chars().filter(|c| !c.is_ascii_digit()).take(60).collect::<String>())],
     })
 }
