@@ -46,7 +46,7 @@ pub(super) fn route(g: &Graph, chain: &Chain, family: &[usize], names: &mut Name
     from.push(chain.root);
     let mut e = Edit::new(g, ROUTE, &from);
     let rows = Rows::of(&mut e, choice, base, i64::try_from(numbers.len()).ok()?)?;
-    let mut router = Router { e, names, rows, choice, values: Vec::with_capacity(template.parts.len()) };
+    let mut router = Router { e, names, rows, choice, numbers: &numbers, values: Vec::with_capacity(template.parts.len()) };
     for (part, values) in &template.parts {
         let value = router.part(part, values)?;
         router.values.push(value);
@@ -105,7 +105,8 @@ pub(super) struct Rows {
     pub(super) count: SymExpr,
     /// Choices of a token.
     pub(super) each: i64,
-    /// How many siblings there are.
+    /// The least number of a sibling, and how many siblings there are.
+    pub(super) base: i64,
     pub(super) groups: i64,
     /// Tokens times choices.
     pub(super) total: SymExpr,
@@ -150,7 +151,7 @@ impl Rows {
         let (order, places, starts) = (Tap::New(node, 0), Tap::New(node, 1), Tap::New(node, 2));
         let token = if each == 1 { order } else { e.with_scalar(BinaryOp::Div, order, each as f64)? };
         let group = e.add(Op::Gather { axis: 0 }, &[flat, order])?;
-        Some(Rows { tokens, count, each, groups, total, order, places, starts, token, group, inside })
+        Some(Rows { tokens, count, each, base, groups, total, order, places, starts, token, group, inside })
     }
 
     /// How many leading dims are those of the tokens.
@@ -171,6 +172,12 @@ impl Rows {
     /// What each row reads of a value with a leading dim of the groups.
     pub(super) fn of_groups(&self, e: &mut Edit<'_>, x: Tap) -> Option<Tap> {
         e.add(Op::Gather { axis: 0 }, &[x, self.group])
+    }
+
+    /// The number of its group that each row has among `[rows, groups]`, as `[rows, 1]`.
+    pub(super) fn of_own(&self, e: &mut Edit<'_>, x: Tap) -> Option<Tap> {
+        let at = e.reshape(self.group, vec![self.total.clone(), 1.into()])?;
+        e.add(Op::GatherElements { axis: 1 }, &[x, at])
     }
 
     /// What each row reads of a value with one number a token and choice, with `rest` dims of 1 behind it; zero where the choice is no sibling.

@@ -45,6 +45,8 @@ pub(super) struct Router<'g, 'n> {
     pub(super) names: &'n mut Names,
     pub(super) rows: Rows,
     pub(super) choice: ValueId,
+    /// The siblings' numbers, as they come.
+    pub(super) numbers: &'n [i64],
     /// Of the parts so far.
     pub(super) values: Vec<Val>,
 }
@@ -66,7 +68,7 @@ impl Router<'_, '_> {
         match part {
             Part::Common => Some(Val::Common { tap: first.into(), fixed: is_static(g, first) }),
             Part::Weights => Some(Val::Stacked(stack(&mut self.e, values, self.names)?)),
-            Part::Number(_) => Some(Val::Number),
+            Part::Number(numbers) => (numbers == self.numbers).then_some(Val::Number),
             Part::Node { op, result, operands } => {
                 let node = g.node(*op);
                 let mut args = Vec::with_capacity(operands.len());
@@ -94,6 +96,9 @@ impl Router<'_, '_> {
         }
         if let Some(value) = self.chosen(op, args, dims) {
             return Some(value);
+        }
+        if let (Op::Gather { axis }, [x, Arg { value: Val::Number, .. }]) = (op, args) {
+            return self.own(x, *axis as usize, dims);
         }
         let fixed = |a: &Arg| matches!(a.value, Val::Stacked(_) | Val::Common { fixed: true, .. });
         if args.iter().all(fixed) {
@@ -141,6 +146,27 @@ impl Router<'_, '_> {
             }
             _ => None,
         }
+    }
+
+    /// What each sibling takes of a common value by its number along `axis`, with dims `dims`.
+    fn own(&mut self, x: &Arg, axis: usize, dims: &Dims) -> Option<Val> {
+        let Val::Common { tap, fixed } = x.value else { return None };
+        let (base, groups) = (self.rows.base, SymExpr::from(self.rows.groups));
+        x.dims.get(axis)?.as_const().filter(|&d| base >= 0 && base + self.rows.groups <= d)?;
+        let all = self.e.slice_axis(tap, axis, base.into(), groups.clone())?;
+        if fixed {
+            let front = std::iter::once(axis).chain((0..x.dims.len()).filter(|&i| i != axis)).map(|i| i as u32).collect();
+            let first = self.e.transpose(all, front)?;
+            return Some(Val::Stacked(self.e.reshape(first, [&[groups], dims.as_slice()].concat())?));
+        }
+        // One number of each row's token.
+        let lead = self.rows.lead(&x.dims[..axis].to_vec())?;
+        (lead == axis && axis + 1 == x.dims.len()).then_some(())?;
+        let after = self.rows.lead(dims)?;
+        let rows = self.rows.of_tokens(&mut self.e, all, lead)?;
+        let tap = self.rows.of_own(&mut self.e, rows)?;
+        let rest: Dims = [&[self.rows.total.clone()], dims.get(after..)?].concat();
+        Some(Val::Rows(Row { tap: self.e.reshape(tap, rest)?, lead: after, gated: false }))
     }
 
     /// An op over weights alone, for all siblings at once.

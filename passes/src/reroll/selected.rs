@@ -245,9 +245,9 @@ impl Selected<'_, '_> {
             Op::ScatterNd { .. } => {
                 let (depth, lead) = at.split_last()?;
                 let side_by_side = columns.len() == 1 || axis + 1 == at.len();
-                let number = number(&columns, to)?;
+                let row = number_of(&columns, to)?;
                 (side_by_side && depth.as_const() == i64::try_from(columns.len()).ok()).then_some(())?;
-                (number == self.token && product(to.get(..columns.len())?) == self.tokens).then_some(())?;
+                (row == self.token && product(to.get(..columns.len())?) == self.tokens).then_some(())?;
                 lead.iter().all(|d| d.is(1) || d.as_sym() == Some(&self.count)).then_some(())
             }
             Op::ScatterElements { axis, .. } => {
@@ -272,8 +272,8 @@ impl Selected<'_, '_> {
             let Some(All::Places { columns, axis }) = self.all(index) else { continue };
             let (dims, at) = (&g.ty(from).dims, &g.ty(index).dims);
             let own = match &read.op {
-                Op::Gather { axis: 0 } if columns.len() == 1 && at.len() == 1 => number(&columns, dims),
-                Op::GatherNd { batch: 0 } if axis + 1 == at.len() => number(&columns, dims),
+                Op::Gather { axis: 0 } if columns.len() == 1 && at.len() == 1 => number_of(&columns, dims),
+                Op::GatherNd { batch: 0 } if axis + 1 == at.len() => number_of(&columns, dims),
                 Op::GatherElements { axis } if self.along(at) == Some(*axis as usize) && columns.len() == 1 => {
                     let others = dims.iter().zip(at).enumerate().all(|(i, (a, b))| i == *axis as usize || a == b);
                     columns.first().filter(|_| others).cloned()
@@ -496,11 +496,21 @@ impl Selected<'_, '_> {
             }
             (Op::GatherNd { batch: 0 }, All::Common) => {
                 let (_, lead) = at.split_last()?;
-                let rest = own.get(columns.len()..)?;
+                let rest = own.get(columns.len()..)?.iter().all(|d| d.is(1));
                 let fits = narrow(lead) && (columns.len() == 1 || axis + 1 == at.len());
                 fits.then_some(())?;
-                let (row, of) = (number(columns, own)?, product(own.get(..columns.len())?));
-                self.row_of(x, row, of, rest.iter().all(|d| d.is(1)), v)
+                match columns.split_last()? {
+                    // One column of all rows.
+                    (last, columns) if !columns.is_empty() && last.by.iter().all(|b| b.is(0)) => {
+                        let number = self.e.add(Op::Const { value: literal(DType::I64, last.base.as_const()? as f64) }, &[])?;
+                        let axis = u32::try_from(columns.len()).ok()?;
+                        let column = self.e.add(Op::Gather { axis }, &[x.into(), number])?;
+                        let (row, of) = (number_of(columns, own)?, product(own.get(..columns.len())?));
+                        (row == self.token && of == self.tokens).then_some(())?;
+                        Some(All::Tokens(self.e.reshape(column, self.with_tokens(dims))?))
+                    }
+                    _ => self.row_of(x, number_of(columns, own)?, product(own.get(..columns.len())?), rest, v),
+                }
             }
             // The choice of a row among those of its token.
             (Op::GatherElements { axis }, All::Tokens(t)) if columns.len() == 1 && narrow(dims) => {
@@ -621,6 +631,11 @@ impl Selected<'_, '_> {
                 let own = &g.ty(x).dims;
                 let at = (along + own.len()).checked_sub(g.ty(v).rank());
                 at.is_none_or(|at| own.get(at).is_some_and(|d| d.is(1))).then_some(())?;
+                // The same place for all, as that of a sibling's own column.
+                if let Some(base) = Symbolic::new().scalar(g, x).filter(|_| g.ty(x).dtype == DType::I64) {
+                    let by = vec![0.into(); self.rank];
+                    return Some(All::Places { columns: vec![Place { by, base }], axis: 0 });
+                }
                 return Some(All::Tokens(self.e.add(op, &[x.into()])?));
             }
             (Op::Concat { axis }, _) if *axis as usize != along => {
@@ -677,7 +692,7 @@ impl Selected<'_, '_> {
 }
 
 /// The number of an element along the first dims, counted through all of them, from its place along each.
-fn number(columns: &[Place], dims: &Dims) -> Option<Place> {
+fn number_of(columns: &[Place], dims: &Dims) -> Option<Place> {
     let mut out: Option<Place> = None;
     for (c, d) in columns.iter().zip(dims.get(..columns.len())?) {
         out = Some(match out {
