@@ -221,13 +221,13 @@ impl Shape {
             stride = &stride * d;
         }
         let (slot, pair) = match last_at {
+            At::Along(_) | At::Fixed(0) if last.is(1) => (None, None),
             At::Along(j) if own.get(j) == Some(last) && !std::mem::replace(used.get_mut(j)?, true) => {
                 let mut pair = token.times(last);
                 *pair.by.get_mut(j)? = 1.into();
                 (Some(j), Some(pair))
             }
             At::All => (None, None),
-            At::Fixed(0) if last.is(1) => (None, None),
             _ => return None,
         };
         let whole = used.iter().zip(own).all(|(used, d)| *used || d.is(1));
@@ -351,7 +351,12 @@ impl Selected<'_, '_> {
     fn understood(&mut self, v: ValueId) -> Option<All> {
         let g = self.e.graph;
         if v == self.found {
-            let one = |j: usize| Place { by: (0..self.rank).map(|i| SymExpr::from(i64::from(i == j))).collect(), base: 0.into() };
+            let mask = g.producer(v).and_then(|n| n.operands.first()).map(|&m| &g.ty(m).dims)?;
+            // The coordinate along a dim of 1 is 0.
+            let one = |j: usize| {
+                let by = mask.iter().enumerate().map(|(i, d)| SymExpr::from(i64::from(i == j && !d.is(1))));
+                Place { by: by.collect(), base: 0.into() }
+            };
             return Some(All::Places { columns: (0..self.rank).map(one).collect(), axis: 0 });
         }
         let Some(n) = g.producer_id(v) else { return Some(All::Common) };
