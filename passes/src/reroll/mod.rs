@@ -7,7 +7,7 @@
 //! generalization). [`route`] knows what such a sum often is: each term is multiplied by a weight that is zero for all rows but those that
 //! chose its number. Then only the chosen terms are computed: rows are sorted by the term that they chose, and weights, stacked by reference,
 //! meet the rows of their group. Where each sibling selects its rows by a mask and scatters what it made of them, [`selected`] first writes the sum
-//! over all rows. [`gathered`] routes products whose right operand each row looks up.
+//! over all rows; where they lie along a dim, [`dense`] writes two of them. [`gathered`] routes products whose right operand each row looks up.
 //!
 //! Nothing here depends on names, on the order of nodes, or on who wrote the file; what a template has that is not understood leaves the sum
 //! as it is.
@@ -20,6 +20,7 @@ use crate::fold;
 use crate::rules::{RuleLog, nodes_with_regions, sweep};
 use crate::spec::Math;
 
+mod dense;
 mod gathered;
 mod mask;
 mod route;
@@ -49,14 +50,14 @@ pub fn reroll(graph: &mut Graph, math: Math, log: &mut RuleLog) {
         regions.iter_mut().for_each(|r| reroll(r, math, log));
         *graph.regions_mut(n) = regions;
     }
-    select(graph, log);
-    roll(graph, log);
+    rewritten(graph, log);
+    roll(graph, &[], log);
     graph.remove_dead();
     sweep(graph, GROUP, log, &gathered::grouped);
 }
 
-/// Routes the sums over siblings that stand in the graph; gives the terms that were routed.
-fn roll(graph: &mut Graph, log: &mut RuleLog) -> HashSet<ValueId> {
+/// Routes the sums over siblings that stand in the graph, where pairs of terms may stand for more; gives the terms that were routed.
+fn roll(graph: &mut Graph, pairs: &[([ValueId; 2], i64)], log: &mut RuleLog) -> HashSet<ValueId> {
     let mut routed = HashSet::new();
     let mut names = stack::Names::of(graph);
     for chain in siblings::chains(graph) {
@@ -67,12 +68,19 @@ fn roll(graph: &mut Graph, log: &mut RuleLog) -> HashSet<ValueId> {
         if !graph.contains(chain.root) || siblings::terms(graph, chain.root) != chain.terms {
             continue;
         }
-        let patch = |family: &Vec<usize>| Some((family.clone(), route::route(graph, &chain, family, &mut names)?));
-        let Some((family, patch)) = chain.families.iter().find_map(patch) else { continue };
+        let patch = |family: &Vec<usize>| {
+            let terms: Vec<ValueId> = family.iter().filter_map(|&i| chain.terms.get(i).copied()).collect();
+            let all = match pairs.iter().find(|(pair, _)| pair.iter().any(|t| terms.contains(t))) {
+                Some((pair, all)) => Some((terms == *pair).then_some(*all)?),
+                None => None,
+            };
+            Some((route::route(graph, &chain, family, all, &mut names)?, terms))
+        };
+        let Some((patch, terms)) = chain.families.iter().find_map(patch) else { continue };
         match graph.apply(patch) {
             Ok(_) => {
                 log.count(ROUTE);
-                routed.extend(family.iter().filter_map(|&i| chain.terms.get(i)));
+                routed.extend(terms);
             }
             Err(fault) => {
                 log.refused.insert(ROUTE, fault.message);
@@ -82,22 +90,26 @@ fn roll(graph: &mut Graph, log: &mut RuleLog) -> HashSet<ValueId> {
     routed
 }
 
-/// Routes sums over siblings that select their rows by masks: as sums over all rows, on a copy of the graph, which is taken for those sums
-/// alone that are routed.
-fn select(graph: &mut Graph, log: &mut RuleLog) {
-    let mut sums = selected::candidates(graph);
-    while !sums.is_empty() && !log.spent() {
+/// Routes sums that are no sums over siblings as they stand: those whose siblings select their rows by masks, and those over a dim. They are
+/// written as sums over siblings on a copy of the graph, which is taken for those alone that are routed.
+fn rewritten(graph: &mut Graph, log: &mut RuleLog) {
+    let (mut selected, mut dense) = (selected::candidates(graph), dense::candidates(graph));
+    while !(selected.is_empty() && dense.is_empty() || log.spent()) {
         let (mut trial, mut own) = (graph.clone(), log.clone());
-        let terms = selected::rewrite(&mut trial, &sums, &mut own);
+        let rows = selected::rewrite(&mut trial, &selected, &mut own);
+        let dims = dense::rewrite(&mut trial, &dense, &mut own);
         fold::share(&mut trial, &mut own);
-        let routed = roll(&mut trial, &mut own);
-        let taken: Vec<NodeId> = terms.iter().filter(|(_, t)| routed.contains(t)).map(|(n, _)| *n).collect();
-        if taken.len() == terms.len() && !taken.is_empty() {
-            trial.remove_dead();
-            (*graph, *log) = (trial, own);
+        let pairs: Vec<([ValueId; 2], i64)> = dims.iter().map(|(_, pair, all)| (*pair, *all)).collect();
+        let routed = roll(&mut trial, &pairs, &mut own);
+        selected = rows.iter().filter(|(_, t)| routed.contains(t)).map(|(n, _)| *n).collect();
+        dense = dims.iter().filter(|(_, pair, _)| pair.iter().all(|t| routed.contains(t))).map(|(n, ..)| *n).collect();
+        if (selected.len(), dense.len()) == (rows.len(), dims.len()) {
+            if !(selected.is_empty() && dense.is_empty()) {
+                trial.remove_dead();
+                (*graph, *log) = (trial, own);
+            }
             return;
         }
-        sums = taken;
     }
 }
 

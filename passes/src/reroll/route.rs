@@ -23,10 +23,14 @@ struct Choice<'t> {
     numbers: &'t [i64],
 }
 
-/// The sum with one family of terms routed; `None` if the family is not of that kind.
-pub(super) fn route(g: &Graph, chain: &Chain, family: &[usize], names: &mut Names) -> Option<Patch> {
+/// The sum with one family of terms routed; `None` if the family is not of that kind. With `all` the two terms, of numbers 0 and 1, stand for so
+/// many, which take weights of their own by number.
+pub(super) fn route(g: &Graph, chain: &Chain, family: &[usize], all: Option<i64>, names: &mut Names) -> Option<Patch> {
     let roots: Vec<ValueId> = family.iter().map(|&i| chain.terms.get(i).copied()).collect::<Option<_>>()?;
     let mut template = unify(g, roots)?;
+    if let Some(all) = all {
+        template.extend(all)?;
+    }
     let (choice, numbers) = {
         let found = choice(g, &template)?;
         (found.choice, found.numbers.to_vec())
@@ -38,7 +42,7 @@ pub(super) fn route(g: &Graph, chain: &Chain, family: &[usize], names: &mut Name
     if !by_number.iter().enumerate().all(|(place, &i)| numbers[i].checked_sub(base) == i64::try_from(place).ok()) {
         return None;
     }
-    for (_, values) in &mut template.parts {
+    for (_, values) in template.parts.iter_mut().filter(|_| all.is_none()) {
         *values = by_number.iter().map(|&i| values.get(i).copied()).collect::<Option<_>>()?;
     }
 

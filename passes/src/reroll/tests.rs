@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `cases/reroll/route.graph` and `selected.graph` are sums whose rows choose their terms, `*_not.graph` look-alikes of them.
+//! `cases/reroll/*.graph` are sums whose rows choose their terms, `*_not.graph` look-alikes of them.
 
 use portwright_ir::graph::text;
 

@@ -27,6 +27,21 @@ pub(super) struct Template {
     pub(super) parts: Vec<(Part, Vec<ValueId>)>,
 }
 
+impl Template {
+    /// Takes the template of the siblings 0 and 1 as that of `all`, which differ in their numbers alone; `None` where these two differ in more.
+    pub(super) fn extend(&mut self, all: i64) -> Option<()> {
+        for (part, _) in &mut self.parts {
+            match part {
+                Part::Weights => return None,
+                Part::Number(numbers) if *numbers == [0, 1] => *numbers = (0..all).collect(),
+                Part::Number(_) => return None,
+                Part::Common | Part::Node { .. } => {}
+            }
+        }
+        Some(())
+    }
+}
+
 /// The template of siblings given by their results; `None` if they are no siblings.
 pub(super) fn unify(g: &Graph, roots: Vec<ValueId>) -> Option<Template> {
     let mut t = Template { parts: Vec::new() };
