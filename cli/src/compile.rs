@@ -49,6 +49,8 @@ pub struct Options {
     pub dims: Vec<String>,
     /// Who runs LLVM.
     pub workers: Workers,
+    /// Whether a bundle has to be on the disk when it is done; not where it is run once and removed.
+    pub durable: bool,
 }
 
 /// Resolves target and CPU.
@@ -58,7 +60,15 @@ pub struct Options {
 pub fn options(args: &TargetArgs, cx: &mut Cx) -> Lowered<Options> {
     let machine = target::machine(args.id(), args.cpu.as_deref(), &mut cx.diags)?;
     let packer = Packer::here(&mut cx.diags)?;
-    Ok(Options { machine, packer, math: args.math().into(), reroll: !args.no_reroll, dims: args.dims.clone(), workers: workers() })
+    Ok(Options {
+        machine,
+        packer,
+        math: args.math().into(),
+        reroll: !args.no_reroll,
+        dims: args.dims.clone(),
+        workers: workers(),
+        durable: true,
+    })
 }
 
 /// Runs the passes.
@@ -335,7 +345,7 @@ fn write(
 ) -> Lowered<Written> {
     let About { name, source, view } = about;
     compiled.main.plan.name.clone_from(&name);
-    let writer = BundleWriter::create(out).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    let writer = BundleWriter::create(out).map_err(|e| cx.diags.report(bundle_error(&e)))?.durable(o.durable);
     let work = writer.folder().join("work");
     std::fs::create_dir_all(&work).map_err(|e| cx.diags.report(file_error(&work, e)))?;
     let first = if matches!(libc, Some(Libc::Zig(_))) { "; musl takes a minute once a target" } else { "" };

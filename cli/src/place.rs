@@ -48,6 +48,21 @@ impl Place {
     pub fn line(&self) -> String {
         format!("on {} (rung {RUNG})", self.name())
     }
+    /// How many bundles are worth being compiled there together.
+    pub fn together(&self) -> usize {
+        match self {
+            Place::Here => 1,
+            #[cfg(feature = "emu")]
+            Place::Emulated(e) => e.together(),
+        }
+    }
+    /// Does for bundles at once what [`Running::start`] would do for each.
+    pub fn prepare(&self, _bundles: &[&Path]) {
+        #[cfg(feature = "emu")]
+        if let Place::Emulated(e) = self {
+            e.prepare(_bundles);
+        }
+    }
     /// Whether it is this machine.
     pub fn is_here(&self) -> bool {
         matches!(self, Place::Here)

@@ -41,6 +41,12 @@ pub struct Options {
 pub trait Executor: fmt::Debug + Send + Sync {
     /// Name and version for people, as `qemu-riscv64 10.0.2`.
     fn name(&self) -> String;
+    /// How many bundles [`Executor::prepare`] is worth being called with at once.
+    fn together(&self) -> usize {
+        1
+    }
+    /// Does for many bundles at once what [`Executor::load`] does first for each; what fails is said there.
+    fn prepare(&self, _bundles: &[&Path]) {}
     /// Starts the bundle in that folder, in a process of its own.
     ///
     /// # Errors

@@ -140,6 +140,7 @@ pub struct BundleWriter {
     place: PathBuf,
     work: PathBuf,
     whole: bool,
+    durable: bool,
 }
 
 impl BundleWriter {
@@ -163,12 +164,20 @@ impl BundleWriter {
         };
         let work = sibling(&place, &name.to_string_lossy(), "new");
         fs::create_dir(&work).map_err(io_error(&place))?;
-        let writer = BundleWriter { place, work, whole: false };
+        let writer = BundleWriter { place, work, whole: false, durable: true };
         for dir in ["lib", "weights", "include"] {
             let dir = writer.work.join(dir);
             fs::create_dir(&dir).map_err(io_error(&dir))?;
         }
         Ok(writer)
+    }
+
+    /// Whether files have to be on the disk when [`BundleWriter::finish`] returns, which they have unless this says otherwise: a bundle that
+    /// is run once and removed need not survive a crash of the system.
+    #[must_use]
+    pub fn durable(mut self, durable: bool) -> BundleWriter {
+        self.durable = durable;
+        self
     }
 
     /// The folder that the bundle is written in. A path under it is not yet the bundle's.
@@ -189,8 +198,9 @@ impl BundleWriter {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(io_error(dir))?;
         }
-        let mut file = fs::File::create(&path).map_err(io_error(&path))?;
-        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(io_error(&path))
+        let file = fs::File::create(&path).map_err(io_error(&path))?;
+        let sync = |()| if self.durable { file.sync_data() } else { Ok(()) };
+        (&file).write_all(bytes).and_then(sync).map_err(io_error(&path))
     }
 
     /// Copies a file of another bundle or of the compiler's work to `name`.

@@ -105,20 +105,23 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
         return cx
             .fail(Diagnostic::error(Code::BAD_OPTION, "no test cases there: a case is a folder with a model.onnx or a bundle model.pw"));
     }
-    let place = if a.on == Some(On::Interpreter) {
+    let (place, together) = if a.on == Some(On::Interpreter) {
         super::interpret::refuse_machine_options(&a.target, 0, a.max_fallback, cx)?;
-        "in the interpreter of Graph IR (rung 0)".to_owned()
+        ("in the interpreter of Graph IR (rung 0)".to_owned(), 1)
     } else {
         // Said once for all cases: options that are wrong, and a machine that nothing here can run.
         let options = compile::options(&a.target, cx)?;
-        place::choose(&compile::machine_target(&options.machine), a.on, cx)?.line()
+        let place = place::choose(&compile::machine_target(&options.machine), a.on, cx)?;
+        (place.line(), place.together())
     };
     crate::model::dims(&a.target.dims, cx)?;
     let jobs = a.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 64).min(cases.len());
     let mut progress = Progress::new(cx.quiet);
     progress.say(&format!("{} cases for {} {place}, {jobs} workers", cases.len(), a.target.id()));
     progress.stage("suite");
-    let queue: Mutex<VecDeque<(usize, PathBuf)>> = Mutex::new(cases.iter().cloned().enumerate().collect());
+    let numbered: Vec<(usize, PathBuf)> = cases.iter().cloned().enumerate().collect();
+    let lists = numbered.chunks(together.min(cases.len().div_ceil(jobs)).max(1)).map(<[_]>::to_vec);
+    let queue: Mutex<VecDeque<Vec<(usize, PathBuf)>>> = Mutex::new(lists.collect());
     let (send, results) = channel();
     let mut outcomes: Vec<Option<Outcome>> = vec![None; cases.len()];
     std::thread::scope(|s| {
@@ -129,11 +132,8 @@ pub fn run(a: SuiteArgs, cx: &mut Cx) -> Lowered<()> {
                 let mut worker = None;
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some((i, case)) = next else { break };
-                    let outcome = one(&mut worker, a, &case);
-                    if send.send((i, outcome)).is_err() {
-                        break;
-                    }
+                    let Some(list) = next else { break };
+                    some(&mut worker, a, &list, &mut |i, outcome| drop(send.send((i, outcome))));
                 }
             });
         }
@@ -286,38 +286,64 @@ fn written(value: impl clap::ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
-fn one(slot: &mut Option<Worker>, a: &SuiteArgs, case: &Path) -> Outcome {
-    let name = name_of(case);
-    let fail = |m: String| Outcome::bad(&name, Status::Failed, Some(Code::RUN_FAILED.to_string()), m);
-    let mut worker = match slot.take().map_or_else(|| Worker::start(a), Ok) {
-        Ok(w) => w,
-        Err(e) => return fail(format!("no worker: {e}")),
+/// Runs cases that are compiled together. If the worker is lost on the way, those that are left run alone: which of them it was lost for, nobody
+/// knows.
+fn some(slot: &mut Option<Worker>, a: &SuiteArgs, list: &[(usize, PathBuf)], say: &mut dyn FnMut(usize, Outcome)) {
+    let mut done = 0;
+    let Err(why) = ask(slot, a, list, &mut |outcome| {
+        if let Some((number, _)) = list.get(done) {
+            say(*number, outcome);
+        }
+        done += 1;
+    }) else {
+        return;
     };
-    if writeln!(worker.input, "{}", case.display()).and_then(|()| worker.input.flush()).is_err() {
-        return fail(worker.end());
+    for (number, case) in list.iter().skip(done) {
+        if list.len() > 1 {
+            some(slot, a, &[(*number, case.clone())], say);
+        } else {
+            say(*number, Outcome::bad(&name_of(case), Status::Failed, Some(Code::RUN_FAILED.to_string()), why.clone()));
+        }
     }
-    match worker.lines.recv_timeout(Duration::from_secs(a.timeout.max(1))) {
-        Ok(line) => match serde_json::from_str(&line) {
-            Ok(o) => {
-                *slot = Some(worker);
-                o
-            }
-            Err(e) => {
+}
+
+/// Has a worker run cases, and hands on what it answers. It stays in the slot if it answers to the end; else the error says what became of it.
+fn ask(slot: &mut Option<Worker>, a: &SuiteArgs, list: &[(usize, PathBuf)], each: &mut dyn FnMut(Outcome)) -> Result<(), String> {
+    let mut worker = slot.take().map_or_else(|| Worker::start(a), Ok).map_err(|e| format!("no worker: {e}"))?;
+    let cases: Vec<&PathBuf> = list.iter().map(|(_, case)| case).collect();
+    let line = serde_json::to_string(&cases).map_err(|e| e.to_string())?;
+    if writeln!(worker.input, "{line}").and_then(|()| worker.input.flush()).is_err() {
+        return Err(worker.end());
+    }
+    let mut answers = 0;
+    while answers < list.len() {
+        match worker.lines.recv_timeout(Duration::from_secs(a.timeout.max(1))) {
+            // It is at work.
+            Ok(line) if line.is_empty() => {}
+            Ok(line) => match serde_json::from_str(&line) {
+                Ok(outcome) => {
+                    each(outcome);
+                    answers += 1;
+                }
+                Err(e) => {
+                    worker.end();
+                    return Err(format!("the worker's answer: {e}"));
+                }
+            },
+            Err(RecvTimeoutError::Timeout) => {
                 worker.end();
-                fail(format!("the worker's answer: {e}"))
+                return Err(format!("ran longer than {} s", a.timeout));
             }
-        },
-        Err(RecvTimeoutError::Timeout) => {
-            worker.end();
-            fail(format!("ran longer than {} s", a.timeout))
-        }
-        Err(RecvTimeoutError::Disconnected) => {
-            // Wait first: a kill would hide the signal that it died of.
-            let status = worker.child.wait();
-            drop(status);
-            fail(worker.end())
+            Err(RecvTimeoutError::Disconnected) => {
+                // Wait first: a kill would hide the signal that it died of.
+                let status = worker.child.wait();
+                drop(status);
+                return Err(worker.end());
+            }
         }
     }
+    *slot = Some(worker);
+    Ok(())
 }
 
 #[cfg(test)]

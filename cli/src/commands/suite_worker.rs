@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The worker of `suite`: one case a line on stdin, one outcome a line on stdout.
+//! The worker of `suite`: a list of cases a line on stdin, one outcome a line on stdout for each. An empty line says that it is at work: where the
+//! place that runs bundles compiles them, the cases of a list are compiled together before the first of them runs.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use portwright_ir::dtype::DType;
 use portwright_ir::graph::{Graph, Literal, Op};
 use portwright_runtime::blob::Kind;
 use portwright_runtime::bundle::Bundle;
-use portwright_runtime::manifest::HostNode;
+use portwright_runtime::manifest::{HostNode, Target};
 use portwright_runtime::tensor::View;
 use portwright_runtime::value::Value;
 use portwright_targets::codegen::Workers;
@@ -32,19 +33,40 @@ const ATOL: f64 = 1e-7;
 pub fn run(a: WorkerArgs, cx: &mut Cx) -> Lowered<()> {
     limit_memory(a.max_memory);
     // A worker is a process of its own already.
-    let options = Options { workers: Workers::InProcess, ..compile::options(&a.target, cx)? };
+    let options = Options { workers: Workers::InProcess, durable: false, ..compile::options(&a.target, cx)? };
     let place = match a.on {
         Some(On::Interpreter) => None,
         on => Some(place::choose(&compile::machine_target(&options.machine), on, cx)?),
     };
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let case = PathBuf::from(line);
-        let outcome = case_outcome(&case, &a, &options, place.as_ref(), cx);
-        let text = serde_json::to_string(&outcome).unwrap_or_default();
-        let mut out = std::io::stdout().lock();
-        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-            break;
+        let cases: Vec<PathBuf> = serde_json::from_str(&line).unwrap_or_default();
+        let mut made = Vec::new();
+        for case in &cases {
+            made.push(guarded(case, cx, |cx| Made::new(case, &a, &options, place.as_ref(), cx)));
+            if cases.len() > 1 {
+                say("")?;
+            }
         }
+        if let Some(place) = place.as_ref().filter(|_| cases.len() > 1) {
+            let bundles: Vec<&Path> = made.iter().flatten().filter_map(Made::bundle).collect();
+            place.prepare(&bundles);
+            say("")?;
+        }
+        for (case, made) in cases.iter().zip(made) {
+            let outcome = made.and_then(|made| guarded(case, cx, |cx| made.run(&a, place.as_ref(), cx)));
+            let outcome = outcome.unwrap_or_else(|bad| *bad);
+            say(&serde_json::to_string(&outcome).unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a line to whoever asked.
+fn say(line: &str) -> Lowered<()> {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        // Nobody listens any more.
+        std::process::exit(0);
     }
     Ok(())
 }
@@ -54,35 +76,48 @@ fn limit_memory(megabytes: u64) {
     let _ = rlimit::setrlimit(rlimit::Resource::AS, bytes, bytes);
 }
 
-fn case_outcome(case: &Path, a: &WorkerArgs, options: &Options, place: Option<&Place>, cx: &mut Cx) -> Outcome {
+/// Does a part of a case; what goes wrong is how the case ended.
+fn guarded<T>(case: &Path, cx: &mut Cx, part: impl FnOnce(&mut Cx) -> Lowered<T>) -> Result<T, Box<Outcome>> {
     let name = name_of(case);
     cx.diags.take();
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_case(case, &name, a, options, place, cx)));
-    match result {
-        Ok(Ok(o)) => o,
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| part(cx))) {
+        Ok(Ok(done)) => Ok(done),
         Ok(Err(_)) => {
             let list = cx.diags.take();
             let first = list.iter().find(|d| d.severity == Severity::Error).cloned();
             let d = first.unwrap_or_else(|| Diagnostic::error(Code::INTERNAL, "no reason"));
             let unsupported = d.code.exit_code() == 4 || matches!(d.code, Code::UNKNOWN_OP | Code::UNSUPPORTED_FORM | Code::IR_VERSION);
             let path = d.path.as_ref().map_or_else(String::new, |p| format!("{p}: "));
-            Outcome::bad(
-                &name,
-                if unsupported { Status::Unsupported } else { Status::Failed },
-                Some(d.code.to_string()),
-                format!("{path}{}", d.message),
-            )
+            let status = if unsupported { Status::Unsupported } else { Status::Failed };
+            Err(Box::new(Outcome::bad(&name, status, Some(d.code.to_string()), format!("{path}{}", d.message))))
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Outcome::bad(&name, Status::Failed, Some(Code::INTERNAL.to_string()), text.unwrap_or_default())
+            Err(Box::new(Outcome::bad(&name, Status::Failed, Some(Code::INTERNAL.to_string()), text.unwrap_or_default())))
         }
     }
 }
 
+/// What a case's model was made into.
+enum Model {
+    Compiled { bundle: PathBuf, target: Option<Target>, kernels: usize, device_nodes: usize, host: Vec<HostNode>, random: bool },
+    Interpreted(Graph),
+}
+
+/// A case that is ready to run.
+struct Made {
+    case: PathBuf,
+    /// Its sets of inputs and outputs.
+    sets: Vec<PathBuf>,
+    fixed: Vec<Fixed>,
+    model: Model,
+    /// Where its bundle lies.
+    _scratch: Scratch,
+}
+
 /// How a case's model is run.
 enum Runner {
-    Executed { running: Running, kernels: usize, device_nodes: usize, host: Vec<HostNode>, random: bool },
+    Executed(Running),
     Interpreted(Graph),
 }
 
@@ -125,21 +160,13 @@ fn wants_values(list: &[Diagnostic]) -> bool {
         && errors.all(|d| d.code == Code::UNSUPPORTED_FORM && d.message.contains("must be known when the model is compiled"))
 }
 
-/// The case's model, compiled and loaded; or its bundle, where the case is one that was compiled before.
-fn runner(
-    case: &Path,
-    a: &WorkerArgs,
-    options: &Options,
-    place: Option<&Place>,
-    fixed: &[Fixed],
-    scratch: &Path,
-    cx: &mut Cx,
-) -> Lowered<Runner> {
+/// The case's model, compiled; or its bundle, where the case is one that was compiled before.
+fn model(case: &Path, a: &WorkerArgs, options: &Options, executed: bool, fixed: &[Fixed], scratch: &Path, cx: &mut Cx) -> Lowered<Model> {
     let fixed = || fixed.iter().map(|f| (f.name.clone(), f.value.clone())).collect();
     let (file, compiled) = (case.join(MODEL), case.join(BUNDLE));
-    let Some(place) = place else {
-        return Ok(Runner::Interpreted(model::load_fixed(&file, &a.target.dims, false, fixed(), cx)?.graph));
-    };
+    if !executed {
+        return Ok(Model::Interpreted(model::load_fixed(&file, &a.target.dims, false, fixed(), cx)?.graph));
+    }
     let mut random = false;
     let (bundle, nodes) = if !file.is_file() && model::is_bundle(&compiled) {
         (compiled, None)
@@ -153,9 +180,8 @@ fn runner(
     place::fallback(&manifest.host_nodes, a.target.id(), a.max_fallback, cx)?;
     let device_nodes = nodes.unwrap_or_else(|| manifest.kernels.iter().map(|k| k.nodes.len()).sum());
     // A bundle that was compiled before says itself what it is for.
-    let own = if nodes.is_none() { Some(place::choose(&manifest.target, a.on, cx)?) } else { None };
-    let running = Running::start(&bundle, own.as_ref().unwrap_or(place), Start { threads: 1, profile: false }, cx)?;
-    Ok(Runner::Executed { running, kernels: manifest.kernels.len(), device_nodes, host: manifest.host_nodes, random })
+    let target = nodes.is_none().then_some(manifest.target);
+    Ok(Model::Compiled { bundle, target, kernels: manifest.kernels.len(), device_nodes, host: manifest.host_nodes, random })
 }
 
 /// Whether a graph computes with numbers that no two implementations draw alike.
@@ -163,36 +189,72 @@ fn draws(g: &Graph) -> bool {
     g.node_ids().any(|n| matches!(g.node(n).op, Op::RandomUniform { .. }) || g.node(n).regions.iter().any(draws))
 }
 
-fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: Option<&Place>, cx: &mut Cx) -> Lowered<Outcome> {
-    let (rtol, atol) = tolerance(case);
-    let scratch = Scratch::new(cx)?;
-    let mut sets: Vec<PathBuf> = std::fs::read_dir(case)
-        .map(|d| d.flatten().map(|e| e.path()).filter(|p| p.is_dir() && name_of(p).starts_with("test_data_set_")).collect())
-        .unwrap_or_default();
-    sets.sort();
-    let mut fixed = Vec::new();
-    let mut made = runner(case, a, options, place, &fixed, scratch.path(), cx);
-    // Where the graph itself follows from an input's value, the model is compiled for the value that the case has; the record says so.
-    for scales in [false, true] {
-        if made.is_ok() || !wants_values(cx.diags.all()) {
-            break;
+impl Made {
+    /// Compiles a case.
+    fn new(case: &Path, a: &WorkerArgs, options: &Options, place: Option<&Place>, cx: &mut Cx) -> Lowered<Made> {
+        let scratch = Scratch::new(cx)?;
+        let mut sets: Vec<PathBuf> = std::fs::read_dir(case)
+            .map(|d| d.flatten().map(|e| e.path()).filter(|p| p.is_dir() && name_of(p).starts_with("test_data_set_")).collect())
+            .unwrap_or_default();
+        sets.sort();
+        let mut fixed = Vec::new();
+        let mut made = model(case, a, options, place.is_some(), &fixed, scratch.path(), cx);
+        // Where the graph itself follows from an input's value, the model is compiled for the value that the case has; the record says so.
+        for scales in [false, true] {
+            if made.is_ok() || !wants_values(cx.diags.all()) {
+                break;
+            }
+            let values = structural(&sets, scales);
+            if values.len() > fixed.len() {
+                cx.diags.take();
+                fixed = values;
+                made = model(case, a, options, place.is_some(), &fixed, scratch.path(), cx);
+            }
         }
-        let values = structural(&sets, scales);
-        if values.len() > fixed.len() {
-            cx.diags.take();
-            fixed = values;
-            made = runner(case, a, options, place, &fixed, scratch.path(), cx);
+        Ok(Made { case: case.to_path_buf(), sets, fixed, model: made?, _scratch: scratch })
+    }
+
+    /// The bundle, if it is one for the place that this worker is for.
+    fn bundle(&self) -> Option<&Path> {
+        match &self.model {
+            Model::Compiled { bundle, target: None, .. } => Some(bundle),
+            _ => None,
         }
     }
-    let mut runner = made?;
+
+    /// Runs it on the case's inputs.
+    fn run(self, a: &WorkerArgs, place: Option<&Place>, cx: &mut Cx) -> Lowered<Outcome> {
+        let Made { case, sets, fixed, model, _scratch } = self;
+        run_case(&case, &sets, &fixed, model, a, place, cx)
+    }
+}
+
+fn run_case(
+    case: &Path,
+    sets: &[PathBuf],
+    fixed: &[Fixed],
+    model: Model,
+    a: &WorkerArgs,
+    place: Option<&Place>,
+    cx: &mut Cx,
+) -> Lowered<Outcome> {
+    let name = &name_of(case);
+    let (rtol, atol) = tolerance(case);
     let numbers: Vec<usize> = fixed.iter().map(|f| f.number).collect();
-    let random = match &runner {
-        Runner::Executed { random, .. } => *random,
-        Runner::Interpreted(g) => draws(g),
+    let (mut runner, random, kernels, device_nodes, host) = match (model, place) {
+        (Model::Compiled { bundle, target, kernels, device_nodes, host, random }, Some(place)) => {
+            let own = target.map(|t| place::choose(&t, a.on, cx)).transpose()?;
+            let running = Running::start(&bundle, own.as_ref().unwrap_or(place), Start { threads: 1, profile: false }, cx)?;
+            (Runner::Executed(running), random, kernels, device_nodes, host)
+        }
+        (Model::Compiled { .. }, None) => return cx.fail(Diagnostic::error(Code::INTERNAL, "a bundle, and nowhere to run it")),
+        (Model::Interpreted(g), _) => {
+            let random = draws(&g);
+            (Runner::Interpreted(g), random, 0, 0, Vec::new())
+        }
     };
     // Nothing numeric is a host operation.
-    if let Runner::Executed { running, host, .. } = &runner
-        && let Some(h) = host.first()
+    if let (Runner::Executed(running), Some(h)) = (&runner, host.first())
         && running.inputs().iter().chain(running.outputs()).all(|i| i.kind == Kind::Tensor)
         && !uses_lists(case)
     {
@@ -200,15 +262,15 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: O
         return cx.fail(Diagnostic::error(Code::OVER_FALLBACK, m));
     }
     let (inputs, outputs) = match &runner {
-        Runner::Executed { running, .. } => (running.inputs().to_vec(), running.outputs().to_vec()),
+        Runner::Executed(running) => (running.inputs().to_vec(), running.outputs().to_vec()),
         Runner::Interpreted(g) => (super::interpret::describe(g), super::interpret::describe_outputs(g)),
     };
     let (mut max_abs, mut max_rel) = (0f64, 0f64);
-    for set in &sets {
+    for set in sets {
         let given = values::read_folder_without(set, "input", &inputs, &numbers, cx)?;
         let expected = values::read_folder(set, "output", &outputs, cx)?;
         let got: Vec<Value> = match &mut runner {
-            Runner::Executed { running, .. } => {
+            Runner::Executed(running) => {
                 running.execute(&given, cx)?;
                 running.values()
             }
@@ -227,12 +289,9 @@ fn run_case(case: &Path, name: &str, a: &WorkerArgs, options: &Options, place: O
     if sets.is_empty() {
         return Ok(Outcome::bad(name, Status::Skipped, None, "no test data sets"));
     }
-    let (rung, kernels, device_nodes, host) = match runner {
-        Runner::Executed { kernels, device_nodes, host, .. } => (place::RUNG, kernels, device_nodes, host),
-        Runner::Interpreted(_) => (0, 0, 0, Vec::new()),
-    };
+    let rung = if matches!(runner, Runner::Executed(_)) { place::RUNG } else { 0 };
     Ok(Outcome {
-        case: name.into(),
+        case: name.clone(),
         status: Status::Passed,
         rung,
         kernels,

@@ -35,6 +35,9 @@ static uint64_t now(void) {
 }
 _Noreturn static void leave(int code) { _exit(code); }
 
+/* Chooses the bundle of that name among those that were compiled together. */
+int simt_choose(const char *key);
+
 int main(int arguments, char **argument) {
   static const struct rlimit none = {0, 0};
   prctl(PR_SET_PDEATHSIG, 9);
@@ -42,7 +45,8 @@ int main(int arguments, char **argument) {
   /* What kernels print does not get between the answers. */
   answers = dup(1);
   dup2(2, 1);
-  if (arguments < 2) refuse(PW_E_ARGUMENT, "no bundle is named");
+  if (arguments < 3) refuse(PW_E_ARGUMENT, "no bundle is named");
+  if (!simt_choose(argument[2])) refuse(PW_E_BUNDLE, "this program was not compiled from that bundle");
   const pw_api *api = pw_bundle_api(PW_ABI_MAJOR);
   if (!api) refuse(PW_E_BUNDLE, "the bundle speaks another version of the ABI");
   serve(api, argument[1], 0, 0, 0);

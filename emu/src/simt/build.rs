@@ -2,8 +2,9 @@
 //! Compiles device code for this CPU.
 //!
 //! What does not change from program to program is compiled once and kept: the machine, the program around a bundle, and the dialect's
-//! headers of each chip. Programs are kept by the hash of all that goes into them, the newest few hundred.
+//! headers of each chip. Programs are kept by the hash of all that goes into them, the newest half a gigabyte.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -14,6 +15,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use super::batch::{self, Bundle};
 use super::{Chip, rewrite};
 use crate::Missing;
 
@@ -22,8 +24,8 @@ const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/simt.rs"));
 
 /// The oldest compiler: `_Float16` and lambdas with attributes are whole from there.
 const NEEDED: u32 = 17;
-/// Programs that are kept.
-const KEPT: usize = 256;
+/// Bytes of programs that are kept.
+const KEPT: u64 = 512 << 20;
 /// Seconds that one launch may take.
 const SECONDS: u32 = 900;
 
@@ -97,6 +99,8 @@ fn system(what: &Path) -> impl Fn(io::Error) -> Failure {
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
+    /// Which of the bundles that were compiled together it is to run.
+    key: Option<String>,
     symbolizer: Option<PathBuf>,
 }
 
@@ -107,6 +111,9 @@ impl Program {
         c.env("SIMT_SECONDS", SECONDS.to_string());
         c
     }
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -115,15 +122,12 @@ impl Program {
     }
 }
 
-/// What one program is made of.
-#[derive(Default)]
+/// A text with a `main` of its own, and what it includes.
 struct Sources {
-    /// Device code and its headers: path within the program, text.
-    device: Vec<(PathBuf, String)>,
-    /// Of them, those that are compiled.
-    units: Vec<PathBuf>,
-    /// The bundle that it is of: its plan, the runtime and the program around it are linked.
-    bundle: Option<PathBuf>,
+    /// Path within the program, text.
+    files: Vec<(PathBuf, String)>,
+    /// Of them, the one that is compiled.
+    unit: PathBuf,
 }
 
 impl Compiler {
@@ -173,23 +177,35 @@ impl Compiler {
     /// # Errors
     /// The texts do not compile, or are not there.
     pub fn bundle(&self, chip: &Chip, bundle: &Path) -> Result<Program, Failure> {
-        let from = bundle.join("src");
-        let mut s = Sources { bundle: Some(from.clone()), ..Sources::default() };
-        for path in files(&from)? {
-            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-            match path.extension().and_then(|e| e.to_str()) {
-                Some("c") | None => {}
-                Some("h" | "hpp" | "cuh" | "inc") => s.device.push((name, read(&path)?)),
-                Some(_) => {
-                    s.device.push((name.clone(), read(&path)?));
-                    s.units.push(name);
-                }
+        let b = Bundle::read(bundle)?;
+        let common = self.prepare(chip)?;
+        let key = b.key(&self.basis(chip, &common));
+        match self.kept(&key) {
+            Some(p) => Ok(p),
+            None => self.build(chip, &common, &[(key, b)]).and_then(|mut all| all.pop().ok_or_else(nothing)),
+        }
+    }
+
+    /// Compiles many bundles of a chip, so that what they have in common is read once; [`Compiler::bundle`] then finds each of them. Where
+    /// one does not compile, all of its company are left to be compiled alone.
+    ///
+    /// # Errors
+    /// What all programs have in common cannot be made.
+    pub fn bundles(&self, chip: &Chip, all: &[&Path]) -> Result<(), Failure> {
+        let common = self.prepare(chip)?;
+        let basis = self.basis(chip, &common);
+        let mut groups: BTreeMap<String, Vec<(String, Bundle)>> = BTreeMap::new();
+        for b in all.iter().filter_map(|b| Bundle::read(b).ok()) {
+            let key = b.key(&basis);
+            let group = groups.entry(b.company()).or_default();
+            if self.kept(&key).is_none() && group.iter().all(|(k, _)| *k != key) {
+                group.push((key, b));
             }
         }
-        if s.units.is_empty() {
-            return Err(Failure::System(format!("{} has no device code", from.display())));
+        for group in groups.values().filter(|g| g.len() > 1) {
+            let _ = self.build(chip, &common, group);
         }
-        self.compile(chip, &s)
+        Ok(())
     }
 
     /// Compiles one text with a `main` of its own; `name` is what reports call it, and what it includes lies in `folders`.
@@ -197,97 +213,112 @@ impl Compiler {
     /// # Errors
     /// It does not compile.
     pub fn text(&self, chip: &Chip, name: &str, text: &str, folders: &[PathBuf]) -> Result<Program, Failure> {
-        let mut s = Sources { device: vec![(name.into(), text.into())], units: vec![name.into()], ..Sources::default() };
+        let mut s = Sources { files: vec![(name.into(), text.into())], unit: name.into() };
         for path in folders.iter().map(|f| files(f)).collect::<Result<Vec<_>, _>>()?.concat() {
             let file: PathBuf = path.file_name().map(PathBuf::from).unwrap_or_default();
             if file != Path::new(name) {
-                s.device.push((file, read(&path)?));
+                s.files.push((file, read(&path)?));
             }
         }
-        self.compile(chip, &s)
-    }
-
-    fn compile(&self, chip: &Chip, s: &Sources) -> Result<Program, Failure> {
         let common = self.prepare(chip)?;
-        let mut hash = Sha256::new();
-        hash.update(common.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default());
-        hash.update(chip.to_string());
-        hash.update(chip.defines().concat());
-        for (name, text) in &s.device {
-            hash.update(name.as_os_str().as_encoded_bytes());
-            hash.update([0]);
-            hash.update(text);
-        }
-        let mut runtime = String::new();
-        if let Some(from) = &s.bundle {
-            hash.update(read(&from.join("plan.c"))?);
-            let mut all = Sha256::new();
-            for folder in ["runtime", "runtime/host"].map(|f| from.join(f)).iter().filter(|f| f.is_dir()) {
-                for path in files(folder)? {
-                    all.update(read(&path)?);
-                    all.update([0]);
-                }
-            }
-            runtime = name_of(&all.finalize());
-            hash.update(&runtime);
-        }
-        let symbolizer = self.symbolizer.clone();
-        let path = self.cache.join("programs").join(name_of(&hash.finalize()));
-        if path.is_file() {
-            // So that it counts among the newest.
-            let _ = File::options().append(true).open(&path).and_then(|f| f.set_modified(SystemTime::now()));
-            return Ok(Program { path, symbolizer });
+        let mut hash = self.basis(chip, &common);
+        add(&mut hash, &s.files);
+        let key = name_of(&hash.finalize());
+        if let Some(p) = self.kept(&key) {
+            return Ok(Program { key: None, ..p });
         }
         let room = Room::new(&self.cache)?;
-        for (name, text) in &s.device {
-            let to = room.0.join(name);
-            fs::write(&to, rewrite(&name.to_string_lossy(), text)).map_err(system(&to))?;
+        room.write_rewritten(&s.files)?;
+        let object = room.0.join("text.o");
+        self.device(chip, &common, &room, &s.unit, &[], &object)?;
+        self.link(&common, &room, &[&object])?;
+        Ok(Program { key: None, ..self.keep(&room, &[&key])?.pop().ok_or_else(nothing)? })
+    }
+
+    /// What every program of a chip depends on.
+    fn basis(&self, chip: &Chip, common: &Path) -> Sha256 {
+        let mut hash = Sha256::new();
+        hash.update(common.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default());
+        hash.update(chip.defines().join(" "));
+        hash
+    }
+
+    /// A program that was compiled before.
+    fn kept(&self, key: &str) -> Option<Program> {
+        let path = self.cache.join("programs").join(key);
+        if !path.is_file() {
+            return None;
         }
-        let mut objects = Vec::new();
-        for unit in &s.units {
-            let object = room.0.join(unit).with_extension("o");
-            let mut c = self.command();
-            c.args(DEVICE).args(&self.cpu).args(chip.defines());
-            c.arg("-include-pch").arg(common.join(headers_of(chip)));
-            c.arg("-I").arg(common.join(&chip.dialect)).arg("-I").arg(&room.0);
-            if let Some(from) = &s.bundle {
-                c.arg("-I").arg(from).arg("-I").arg(from.join("runtime"));
-            }
-            c.arg("-c").arg(room.0.join(unit)).arg("-o").arg(&object);
-            self.run(c, &room.0)?;
-            objects.push(object);
+        // So that it counts among the newest.
+        let _ = File::options().append(true).open(&path).and_then(|f| f.set_modified(SystemTime::now()));
+        Some(Program { path, key: Some(key.to_owned()), symbolizer: self.symbolizer.clone() })
+    }
+
+    /// Puts the program of a room where programs are kept, under each of the keys.
+    fn keep(&self, room: &Room, keys: &[&str]) -> Result<Vec<Program>, Failure> {
+        let folder = self.cache.join("programs");
+        fs::create_dir_all(&folder).map_err(system(&folder))?;
+        let made = room.0.join("program");
+        for key in keys {
+            // Whole or not at all, whoever else writes it.
+            let (name, path) = (room.0.join(key), folder.join(key));
+            fs::hard_link(&made, &name).and_then(|()| fs::rename(&name, &path)).map_err(system(&path))?;
         }
-        if let Some(from) = &s.bundle {
-            let compile = |source: &Path, object: &Path| -> Result<(), Failure> {
-                let mut c = self.command();
-                c.args(HOST).arg("-I").arg(from).arg("-I").arg(from.join("runtime"));
-                c.arg("-c").arg(source).arg("-o").arg(object);
-                self.run(c, from)
-            };
-            let plan = room.0.join("plan.o");
-            compile(&from.join("plan.c"), &plan)?;
-            // The runtime is the same in all bundles of a version.
-            let kept = common.join(format!("runtime-{runtime}.o"));
-            if !kept.is_file() {
-                let made = room.0.join("host-runtime.o");
-                compile(&from.join("runtime/runtime.c"), &made)?;
-                fs::rename(&made, &kept).map_err(system(&kept))?;
-            }
-            objects.extend([plan, kept, common.join("runner.o")]);
+        forget(&folder);
+        let of = |key: &&str| Program { path: folder.join(key), key: Some((*key).to_owned()), symbolizer: self.symbolizer.clone() };
+        Ok(keys.iter().map(of).collect())
+    }
+
+    /// Compiles a file of a room that runs on lanes.
+    fn device(&self, chip: &Chip, common: &Path, room: &Room, unit: &Path, folders: &[PathBuf], object: &Path) -> Result<(), Failure> {
+        let mut c = self.command();
+        c.args(DEVICE).args(&self.cpu).args(chip.defines());
+        c.arg("-include-pch").arg(common.join(headers_of(chip, "pch")));
+        c.arg("-I").arg(common.join(&chip.dialect)).arg("-I").arg(&room.0);
+        for folder in folders {
+            c.arg("-I").arg(folder);
         }
-        let program = room.0.join("program");
+        c.arg("-c").arg(room.0.join(unit)).arg("-o").arg(object);
+        self.run(c, &room.0)
+    }
+
+    fn link(&self, common: &Path, room: &Room, objects: &[&Path]) -> Result<(), Failure> {
         let mut c = self.command();
         c.args(["-no-pie", "-Wl,--as-needed"]).args(objects).arg(common.join("runtime.o"));
         if self.linker {
             c.arg("-fuse-ld=lld");
         }
-        c.args(["-lm", "-ldl", "-lpthread", "-o"]).arg(&program);
-        self.run(c, &room.0)?;
-        let folder = self.cache.join("programs");
-        fs::create_dir_all(&folder).map_err(system(&folder))?;
-        fs::rename(&program, &path).map_err(system(&path))?;
-        forget(&folder);
-        Ok(Program { path, symbolizer })
+        c.args(["-lm", "-ldl", "-lpthread", "-o"]).arg(room.0.join("program"));
+        self.run(c, &room.0)
+    }
+
+    /// Compiles bundles of one company into one program.
+    fn build(&self, chip: &Chip, common: &Path, all: &[(String, Bundle)]) -> Result<Vec<Program>, Failure> {
+        let Some((_, first)) = all.first() else { return Ok(Vec::new()) };
+        let room = Room::new(&self.cache)?;
+        room.write_rewritten(&first.headers)?;
+        let (kernels, plans) = (room.0.join("all.cpp"), room.0.join("all.c"));
+        fs::write(&kernels, batch::kernels(all)).map_err(system(&kernels))?;
+        fs::write(&plans, batch::plans(all)).map_err(system(&plans))?;
+        let [kernels_o, plans_o] = ["kernels.o", "plans.o"].map(|n| room.0.join(n));
+        let folders = [first.from.clone(), first.from.join("runtime")];
+        self.device(chip, common, &room, &kernels, &folders, &kernels_o)?;
+        let compile = |source: &Path, object: &Path| -> Result<(), Failure> {
+            let mut c = self.command();
+            c.args(HOST).arg("-I").arg(&folders[0]).arg("-I").arg(&folders[1]);
+            c.arg("-c").arg(source).arg("-o").arg(object);
+            self.run(c, &room.0)
+        };
+        compile(&plans, &plans_o)?;
+        // The runtime is the same in all bundles of a version.
+        let kept = common.join(format!("runtime-{}.o", first.runtime));
+        if !kept.is_file() {
+            let made = room.0.join("host-runtime.o");
+            compile(&folders[1].join("runtime.c"), &made)?;
+            fs::rename(&made, &kept).map_err(system(&kept))?;
+        }
+        self.link(common, &room, &[&kernels_o, &plans_o, &kept, &common.join("runner.o")])?;
+        self.keep(&room, &all.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>())
     }
 
     /// What all programs of a chip have in common, in a folder of its own.
@@ -299,7 +330,7 @@ impl Compiler {
         }
         hash.update(&self.version);
         let common = self.cache.join(name_of(&hash.finalize()));
-        let headers = common.join(headers_of(chip));
+        let headers = common.join(headers_of(chip, "pch"));
         if headers.is_file() {
             return Ok(common);
         }
@@ -337,12 +368,12 @@ impl Compiler {
         let all: Vec<&str> =
             FILES.iter().map(|(n, _)| *n).filter(|n| n.strip_prefix(&chip.dialect).is_some_and(|n| n.starts_with('/'))).collect();
         let list: String = all.iter().map(|n| format!("#include \"{n}\"\n")).collect();
-        let source = common.join(format!("{}-{}.h", chip.dialect, chip.arch));
+        let (source, name) = (common.join(headers_of(chip, "h")), headers_of(chip, "pch"));
         fs::write(&source, list).map_err(system(&source))?;
-        let name = headers_of(chip);
         let mut c = self.command();
-        c.args(DEVICE).args(["-x", "c++-header"]).args(&self.cpu).args(chip.defines()).arg("-I").arg(common.join(&chip.dialect));
-        c.arg(&source).arg("-o").arg(made(&name));
+        // What templates of the headers become is in the kept headers, too.
+        c.args(DEVICE).args(["-x", "c++-header", "-fpch-instantiate-templates"]).args(&self.cpu).args(chip.defines());
+        c.arg("-I").arg(common.join(&chip.dialect)).arg(&source).arg("-o").arg(made(&name));
         self.run(c, &common)?;
         done(&name)?;
         Ok(common)
@@ -385,6 +416,17 @@ impl Room {
     }
 }
 
+impl Room {
+    /// Writes files as the compiler for this CPU takes them.
+    fn write_rewritten(&self, files: &[(PathBuf, String)]) -> Result<(), Failure> {
+        for (name, text) in files {
+            let to = self.0.join(name);
+            fs::write(&to, rewrite(&name.to_string_lossy(), text)).map_err(system(&to))?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
@@ -409,32 +451,52 @@ fn owner() -> io::Result<u32> {
     Ok(fs::metadata("/proc/self")?.uid())
 }
 
-/// Removes programs that were used least recently.
+/// Removes programs that were used least recently. One that many bundles share counts once.
 fn forget(folder: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let mut all: Vec<(SystemTime, PathBuf)> =
-        entries.flatten().filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
-    if all.len() <= KEPT {
-        return;
-    }
+    let file = |e: fs::DirEntry| {
+        let m = e.metadata().ok()?;
+        Some((m.modified().ok()?, m.ino(), m.len(), e.path()))
+    };
+    let mut all: Vec<(SystemTime, u64, u64, PathBuf)> = entries.flatten().filter_map(file).collect();
     all.sort();
-    let old = all.len() - KEPT;
-    for (_, path) in all.into_iter().take(old) {
-        let _ = fs::remove_file(path);
+    let (mut bytes, mut seen) = (0u64, BTreeSet::new());
+    for (_, file, size, path) in all.into_iter().rev() {
+        if seen.insert(file) {
+            bytes = bytes.saturating_add(size);
+        }
+        if bytes > KEPT {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
-/// The file of a chip's headers, compiled: what it is called, and what is said of it.
-fn headers_of(chip: &Chip) -> String {
-    let hash = name_of(&Sha256::digest(chip.defines().concat()));
-    format!("{}-{}-{}.pch", chip.dialect, chip.arch, hash.get(..8).unwrap_or_default())
+/// Name of a chip's headers. Of what the table says of the chip the name depends, too.
+fn headers_of(chip: &Chip, ending: &str) -> String {
+    let of = name_of(&Sha256::digest(chip.defines().join(" ")));
+    format!("{}-{}-{}.{ending}", chip.dialect, chip.arch, of.get(..8).unwrap_or_default())
 }
 
-fn name_of(hash: &[u8]) -> String {
+fn nothing() -> Failure {
+    Failure::System("the compiler wrote no program".into())
+}
+
+/// Adds files to a hash.
+pub(super) fn add(hash: &mut Sha256, files: &[(PathBuf, String)]) {
+    for (name, text) in files {
+        hash.update(name.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(text);
+        hash.update([0]);
+    }
+}
+
+pub(super) fn name_of(hash: &[u8]) -> String {
     hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut all = Vec::new();
     for e in fs::read_dir(folder).map_err(system(folder))? {
         let path = e.map_err(system(folder))?.path();
@@ -446,7 +508,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(all)
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let bytes = fs::read(path).map_err(system(path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

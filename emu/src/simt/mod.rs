@@ -28,6 +28,7 @@ use portwright_runtime::value::{Arg, Value};
 use crate::wire::Process;
 use crate::{Count, Executor, Machine, Missing, Options};
 
+mod batch;
 mod build;
 mod chips;
 mod rewrite;
@@ -38,6 +39,9 @@ pub use rewrite::rewrite;
 
 /// How [`Target::device`] begins where the kernels of a bundle are source: `source:DIALECT:ARCH`.
 pub const DEVICE: &str = "source:";
+
+/// Bundles that are compiled together: more of them share what is read once, and wait longer for the first of them.
+const TOGETHER: usize = 24;
 
 /// Runs bundles whose kernels are source.
 #[derive(Clone, Debug)]
@@ -63,11 +67,20 @@ impl Executor for Simt {
         format!("the {} headers of this program, by {}", self.chip.dialect, self.compiler.version())
     }
 
+    fn together(&self) -> usize {
+        TOGETHER
+    }
+
+    fn prepare(&self, bundles: &[&Path]) {
+        // What does not compile is said when it is loaded.
+        let _ = self.compiler.bundles(&self.chip, bundles);
+    }
+
     fn load(&self, bundle: &Path, _: &Options) -> Result<Box<dyn Machine>, LoadError> {
         let fail = |f: Failure| LoadError { status: Status::Bundle, message: f.to_string() };
         let program = self.compiler.bundle(&self.chip, bundle).map_err(fail)?;
         let mut command = program.command();
-        command.arg(bundle);
+        command.arg(bundle).args(program.key());
         let process = Process::start(command, self.name(), None).map_err(|e| program.explain(e))?;
         Ok(Box::new(Running { process, program }))
     }

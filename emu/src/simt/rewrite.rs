@@ -30,6 +30,15 @@ struct Edit {
 
 /// Rewrites one file; `name` is what compilers call it.
 pub fn rewrite(name: &str, text: &str) -> String {
+    rewritten(name, text, 1, false)
+}
+
+/// Rewrites a text from that line of its file on, to lie in a namespace: kernels then have no names of C.
+pub(super) fn rewrite_in_namespace(name: &str, text: &str, first: usize) -> String {
+    rewritten(name, text, first, true)
+}
+
+fn rewritten(name: &str, text: &str, first: usize, inside: bool) -> String {
     let (tokens, comments) = lex(text);
     let mut edits = Vec::new();
     let mut i = 0;
@@ -37,13 +46,21 @@ pub fn rewrite(name: &str, text: &str) -> String {
         match t.text {
             "<<<" => edits.extend(launch(text, &tokens, i)),
             "__shared__" => edits.extend(variables(text, &tokens, i)),
-            "__global__" => edits.extend(kernel(&tokens, &comments, i)),
+            "__global__" => {
+                let linkage = i.checked_sub(2).and_then(|k| tokens.get(k..i)).filter(|_| inside);
+                if let Some([word, of]) = linkage
+                    && (word.text, of.text) == ("extern", "\"C\"")
+                {
+                    edits.push(Edit { from: word.at, to: of.end(), by: String::new() });
+                }
+                edits.extend(kernel(&tokens, &comments, i));
+            }
             _ => {}
         }
         i += 1;
     }
     edits.sort_by_key(|e| e.from);
-    let mut out = format!("#line 1 {name:?}\n");
+    let mut out = format!("#line {first} {name:?}\n");
     let mut done = 0;
     for e in &edits {
         if e.from < done {
@@ -399,6 +416,13 @@ mod tests {
             of("alignas(8) __shared__\n volatile int s[4];"),
             "static ::simt::Shared<volatile int [ 4 ]> simt_s(\"s\", 8); auto &s = simt_s.here();\n"
         );
+    }
+
+    #[test]
+    fn kernels_of_namespaces() {
+        let text = "extern \"C\" int f();\nextern \"C\" __global__ void k() { }";
+        let out = rewrite_in_namespace("k.cu", text, 7);
+        assert!(out.starts_with("#line 7 \"k.cu\"\nextern \"C\" int f();\n __global__ void k() { static"), "{out}");
     }
 
     #[test]

@@ -3,6 +3,16 @@
 
 #include <stdio.h>
 
+/* A kernel, and how it is launched. */
+struct pw_kernel_entry {
+  const char *name;
+  pw_error (*launch)(const pw_device_launch *, pw_stream);
+  const void *kernel;
+  uint32_t params;
+};
+/* The kernels of the library, defined beside them. */
+extern "C" const pw_kernel_entry *pw_kernel_table(uint32_t *count);
+
 /* Reports of a device, and kernels by name. */
 struct pw_source_device {
   int ordinal;
@@ -70,13 +80,17 @@ static int32_t pw_source_copy(void *device, void *stream, uint64_t to, uint64_t 
 }
 /* The kernels are code of this library: there is one image, and nothing to load. */
 static int32_t pw_source_image(void *, const char *, uint64_t, void **image) {
-  *image = (void *)&pw_kernels;
+  uint32_t count = 0;
+  *image = (void *)pw_kernel_table(&count);
   return PW_OK;
 }
 static void pw_source_drop_image(void *, void *) {}
 static int32_t pw_source_kernel(void *device, void *, const char *name, uint32_t dynamic, void **kernel) {
   pw_source_device *d = (pw_source_device *)device;
-  for (const pw_kernel_entry &k : pw_kernels) {
+  uint32_t count = 0;
+  const pw_kernel_entry *all = pw_kernel_table(&count);
+  for (uint32_t i = 0; i < count; i++) {
+    const pw_kernel_entry &k = all[i];
     if (strcmp(k.name, name) != 0) continue;
     *kernel = (void *)&k;
     const pw_error error = dynamic ? pw_ask(k.kernel, dynamic) : PW_SUCCESS;

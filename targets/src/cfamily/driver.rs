@@ -12,7 +12,9 @@ use crate::mlir::simt::LaunchForm;
 /// `src/pw_driver.h`: the runtime's calls, and the table that is made of them.
 pub(super) fn header(d: &Dialect) -> String {
     let a = &d.api;
-    let mut out = String::from("/* SPDX-License-Identifier: Apache-2.0 OR MIT */\n/* The vendor's runtime, as the bundle calls it. */\n");
+    let mut out = String::from(
+        "/* SPDX-License-Identifier: Apache-2.0 OR MIT */\n/* The vendor's runtime, as the bundle calls it. */\n#ifndef PW_DRIVER_H\n#define PW_DRIVER_H\n",
+    );
     out.push_str(&format!("typedef {} pw_error;\ntypedef {} pw_stream;\n", a.name(a.error), a.name(a.stream)));
     out.push_str(&format!("#define PW_SUCCESS {}\n#define PW_NO_MEMORY {}\n", a.name(a.success), a.name(a.no_memory)));
     let mut call = |signature: &str, template: &str, words: &[(&str, &str)]| {
@@ -39,6 +41,7 @@ pub(super) fn header(d: &Dialect) -> String {
     }
     out.push('\n');
     out.push_str(include_str!("driver.h"));
+    out.push_str("#endif\n");
     out
 }
 
@@ -75,14 +78,6 @@ pub(super) fn launch(d: &Dialect, k: &Kernel, number: usize) -> [String; 2] {
         a.name(a.last)
     );
     [function, format!("    {{\"{symbol}\", pw_launch_{number}, (const void *)&{symbol}, {}}},\n", n + 2)]
-}
-
-/// What every file of kernels declares of its table.
-pub(super) fn entry(d: &Dialect) -> String {
-    let (error, stream) = (d.api.name(d.api.error), d.api.name(d.api.stream));
-    format!(
-        "struct pw_kernel_entry {{\n  const char *name;\n  {error} (*launch)(const pw_device_launch *, {stream});\n  const void *kernel;\n  uint32_t params;\n}};\n"
-    )
 }
 
 /// Lanes and memory of a launch, for people.

@@ -108,13 +108,17 @@ fn emitted(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut Diags
     }
     out.push_str(&bodies);
     out.push_str("\n// ---- launches ----\n\n");
-    out.push_str(&driver::entry(dialect));
     out.push_str(&launches);
+    out.push_str("extern \"C\" const pw_kernel_entry *pw_kernel_table(uint32_t *count) {\n");
     if table.is_empty() {
         // A model may compute nothing on the device; arrays of C++ have elements.
-        table.push_str("    {\"\", nullptr, nullptr, 0},\n");
+        out.push_str("  *count = 0;\n  return nullptr;\n}\n");
+    } else {
+        out.push_str(&format!(
+            "  static const pw_kernel_entry kernels[] = {{\n{table}  }};\n  *count = {};\n  return kernels;\n}}\n",
+            table.lines().count()
+        ));
     }
-    out.push_str(&format!("static const pw_kernel_entry pw_kernels[] = {{\n{table}}};\n\n#include \"pw_driver.h\"\n"));
     Ok((out, list))
 }
 
@@ -132,7 +136,9 @@ fn head(d: &Dialect, machine: &Machine, shared: &kernel::Shared, calls: &str) ->
     if !shared.doubles {
         out.push_str("#define PW_NO_DOUBLE 1\n");
     }
-    out.push_str("extern \"C\" {\n#include \"device.h\"\n#include \"portwright.h\"\n}\n#include \"pw_lanes.h\"\n\n");
+    out.push_str(
+        "extern \"C\" {\n#include \"device.h\"\n#include \"portwright.h\"\n}\n#include \"pw_lanes.h\"\n#include \"pw_driver.h\"\n\n",
+    );
     // Types of operands of the products that are called.
     let typed = |name: &str| shared.products.iter().filter_map(|i| d.products.get(*i)).any(|p| p.operands.contains(&name));
     for (name, ty) in d.types.iter().filter(|t| typed(t.0)) {
