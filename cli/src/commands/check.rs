@@ -15,6 +15,7 @@ use portwright_passes::pipeline::{self, Compiled};
 use portwright_passes::prepare;
 use portwright_passes::spec::MachineClass;
 use portwright_passes::work;
+use portwright_targets::cfamily;
 use portwright_targets::target::{self, Roof};
 use serde::Serialize;
 
@@ -189,7 +190,10 @@ fn facts(c: Compiled, interface: &Interface, o: &Options) -> Facts {
         kernels: c.main.module.kernels.len(),
         statements: c.main.plan.body.len(),
         weight_bytes: c.main.plan.store_bytes(),
-        emulations: kernel_rules::emulations(c.main.module, &o.machine.caps),
+        emulations: {
+            let doubles = cfamily::doubles_by_integers(c.main.module.clone(), &o.machine);
+            kernel_rules::emulations(c.main.module, &o.machine.caps).into_iter().chain(doubles).collect()
+        },
         bill: Some(bill),
     }
 }

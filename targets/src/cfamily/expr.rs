@@ -110,11 +110,11 @@ fn float(v: f64, d: DType) -> Text {
 fn integer(v: i128, d: DType) -> Text {
     let text = match d {
         DType::Bool => (if v != 0 { "true" } else { "false" }).to_string(),
-        DType::U64 => format!("{v}ull"),
+        DType::U64 => format!("UINT64_C({v})"),
         DType::U32 => format!("{v}u"),
         DType::I64 if v == i128::from(i64::MIN) => return Text::whole("INT64_MIN"),
         DType::I32 if v == i128::from(i32::MIN) => return Text::whole("INT32_MIN"),
-        DType::I64 if i32::try_from(v).is_err() => format!("{v}ll"),
+        DType::I64 if i32::try_from(v).is_err() => format!("INT64_C({v})"),
         _ => v.to_string(),
     };
     let prec = if v < 0 { Prec::Unary } else { Prec::Whole };

@@ -22,8 +22,6 @@ pub(super) type Fault = String;
 /// What kernels of a file share: functions, products, headers.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Whether lanes compute in f64.
-    pub doubles: bool,
     /// Texts of functions by number.
     pub functions: BTreeMap<usize, (String, String)>,
     /// Functions that are lifted to vectors.
@@ -33,8 +31,6 @@ pub(super) struct Shared {
     /// Whether there are asynchronous copies.
     pub copies: bool,
 }
-
-const NO_DOUBLES: &str = "it works on f64, and lanes of this machine have no such numbers";
 
 /// Emits one kernel.
 pub(super) struct Emit<'a> {
@@ -73,11 +69,6 @@ pub(super) fn emit(
     let form = simt::launch_form(k, forms)?;
     if k.params.iter().any(|p| matches!(p, Param::TensorMap { .. })) {
         return Err("descriptors of boxes have no form on this machine".into());
-    }
-    let double = |ty: &Ty| ty.elem() == Some(DType::F64);
-    let wide = k.bufs.values().any(|b| b.dtype == DType::F64) || k.exprs.values().any(|e| double(&e.ty));
-    if wide && !shared.doubles {
-        return Err(NO_DOUBLES.into());
     }
     let mut e = Emit {
         module,
@@ -279,7 +270,7 @@ impl Emit<'_> {
                 Text { text: v.to_string(), prec: if v < 0 { Prec::Unary } else { Prec::Whole }, loose: true }
             }
             View::Const(v) if v == i64::MIN => Text::whole("INT64_MIN"),
-            View::Const(v) => Text { text: format!("{v}ll"), prec: if v < 0 { Prec::Unary } else { Prec::Whole }, loose: true },
+            View::Const(v) => Text { text: format!("INT64_C({v})"), prec: if v < 0 { Prec::Unary } else { Prec::Whole }, loose: true },
             View::Overflow => return Err("a size left 64-bit integers".into()),
             View::Sum(terms, constant) => {
                 let mut sum = String::new();
@@ -544,9 +535,6 @@ impl Emit<'_> {
         }
         let module = self.module;
         let def = module.fns.get(f).ok_or("a call of no function")?;
-        if !self.shared.doubles && (def.ret == DType::F64 || def.exprs.values().any(|e| e.ty.elem() == Some(DType::F64))) {
-            return Err(NO_DOUBLES.into());
-        }
         let name = format!("pw_fn_{}", identifier(&def.name));
         let mut own = Namer::default();
         let mut vars = vec![String::new(); def.vars.len()];

@@ -6,6 +6,14 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Numbers of 64 bits: those of the lanes, or by integers; with PW_NO_DOUBLE there are none. */
+#ifdef PW_SOFT_DOUBLE
+#include "pw_double.h"
+typedef pw_double pw_f64;
+#elif !defined(PW_NO_DOUBLE)
+typedef double pw_f64;
+#endif
+
 #define PW_FN static __device__ inline
 #define PW_TEMPLATE_FN __device__ inline
 
@@ -225,7 +233,7 @@ PW_FN bool pw_max(bool x, bool y) { return x || y; }
   PW_FN T pw_max_num(T x, T y) { return y != y ? x : x > y ? x : y; }
 PW_EXTREME_OF_FLOAT(float, uint32_t, 0x7fc00000u, fabsf)
 #ifndef PW_NO_DOUBLE
-PW_EXTREME_OF_FLOAT(double, uint64_t, 0x7ff8000000000000ull, fabs)
+PW_EXTREME_OF_FLOAT(pw_f64, uint64_t, 0x7ff8000000000000ull, fabs)
 #endif
 PW_BINARY(pw_min, T, pw_min(a, b))
 PW_BINARY(pw_max, T, pw_max(a, b))
@@ -243,7 +251,7 @@ PW_UNARY(pw_abs, pw_abs(a))
 #define PW_MATH1_DOUBLE(NAME, F64)
 #else
 #define PW_MATH1_DOUBLE(NAME, F64) \
-  PW_FN double NAME(double x) { return F64; }
+  PW_FN pw_f64 NAME(pw_f64 x) { return F64; }
 #endif
 PW_MATH1(pw_sqrt, sqrtf(x), sqrt(x))
 PW_MATH1(pw_floor, floorf(x), floor(x))
@@ -253,7 +261,7 @@ PW_MATH1(pw_trunc, truncf(x), trunc(x))
 
 PW_FN float pw_fma(float x, float y, float z) { return fmaf(x, y, z); }
 #ifndef PW_NO_DOUBLE
-PW_FN double pw_fma(double x, double y, double z) { return fma(x, y, z); }
+PW_FN pw_f64 pw_fma(pw_f64 x, pw_f64 y, pw_f64 z) { return fma(x, y, z); }
 #endif
 template <class T, int N>
 PW_TEMPLATE_FN pw_vec<T, N> pw_fma(pw_vec<T, N> x, pw_vec<T, N> y, pw_vec<T, N> z) {
@@ -392,7 +400,7 @@ PW_TEMPLATE_FN pw_vec<T, N> pw_load_packed(const uint8_t *p, int64_t at, int64_t
   return r;
 }
 template <int BITS, class T>
-PW_TEMPLATE_FN void pw_store_packed(uint8_t *p, int64_t at, T x) {
+PW_TEMPLATE_FN void pw_store_packed(void *p, int64_t at, T x) {
   const uintptr_t byte = (uintptr_t)p + (uintptr_t)(at / (8 / BITS));
   const int shift = (int)(byte % 4) * 8 + (int)(at % (8 / BITS)) * BITS;
   const unsigned ones = ((1u << BITS) - 1u) << shift;
@@ -401,7 +409,7 @@ PW_TEMPLATE_FN void pw_store_packed(uint8_t *p, int64_t at, T x) {
   atomicOr(word, ((unsigned)x << shift) & ones);
 }
 template <int BITS, class T, int N>
-PW_TEMPLATE_FN void pw_store_packed(uint8_t *p, int64_t at, int64_t stride, pw_vec<T, N> x) {
+PW_TEMPLATE_FN void pw_store_packed(void *p, int64_t at, int64_t stride, pw_vec<T, N> x) {
   for (int i = 0; i < N; i++) pw_store_packed<BITS>(p, at + i * stride, x.v[i]);
 }
 /* Column c of a row whose units of UNIT elements are exchanged by its number. */

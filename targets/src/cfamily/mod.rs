@@ -8,10 +8,8 @@
 use std::collections::BTreeSet;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
-use portwright_ir::dtype::DType;
 use portwright_ir::kernel::{KernelId, Module};
 use portwright_ir::plan::HostPlan;
-use portwright_passes::spec::MachineClass;
 use portwright_runtime::blob::Blob;
 use portwright_runtime::device;
 use portwright_runtime::embed;
@@ -21,6 +19,7 @@ use crate::target::{Machine, Toolchain};
 
 mod chip;
 pub mod dialect;
+mod doubles;
 mod driver;
 mod expr;
 mod fragment;
@@ -34,6 +33,7 @@ mod tests;
 pub use crate::mlir::symbol;
 pub use chip::{CHIP, Chip, fragment, k, limits, m, n, quads};
 pub use dialect::{API, ASK_DYNAMIC, Api, BUILD, Bounds, Build, Builtin, Copies, Dialect, HALVES, Halves, LANES, VECTORS, chosen};
+pub use doubles::emulation as doubles_by_integers;
 
 /// Sources of a bundle.
 #[derive(Clone, Debug, Default)]
@@ -63,8 +63,7 @@ fn emitted(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut Diags
     };
     let aliased: BTreeSet<KernelId> = overlapping(module, plan);
     let (mut bodies, mut launches, mut table) = (String::new(), String::new(), String::new());
-    let doubles = matches!(&machine.class, MachineClass::Simt(s) if s.floats.contains(&DType::F64));
-    let mut shared = kernel::Shared { doubles, ..Default::default() };
+    let mut shared = kernel::Shared::default();
     let mut list = Vec::with_capacity(module.kernels.len());
     for (number, (id, k)) in module.kernels.iter().enumerate() {
         let mut text = String::new();
@@ -95,7 +94,7 @@ fn emitted(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut Diags
     }
     sink.check()?;
     let calls = shared.functions.values().fold(bodies.clone(), |all, f| all + &f.1);
-    let mut out = head(dialect, machine, &shared, &calls);
+    let mut out = String::new();
     for (number, (name, text)) in &shared.functions {
         out.push('\n');
         out.push_str(text);
@@ -119,11 +118,31 @@ fn emitted(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut Diags
             table.lines().count()
         ));
     }
-    Ok((out, list))
+    let lacks = doubles::lacking(machine);
+    let doubles = match doubles::by_integers(&out).filter(|_| lacks) {
+        Some(text) => {
+            out = text;
+            Doubles::ByIntegers
+        }
+        None if lacks => Doubles::None,
+        None => Doubles::Own,
+    };
+    Ok((head(dialect, machine, &shared, &calls, doubles) + &out, list))
+}
+
+/// Numbers of 64 bits in a file of kernels.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Doubles {
+    /// Those of the lanes.
+    Own,
+    /// `double.h`.
+    ByIntegers,
+    /// The lanes have none, and nothing asks for them.
+    None,
 }
 
 /// What a file of kernels begins with.
-fn head(d: &Dialect, machine: &Machine, shared: &kernel::Shared, calls: &str) -> String {
+fn head(d: &Dialect, machine: &Machine, shared: &kernel::Shared, calls: &str, doubles: Doubles) -> String {
     let mut out = format!("// Kernels for {} ({}), written by Portwright.\n", machine.target, machine.cpu);
     let called = ["pw_of_f16", "pw_to_f16"].iter().any(|f| calls.contains(f));
     let halves = d.halves.filter(|_| called);
@@ -133,9 +152,11 @@ fn head(d: &Dialect, machine: &Machine, shared: &kernel::Shared, calls: &str) ->
         out.push_str(&format!("#include <{h}>\n"));
     }
     out.push_str("#include <stddef.h>\n#include <stdint.h>\n");
-    if !shared.doubles {
-        out.push_str("#define PW_NO_DOUBLE 1\n");
-    }
+    out.push_str(match doubles {
+        Doubles::Own => "",
+        Doubles::ByIntegers => "#define PW_SOFT_DOUBLE 1\n",
+        Doubles::None => "#define PW_NO_DOUBLE 1\n",
+    });
     out.push_str(
         "extern \"C\" {\n#include \"device.h\"\n#include \"portwright.h\"\n}\n#include \"pw_lanes.h\"\n#include \"pw_driver.h\"\n\n",
     );
@@ -183,6 +204,7 @@ pub fn sources(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut D
     let mut files = vec![
         (format!("src/kernels.{}", dialect.suffix), text),
         ("src/plan.c".into(), plan),
+        ("src/pw_double.h".into(), include_str!("double.h").to_string()),
         ("src/pw_lanes.h".into(), include_str!("lanes.h").to_string()),
         ("src/pw_driver.h".into(), driver::header(dialect)),
         ("build.sh".into(), driver::script(dialect, &machine.cpu, machine.target)),

@@ -13,7 +13,7 @@ use portwright_ir::plan::interp as plan_interp;
 use portwright_ir::weight::WeightSource;
 use portwright_passes::pipeline;
 use portwright_passes::plan::{Program, WeightInit};
-use portwright_passes::spec::{MachineClass, Math};
+use portwright_passes::spec::Math;
 use portwright_runtime::store::StoreWriter;
 use portwright_runtime::tensor::Tensor as RunTensor;
 use portwright_runtime::value::Arg;
@@ -42,11 +42,6 @@ fn made(name: &str, part: &str, machine: &Machine) -> Option<Sources> {
     crate::compile::legalize(&mut c.main.module, machine);
     let made = sources(&c.main.module, &c.main.plan, machine, &mut sink);
     let errors: Vec<_> = sink.all().iter().filter(|d| d.severity == Severity::Error).collect();
-    // What a machine says it does not have is refused by name, and nothing else.
-    let doubles = matches!(&machine.class, MachineClass::Simt(s) if s.floats.contains(&DType::F64));
-    if !doubles && made.is_err() && errors.iter().all(|d| d.message.contains("f64")) {
-        return None;
-    }
     Some(made.unwrap_or_else(|_| panic!("{name} for {}: {errors:?}", machine.target)))
 }
 
