@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `cargo xtask`: the project's own commands. Run without arguments for the list.
 
+mod chips;
 mod coverage;
 mod gpus;
 mod mutate;
@@ -25,10 +26,13 @@ cargo xtask COMMAND
   suite-data [DIR] [--only GLOB]          write the ONNX test suite, by default to tools/.cache/suite
   suite [--target T]... [--bless]         run that suite, by default on host; a case that passed before must pass
         [--sample N]                      only N cases of those, drawn from every family of operators, always the same ones
+        [--without KIND] [--last]         without a folder of the suite; nothing is run, the last run's report is taken
   other-cpus [--bless]                    everything for CPUs that are not here, under qemu: the suite, models of PORTWRIGHT_ZOO up to 10 MB,
                                           what vectors save; --bless writes bench/OTHER_CPUS.md and the lists of the suite
   gpus [--bless]                          everything for GPUs that are not here: the suite and models of PORTWRIGHT_ZOO up to 10 MB in the PTX
                                           machine, their code by NVIDIA's assembler; --bless writes bench/GPUS.md and the lists of the suite
+  chips [--bless] [--without KIND]        everything for chips whose kernels are source for a vendor's compiler, in headers of ours: the suite, models
+                                          of PORTWRIGHT_ZOO; --bless writes the lists of the suite and tests/models.txt
   coverage                                which lines of ir and frontend their tests run, at least 80 % each
   fuzz [SECONDS] [TARGET]                 hunt for panics, hangs and wrong programs, ten minutes by default; finds become tests
   mutate [--bless]                        delete every barrier, wait and commit of every family of simt kernels; 98 of 100 must be missed;
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         "tidy" => Task::cargo(["test", "--quiet", "--package", "portwright-tidy"]).args(&rest).run(),
         "suite" => suite::run(&rest),
         "gpus" => gpus::run(&rest),
+        "chips" => chips::run(&rest),
         "new-target" => new_target::run(&rest),
         "newcomers" => newcomers::run(&rest),
         "other-cpus" => other_cpus::run(&rest),

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::process::Task;
-use crate::{Outcome, gpus, root, suite};
+use crate::{Outcome, chips, gpus, root, suite};
 
 const TARGETS: [&str; 3] = ["loongarch64", "aarch64", "riscv64"];
 
@@ -85,16 +85,14 @@ pub fn suites(targets: &[&str]) -> Result<String, String> {
     Ok(out)
 }
 
-/// Status of each small model by what was tried, `TARGET::emulator` or `TARGET::assembler`.
+/// Status of each small model by what was tried, `TARGET::emulator`, `TARGET::assembler` or `TARGET::compiles`.
 pub type Models = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Tries small models on targets, with the emulator built as the release is.
 pub fn zoo(targets: &[&str]) -> Result<Models, String> {
     let mut models = Models::new();
     let task = Task::cargo(["test", "--release", "--package", "portwright-tests", "--test", "cases", "--", "zoo/", "--skip", "host"]);
-    let others: Vec<&str> = TARGETS.iter().chain(&gpus::ASSEMBLED).copied().filter(|t| !targets.contains(t)).collect();
-    let task = others.into_iter().fold(task, |task, t| task.args(["--skip", t]));
-    task.env("PORTWRIGHT_ZOO_EMULATED", "1").lines(|line| {
+    skipping_others(task, targets).env("PORTWRIGHT_ZOO_EMULATED", "1").lines(|line| {
         if let Some((model, tried, status)) = trial(line) {
             models.entry(model.to_owned()).or_default().insert(tried.to_owned(), status.to_owned());
         }
@@ -102,11 +100,17 @@ pub fn zoo(targets: &[&str]) -> Result<Models, String> {
     if models.len() < 2 { Err("no trials of models: does PORTWRIGHT_ZOO name their folder?".into()) } else { Ok(models) }
 }
 
+/// A run of the tests without those of other targets than these, of all that are emulated.
+pub fn skipping_others(task: Task, targets: &[&str]) -> Task {
+    let all = TARGETS.iter().chain(&gpus::ASSEMBLED).chain(&chips::TARGETS);
+    all.filter(|t| !targets.contains(t)).fold(task, |task, t| task.args(["--skip", t]))
+}
+
 /// Model, what was tried and status of a line `test zoo/MODEL::TARGET::emulator ... ok`.
 fn trial(line: &str) -> Option<(&str, &str, &str)> {
     let (name, status) = line.strip_prefix("test zoo/")?.split_once("... ")?;
     let (model, tried) = name.trim().split_once("::")?;
-    (tried.ends_with("::emulator") || tried.ends_with("::assembler")).then(|| (model, tried, status.trim()))
+    ["::emulator", "::assembler", "::compiles"].iter().any(|t| tried.ends_with(t)).then(|| (model, tried, status.trim()))
 }
 
 /// What failed of it.

@@ -3,7 +3,8 @@
 //!
 //! The list, `tests/suite/TARGET.txt`, only grows: a case on it that does not pass any more fails the command, a case that
 //! passes and is not on it is reported until `--bless` adds it. `--sample N` runs N cases of the list, always the same ones, drawn in
-//! turn from every family of operators.
+//! turn from every family of operators; with `--bless` the list is that of the sample. `--without KIND` leaves out a kind of cases, a folder of the suite: they are listed as not run. `--last` runs
+//! nothing, and takes what the last run of the whole suite ended with.
 
 use crate::process::Task;
 use crate::{Outcome, root};
@@ -11,16 +12,24 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// What is said of a case of a kind that is left out.
+const NOT_RUN: &str = "not run: its kind takes minutes a case in an emulator";
+
+/// What is said of a case that the sample has not.
+const NOT_DRAWN: &str = "not run: the target is shown on a sample";
+
 /// What the command line asks for.
 #[derive(Default)]
 struct Asked {
     targets: Vec<String>,
     bless: bool,
     sample: Option<usize>,
+    without: Vec<String>,
+    last: bool,
     passed_on: Vec<String>,
 }
 
-/// Runs the suite; `rest` is `[--target T]... [--sample N | --bless]` and what else `portwright suite` takes.
+/// Runs the suite; `rest` is `[--target T]... [--without KIND]... [--sample N | --last] [--bless]` and what else `portwright suite` takes.
 pub fn run(rest: &[String]) -> Outcome {
     let mut asked = Asked::default();
     let mut words = rest.iter();
@@ -30,11 +39,10 @@ pub fn run(rest: &[String]) -> Outcome {
             "--target" => asked.targets.push(value()?.clone()),
             "--sample" => asked.sample = Some(value()?.parse().map_err(|_| "--sample needs a number")?),
             "--bless" => asked.bless = true,
+            "--without" => asked.without.push(value()?.clone()),
+            "--last" => asked.last = true,
             other => asked.passed_on.push(other.to_string()),
         }
-    }
-    if asked.bless && asked.sample.is_some() {
-        return Err("--bless writes the whole list: leave --sample out".to_string());
     }
     if asked.targets.is_empty() {
         asked.targets.push("host".to_string());
@@ -43,7 +51,9 @@ pub fn run(rest: &[String]) -> Outcome {
     if !suite.join("SUITE").exists() {
         return Err("no suite in tools/.cache: run `cargo xtask suite-data` first".to_string());
     }
-    Task::cargo(["build", "--release", "--package", "portwright-cli"]).run()?;
+    if !asked.last {
+        Task::cargo(["build", "--release", "--package", "portwright-cli"]).run()?;
+    }
     let mut failures = Vec::new();
     for target in &asked.targets {
         if let Err(e) = one_target(&suite, target, &asked) {
@@ -68,19 +78,32 @@ fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
     let kinds = std::fs::read_dir(suite).map_err(|e| format!("tools/.cache/suite: {e}"))?;
     let mut folders: Vec<_> = kinds.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
+    let (out, mut folders): (Vec<PathBuf>, Vec<PathBuf>) =
+        folders.into_iter().partition(|f| f.file_name().is_some_and(|n| asked.without.iter().any(|w| n == w.as_str())));
+    let mut left_out: BTreeMap<String, &str> = out.iter().flat_map(|f| names(f)).map(|name| (name, NOT_RUN)).collect();
     if let Some(n) = asked.sample {
         let drawn: BTreeSet<&str> = sample(&known, &families(), n).into_iter().collect();
+        let others = folders.iter().flat_map(|f| names(f)).filter(|name| !drawn.contains(name.as_str()));
+        left_out.extend(others.map(|name| (name, NOT_DRAWN)));
         known.retain(|name| drawn.contains(name));
         folders = known.iter().filter_map(|name| folders.iter().map(|f| f.join(name)).find(|p| p.is_dir())).collect::<Vec<PathBuf>>();
     }
     let report = suite.with_file_name(format!("suite-{target}.json"));
-    let _ = std::fs::remove_file(&report);
-    let mut task = Task::cargo(["run", "--release", "--quiet", "--package", "portwright-cli", "--bin", "portwright", "--", "suite"]);
-    task = task.args(&folders).args(["--target", target, "--json"]).arg(&report).args(&asked.passed_on);
-    // The exit status says that some case failed; which ones may, the list knows.
-    let _ = task.run();
+    if !asked.last {
+        let _ = std::fs::remove_file(&report);
+        let mut task = Task::cargo(["run", "--release", "--quiet", "--package", "portwright-cli", "--bin", "portwright", "--", "suite"]);
+        task = task.args(&folders).args(["--target", target, "--json"]).arg(&report).args(&asked.passed_on);
+        // The exit status says that some case failed; which ones may, the list knows.
+        let _ = task.run();
+    }
     let text = std::fs::read_to_string(&report).map_err(|e| format!("`portwright suite` wrote no report: {e}"))?;
-    let statuses = statuses(&text)?;
+    let mut statuses = statuses(&text)?;
+    for (name, why) in &left_out {
+        if !statuses.contains_key(name) {
+            known.remove(name.as_str());
+            statuses.insert(name.clone(), ("skipped".into(), (*why).into()));
+        }
+    }
 
     let (lost, gained) = compare(&known, &statuses);
     for (name, status) in &lost {
@@ -105,6 +128,11 @@ fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
         return Ok(());
     }
     if lost.is_empty() { Ok(()) } else { Err(format!("{} cases that passed do not pass any more", lost.len())) }
+}
+
+/// Names of what lies in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// What the cases that do not pass ended with, a line each: name, status, message. `docs/SUITE.md` is made of it.

@@ -39,7 +39,7 @@ pub const DEVICES: [&str; 2] = ["nvidia-sm80", "nvidia-sm90a"];
 
 /// Devices whose kernels are C++ for a vendor's compiler, and run in headers of ours.
 #[cfg(all(feature = "mlir", feature = "emu"))]
-const SOURCES: [&str; 9] = [
+pub const SOURCES: [&str; 9] = [
     "nvidia-cuda",
     "hygon-gfx906",
     "hygon-gfx928",
@@ -181,9 +181,11 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
             let c = case.clone();
             out.push(always(format!("{name}::host::native"), move || crate::native::runs(&c)));
         }
-        // Compiling what runs there takes seconds a case: ragged sizes say most.
+        // Compiling what runs there takes a while: ragged sizes say most, and the others are for who asks.
         #[cfg(all(feature = "mlir", feature = "emu"))]
-        let sources = SOURCES.iter().filter(|_| size == "odd").map(|t| (*t, None));
+        let asked = size == "odd" || std::env::var_os("PORTWRIGHT_ALL_SIZES").is_some();
+        #[cfg(all(feature = "mlir", feature = "emu"))]
+        let sources = SOURCES.iter().filter(|_| asked).map(|t| (*t, None));
         #[cfg(all(feature = "mlir", feature = "emu"))]
         for (target, cpu) in EMULATED.iter().chain(&DEVICES).map(|t| (*t, None)).chain(OTHERS).chain(sources) {
             let c = case.clone();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages of `docs/` that say what the program does are what the program does: `docs/LOWERING.md`, whose blocks are outputs of
-//! `portwright lower`, and `docs/COVERAGE.md`, a table over the lists of passing cases. `cargo xtask bless docs/` writes them again.
+//! `portwright lower`, `docs/COVERAGE.md` and `docs/CHIPS.md`, tables over the lists of passing cases. `cargo xtask bless docs/` writes them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ pub fn trials(out: &mut Vec<Trial>) {
     out.push(crate::skip::always("docs/lowering", || page("LOWERING.md", lowering)));
     out.push(crate::skip::always("docs/coverage::operators", operators_have_rows));
     out.push(crate::skip::always("docs/suite", || page("SUITE.md", |_| suite_page())));
+    out.push(crate::skip::always("docs/chips", || page("CHIPS.md", |_| crate::chips::page())));
     out.push(trial("docs/suite::every_case_is_listed", || match std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from) {
         Some(suite) => every_case_is_listed(&suite).map(|()| Done::Passed),
         None => Ok(Done::Skipped("PORTWRIGHT_SUITE names no ONNX suite".into())),
@@ -27,7 +28,7 @@ pub fn trials(out: &mut Vec<Trial>) {
     }));
 }
 
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     crate::snap::root().parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
@@ -102,7 +103,7 @@ fn longest_loop(assembly: &str) -> Option<String> {
 }
 
 /// Targets with a list of passing cases, `host` first.
-fn lists() -> Vec<(String, BTreeSet<String>)> {
+pub fn lists() -> Vec<(String, BTreeSet<String>)> {
     let folder = std::fs::read_dir(repository().join("tests/suite")).into_iter().flatten().flatten();
     let mut out: Vec<(String, BTreeSet<String>)> = folder
         .filter_map(|e| {
@@ -146,11 +147,18 @@ fn other_targets(host: &[[String; 3]]) -> Result<String, String> {
             continue;
         };
         let count = |status: &str| not.iter().filter(|c| c[1] == status).count();
-        let new: Vec<String> = not
-            .iter()
-            .filter(|[name, ..]| !host.iter().any(|h| h[0] == *name))
-            .map(|[name, status, message]| format!("`{name}` ({status}: {})", message.replace('|', "\\|")))
-            .collect();
+        // What many cases end with is said once, with their number.
+        let mut kinds: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+        for [name, status, message] in not.iter().filter(|[name, ..]| !host.iter().any(|h| h[0] == *name)) {
+            // A node's path stands first.
+            let text = message.split_once(": ").filter(|(path, _)| path.contains('/') && !path.contains(' ')).map_or(&**message, |m| m.1);
+            kinds.entry((status, text.replace('|', "\\|"))).or_default().push(name);
+        }
+        let new = kinds.into_iter().map(|((status, message), names)| match names.as_slice() {
+            [_, _, _, _, ..] => format!("{} cases ({status}: {message})", names.len()),
+            _ => names.iter().map(|name| format!("`{name}` ({status}: {message})")).collect::<Vec<_>>().join("; "),
+        });
+        let new: Vec<String> = new.collect();
         let new = if new.is_empty() { "none".to_owned() } else { new.join("; ") };
         let [failed, unsupported, skipped] = ["failed", "unsupported", "skipped"].map(count);
         s += &format!("| {target} | {} | {failed} | {unsupported} | {skipped} | {new} |\n", passing.len());

@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Trial};
 
 mod bad;
 mod check;
+mod chips;
 mod command;
 mod core;
 mod docs;

@@ -12,7 +12,7 @@ use portwright_runtime::tensor::{Tensor, View};
 
 use crate::command::{contents, portwright, repository, scratch};
 #[cfg(feature = "emu")]
-use crate::core::{DEVICES, EMULATED};
+use crate::core::{DEVICES, EMULATED, SOURCES};
 use crate::skip::{Done, trial};
 
 /// Models of the folder that `PORTWRIGHT_ZOO` names.
@@ -21,6 +21,14 @@ const ZOO: [&str; 4] = ["ppocr-cls", "pplcnet-orient", "pt-vit", "arch-llama"];
 /// Devices whose vendor's assembler judges the code of small models.
 #[cfg(feature = "emu")]
 const ASSEMBLED: [&str; 3] = ["nvidia-sm80", "nvidia-sm90a", "nvidia-sm100a"];
+
+/// One device of each dialect of C++, which run models where `PORTWRIGHT_ZOO_EMULATED` is set.
+#[cfg(feature = "emu")]
+const DIALECTS: [&str; 6] = ["hygon-gfx936", "moore-mp22", "metax-xcore1000", "iluvatar-ivcore11", "biren-br100", "nvidia-cuda"];
+
+/// What they run besides [`OWN`].
+#[cfg(feature = "emu")]
+const ON_DIALECTS: [&str; 3] = ["deepseek-v3-tiny", "ppocr-cls", "magika"];
 
 /// The model of this repository.
 pub const OWN: &str = "silero-vad";
@@ -72,15 +80,15 @@ impl Model {
     }
 }
 
-/// Every model of the folder that `PORTWRIGHT_ZOO` names, of up to 10 MB, where `PORTWRIGHT_ZOO_EMULATED` is set: they take minutes.
+/// Every model of the folder that `PORTWRIGHT_ZOO` names, of up to so many MB, where `PORTWRIGHT_ZOO_EMULATED` is set: they take minutes.
 #[cfg(feature = "emu")]
-fn small_models() -> Vec<String> {
-    const MOST: u64 = 10 << 20;
+fn small_models(megabytes: u64) -> Vec<String> {
+    let most = megabytes << 20;
     let folder = std::env::var_os("PORTWRIGHT_ZOO_EMULATED").and(std::env::var_os("PORTWRIGHT_ZOO"));
     let entries = folder.and_then(|f| std::fs::read_dir(f).ok());
     let bytes =
         |at: &Path| std::fs::read_dir(at).into_iter().flatten().flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum::<u64>();
-    let small = entries.into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.join("model.onnx").is_file() && bytes(p) <= MOST);
+    let small = entries.into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.join("model.onnx").is_file() && bytes(p) <= most);
     let mut out: Vec<String> = small.filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())).filter(|n| n != OWN).collect();
     out.sort();
     out
@@ -125,14 +133,31 @@ pub fn trials(out: &mut Vec<Trial>) {
     #[cfg(feature = "emu")]
     for target in EMULATED.into_iter().chain(DEVICES) {
         out.push(trial(format!("zoo/{OWN}::{target}::emulator"), move || emulated(OWN, target)));
-        for name in small_models() {
+        for name in small_models(10) {
             out.push(trial(format!("zoo/{name}::{target}::emulator"), move || emulated(&name, target)));
         }
     }
     #[cfg(feature = "emu")]
     for target in ASSEMBLED {
-        for name in small_models().into_iter().chain([OWN.to_owned()]) {
+        for name in small_models(10).into_iter().chain([OWN.to_owned()]) {
             out.push(trial(format!("zoo/{name}::{target}::assembler"), move || assembled(&name, target)));
+        }
+    }
+    #[cfg(feature = "emu")]
+    for target in SOURCES {
+        for name in small_models(5) {
+            out.push(trial(format!("zoo/{name}::{target}::compiles"), move || {
+                Ok(compiled(&model(&name)?, target)?.map_or_else(|skipped| skipped, |_| Done::Passed))
+            }));
+        }
+    }
+    #[cfg(feature = "emu")]
+    for target in DIALECTS.iter().filter(|_| std::env::var_os("PORTWRIGHT_ZOO_EMULATED").is_some()) {
+        for name in ON_DIALECTS.into_iter().chain([OWN]) {
+            out.push(trial(format!("zoo/{name}::{target}::emulator"), move || match model(name) {
+                Ok(_) => emulated(name, target),
+                Err(reason) => Ok(Done::Skipped(reason)),
+            }));
         }
     }
     out.push(trial("zoo::host::two_bundles_in_one_process", two_bundles));
@@ -248,7 +273,11 @@ fn emulated(name: &str, target: &str) -> Result<Done, String> {
         Ok(b) => b,
         Err(skipped) => return Ok(skipped),
     };
-    let runs = if DEVICES.contains(&target) { "on the PTX machine" } else { "on qemu-" };
+    let runs = match target {
+        t if DEVICES.contains(&t) => "on the PTX machine",
+        t if SOURCES.contains(&t) => "headers of this program",
+        _ => "on qemu-",
+    };
     let out = scratch(&format!("emulated-{name}-{target}"))?;
     for (inputs, expected) in m.cases() {
         let got = out.join("got.npz");

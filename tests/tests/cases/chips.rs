@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `docs/CHIPS.md`: what is shown of each chip whose kernels are source for a vendor's compiler, and what is emulated there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use portwright_ir::diag::Diags;
+use portwright_ir::dtype::DType;
+use portwright_passes::spec::{MachineClass, SimtSpec};
+use portwright_runtime::device::Driver;
+use portwright_targets::target::{self, Machine};
+
+use crate::docs::{lists, repository};
+
+const HEAD: &str = "\
+<!-- SPDX-License-Identifier: Apache-2.0 OR MIT -->
+# Chips whose kernels are source
+
+One row a target whose kernels are C++ for its vendor's compiler (ADDING_A_TARGET.md says what its folder has, and what the rungs of evidence
+are: rung 1 is the emitted text, unchanged, in headers of ours that check lanes, masks, meetings, memory and limits of the chip). Written by
+`cargo xtask bless docs/` from the folders, the targets' specs, and the lists of `cargo xtask chips --bless`: `tests/suite/TARGET.txt` and
+`tests/models.txt`. Cases have no node on the host, but for texts, sequences, optionals and maps.
+
+| target | lines of its folder | rung | cases of the ONNX suite that pass | models that run | models that compile | emulated |
+| --- | ---: | ---: | ---: | --- | ---: | --- |
+";
+
+const RULES: &str = "
+On all of them `expand-math` computes exp, erf, tanh and the other functions in Kernel IR, the same on every chip, and `emulate-small-floats`
+computes on integers what bf16, fp8 and fp4 are to and from f32. `portwright check MODEL --target T` says what a model costs there.
+";
+
+/// The page as it should be.
+pub fn page() -> Result<String, String> {
+    let passing: BTreeMap<String, BTreeSet<String>> = lists().into_iter().collect();
+    let models = models()?;
+    let mut out = String::from(HEAD);
+    for t in target::all() {
+        let id = t.spec().id;
+        let mut diags = Diags::new();
+        let machine = target::machine(id, None, &mut diags).map_err(|_| format!("{id} has no machine"))?;
+        if machine.device.as_ref().is_none_or(|d| d.driver != Driver::Source) {
+            continue;
+        }
+        let MachineClass::Simt(spec) = &machine.class else { return Err(format!("{id} has kernels in source, and no lanes")) };
+        let of = |what: &str| models.iter().filter(|m| m.1 == format!("{id}::{what}")).map(|m| (m.0.as_str(), m.2.as_str()));
+        let ran: Vec<&str> = of("emulator").filter(|m| m.1 == "ok").map(|m| m.0).collect();
+        let compiled = of("compiles").filter(|m| m.1 == "ok").count();
+        let cases = passing.get(id).map_or(0, BTreeSet::len);
+        let rung = if cases > 0 { "1" } else { "text" };
+        let row = [
+            id.to_owned(),
+            folder_lines(id)?.to_string(),
+            rung.to_owned(),
+            cases.to_string(),
+            if ran.is_empty() { "-".into() } else { ran.join(", ") },
+            if of("compiles").next().is_some() { format!("{compiled} of {}", of("compiles").count()) } else { "-".into() },
+            emulated(&machine, spec).join("; "),
+        ];
+        out.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    Ok(out + RULES)
+}
+
+/// What a chip's spec says that it lacks, and what stands in its place.
+fn emulated(m: &Machine, s: &SimtSpec) -> Vec<String> {
+    let mut out = Vec::new();
+    if !m.caps.f16_convert {
+        out.push("conversions of f16, on integers (`emulate-small-floats`)".into());
+    }
+    if !m.caps.fma {
+        out.push("fused multiply-add (`emulate-fma`)".into());
+    }
+    if !s.floats.contains(&DType::F64) {
+        out.push("f64, on integers (`double.h`)".into());
+    }
+    if s.fragments.is_empty() {
+        out.push("matrix products, lane by lane".into());
+    }
+    if s.queue.is_none() {
+        out.push("copies to shared memory, through registers".into());
+    }
+    if s.reach() < s.lanes {
+        out.push(format!("exchanges among {} lanes, in parts of {} and shared memory", s.lanes, s.reach()));
+    }
+    out
+}
+
+/// Lines of the folder that has a target.
+fn folder_lines(id: &str) -> Result<usize, String> {
+    let all = repository().join("targets/src");
+    let text = |p: &Path| std::fs::read_to_string(p).unwrap_or_default();
+    let named = format!("id: \"{id}\"");
+    let folders = std::fs::read_dir(&all).map_err(|e| format!("{}: {e}", all.display()))?.flatten().map(|e| e.path());
+    let folder = folders.filter(|f| f.is_dir()).find(|f| text(&f.join("mod.rs")).contains(&named)).ok_or(format!("no folder has {id}"))?;
+    Ok(std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| text(&e.path()).lines().count()).sum())
+}
+
+/// Lines of `tests/models.txt`: model, target and what was tried, status.
+fn models() -> Result<Vec<(String, String, String)>, String> {
+    let path = repository().join("tests/models.txt");
+    let all = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let split = |l: &str| {
+        let mut parts = l.splitn(3, '\t').map(str::to_owned);
+        Some((parts.next()?, parts.next()?, parts.next()?))
+    };
+    let lines = all.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    lines.map(|l| split(l).ok_or(format!("tests/models.txt: `{l}`"))).collect()
+}
