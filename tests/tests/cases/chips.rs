@@ -43,7 +43,10 @@ pub fn page() -> Result<String, String> {
             continue;
         }
         let MachineClass::Simt(spec) = &machine.class else { return Err(format!("{id} has kernels in source, and no lanes")) };
-        let of = |what: &str| models.iter().filter(|m| m.1 == format!("{id}::{what}")).map(|m| (m.0.as_str(), m.2.as_str()));
+        let of = |what: &str| {
+            let name = format!("{id}::{what}");
+            models.iter().filter(move |m| m.1 == name).map(|m| (m.0.as_str(), m.2.as_str()))
+        };
         let ran: Vec<&str> = of("emulator").filter(|m| m.1 == "ok").map(|m| m.0).collect();
         let compiled = of("compiles").filter(|m| m.1 == "ok").count();
         let cases = passing.get(id).map_or(0, BTreeSet::len);

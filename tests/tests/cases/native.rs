@@ -36,7 +36,8 @@ pub fn options(id: &str, cpu: Option<&str>) -> Result<Options, String> {
     let mut diags = Diags::new();
     let machine = target::machine(id, cpu, &mut diags).map_err(|_| show(diags.all()))?;
     let packer = target::machine("host", None, &mut diags).map_err(|_| show(diags.all()))?;
-    Ok(Options { machine, packer, math: Math::F32, reroll: true, dims: Vec::new(), workers: Workers::InProcess })
+    let packer = portwright_cli::packing::Packer::Code(packer);
+    Ok(Options { machine, packer, math: Math::F32, reroll: true, dims: Vec::new(), workers: Workers::InProcess, durable: false })
 }
 
 /// Compiles a text of Graph IR for a machine into `out`.
