@@ -39,9 +39,10 @@ pub struct Part {
 }
 
 impl Estimate {
-    /// The estimate of work, where symbols have the values of `at`, by default 1. `None` where a size has no value.
+    /// The estimate of work, where symbols have the values of `at`, by default 1; what there is less of than nothing then is nothing. `None`
+    /// where a size has no value.
     pub fn of(work: &[Work], launches: usize, at: &HashMap<SymName, i64>, roof: &Roof, class: &MachineClass) -> Option<Estimate> {
-        let value = |e: &SymExpr| e.eval(&|s: &str| Some(at.get(s).copied().unwrap_or(1))).and_then(|n| u64::try_from(n).ok());
+        let value = |e: &SymExpr| e.eval(&|s: &str| Some(at.get(s).copied().unwrap_or(1))).and_then(|n| u64::try_from(n.max(0)).ok());
         let mut out = Estimate { launches, seconds: Some(0.0), ..Estimate::default() };
         for w in work {
             let bytes = value(&w.bytes)?;
