@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Builds lib/libmodel.so of this bundle for {TARGET}. Exit code 5: the compiler is missing, is too old, or wrote nothing.
-# Known to work: {KNOWN}
+# Known to work: {KNOWN}{OBJECT_HELP}
 set -u
 cd "$(dirname "$0")" || exit 1
 
@@ -11,6 +11,17 @@ tool_fault() {
   echo "build.sh: known to work: {KNOWN}" >&2
   exit 5
 }
+
+# Runs a command and holds it to the file that it has to write: some drivers print a banner, return 0 and write nothing.
+made() {
+  out=$1
+  shift
+  rm -f "$out"
+  "$@" || tool_fault "$1 failed for $out${version:+; it says of itself: $version}"
+  [ -s "$out" ] || tool_fault "$1 returned 0 and wrote no $out${version:+; it says of itself: $version}"
+}
+
+version=
 
 # The vendor's compiler: in the folder that a variable names ({VARIABLES}), where the SDK usually is, or on the search path.
 compiler=
@@ -28,22 +39,13 @@ if [ -z "$compiler" ]; then
   compiler=$(command -v {COMPILER} 2>/dev/null) || compiler=
   [ -n "$compiler" ] && sdk=$(dirname "$(dirname "$compiler")")
 fi
-[ -n "$compiler" ] || tool_fault "{COMPILER} is nowhere: {VARIABLES} and the search path have none"
+{OBJECT}[ -n "$compiler" ] || tool_fault "{COMPILER} is nowhere: {VARIABLES} and the search path have none"
 
 version=$("$compiler" --version 2>&1 | head -n 4 | tr '\n' ' ')
-major=$(printf '%s' "$version" | sed -n 's/[^0-9]*\([0-9][0-9]*\)\.[0-9].*/\1/p')
+major=$(printf '%s' "$version" | grep -o '[0-9][0-9]*[.][0-9]' | head -n 1 | cut -d . -f 1)
 if [ "{LEAST}" -gt 0 ] && [ -n "$major" ] && [ "$major" -lt "{LEAST}" ]; then
   tool_fault "$compiler is too old: {LEAST} is the lowest version, and it says: $version"
 fi
-
-# Runs a command and holds it to the file that it has to write: some drivers print a banner, return 0 and write nothing.
-made() {
-  out=$1
-  shift
-  rm -f "$out"
-  "$@" || tool_fault "$1 failed for $out; it says of itself: $version"
-  [ -s "$out" ] || tool_fault "$1 returned 0 and wrote no $out; it says of itself: $version"
-}
 
 cc=${CC:-cc}
 command -v "$cc" >/dev/null 2>&1 || tool_fault "no C compiler: $cc (set CC to one)"

@@ -135,6 +135,18 @@ pub struct Build {
     pub remedy: &'static str,
 }
 
+/// How clang makes a code object of the kernels where there is no SDK, and what loads it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// From C++ to the code object: `{compiler}`, `{arch}`, `{in}`, `{out}`.
+    pub compile: &'static str,
+    /// Lowest major version of clang.
+    pub least: u32,
+    /// Files of `src`, by name: the headers that clang finds in `src/clang`, and the driver, `pw_module.c`, which carries
+    /// `build/kernels.hsaco`.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
 /// A dialect of C++ for lanes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dialect {
@@ -164,6 +176,8 @@ pub struct Dialect {
     pub api: Api,
     /// The compiler.
     pub build: Build,
+    /// Code objects, where LLVM has the chip.
+    pub object: Option<Object>,
 }
 
 /// Names that most runtimes of the family share.
@@ -250,6 +264,7 @@ pub const LANES: Dialect = Dialect {
     products: &[],
     api: API,
     build: BUILD,
+    object: None,
 };
 
 impl Api {

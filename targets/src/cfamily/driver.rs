@@ -108,5 +108,35 @@ pub(super) fn script(d: &Dialect, arch: &str, target: &str) -> String {
         ("LINK", words("build/kernels.o build/plan.o build/runtime.o", "lib/libmodel.so", b.link)),
     ];
     let words: Vec<(&str, &str)> = lines.iter().map(|(w, t)| (*w, t.as_str())).collect();
-    fill(include_str!("build.sh"), &words)
+    let (help, object) = d.object.map_or_else(Default::default, |o| {
+        let compile = fill(o.compile, &[("compiler", "\"$clang\""), ("arch", arch), ("in", &kernels), ("out", "build/kernels.hsaco")]);
+        (OBJECT_HELP.to_string(), fill(OBJECT, &[("LEAST", &o.least.to_string()), ("COMPILE", &compile)]))
+    });
+    let text = include_str!("build.sh").replace("{OBJECT_HELP}", &help).replace("{OBJECT}", &object);
+    fill(&text, &words)
 }
+
+const OBJECT_HELP: &str = "\n# Without the SDK, or with --code-object, clang makes a code object, which the library loads into the chip.";
+
+/// The way to a library without the vendor's compiler.
+const OBJECT: &str = r#"if [ -z "$compiler" ] || [ "${1:-}" = --code-object ]; then
+  clang=
+  for c in ${CLANG:-} clang++-22 clang++ clang++-21 clang++-20 clang++-19; do
+    major=$("$c" --version 2>/dev/null | grep -o '[0-9][0-9]*[.][0-9]' | head -n 1 | cut -d . -f 1)
+    if [ -z "$clang" ] && [ "${major:-0}" -ge {LEAST} ]; then clang=$c; fi
+  done
+  if [ -n "$clang" ]; then
+    cc=${CC:-cc}
+    command -v "$cc" >/dev/null 2>&1 || cc=$clang
+    mkdir -p build lib || exit 1
+    made build/kernels.hsaco {COMPILE}
+    made build/plan.o "$cc" -x c -std=gnu11 -O2 -fPIC -fvisibility=hidden -c src/plan.c -o build/plan.o
+    made build/runtime.o "$cc" -x c -std=gnu11 -O2 -ffreestanding -fPIC -fvisibility=hidden -c src/runtime/runtime.c -o build/runtime.o
+    made build/module.o "$cc" -x c -std=gnu11 -O2 -fPIC -fvisibility=hidden -Isrc -c src/pw_module.c -o build/module.o
+    made lib/libmodel.so "$cc" -shared -o lib/libmodel.so build/plan.o build/runtime.o build/module.o -ldl
+    rm -rf build
+    echo "built lib/libmodel.so with $clang, as a code object"
+    exit 0
+  fi
+fi
+"#;

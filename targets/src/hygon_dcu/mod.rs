@@ -3,7 +3,7 @@
 
 use portwright_ir::dtype::DType;
 
-use crate::cfamily::{API, Api, BUILD, Build, Builtin, CHIP, Chip, Dialect, HALVES, Halves, LANES, chosen, limits, quads};
+use crate::cfamily::{API, Api, BUILD, Build, Builtin, CHIP, Chip, Dialect, HALVES, Halves, LANES, Object, chosen, limits, quads};
 use crate::target::{Roof, TargetSpec};
 
 const SOURCES: &[&str] = &[
@@ -49,6 +49,21 @@ const HIP: Dialect = Dialect {
 };
 static MMAC: Dialect = Dialect { products: &PRODUCTS, ..HIP };
 
+/// The chip that LLVM's AMDGPU back end has, which it calls as AMD does.
+static OBJECTS: Dialect = Dialect {
+    object: Some(Object {
+        compile: "{compiler} -x hip --offload-arch={arch} -nogpuinc -nogpulib --cuda-device-only --no-gpu-bundle-output -DPW_DEVICE_ONLY -std=c++17 \
+                  -O3 -ffp-contract=off -fno-unroll-loops -fvisibility=hidden -w -Isrc/clang -Isrc -Isrc/runtime {in} -o {out}",
+        least: 19,
+        files: &[
+            ("clang/hip/hip_runtime.h", include_str!("amdgcn.h")),
+            ("clang/hip/hip_fp16.h", "// SPDX-License-Identifier: Apache-2.0 OR MIT\n// All of it is in hip_runtime.h.\n"),
+            ("pw_module.c", include_str!("module.c")),
+        ],
+    }),
+    ..HIP
+};
+
 const fn chip(id: &'static str, about: &'static str, cpus: &'static [&'static str], roof: Roof) -> Chip {
     Chip {
         spec: TargetSpec { id, vendor: "Hygon", about, cpus, sources: SOURCES, roof, ..CHIP.spec },
@@ -69,7 +84,8 @@ const fn roof(bandwidth: f64, peaks: &'static [(DType, f64)]) -> Roof {
     Roof { bandwidth: Some(bandwidth), peaks, launch: None }
 }
 
-pub(crate) static GFX906: Chip = chip("hygon-gfx906", "Hygon Z100 and Z100L (gfx906), as HIP", &["gfx906"], roof(1e12, &[]));
+pub(crate) static GFX906: Chip =
+    Chip { dialect: &OBJECTS, ..chip("hygon-gfx906", "Hygon Z100 and Z100L (gfx906), as HIP", &["gfx906"], roof(1e12, &[])) };
 pub(crate) static GFX928: Chip =
     with_unit(chip("hygon-gfx928", "Hygon K100_AI (gfx928, MMAC), as HIP", &["gfx928"], roof(896e9, &[(DType::F16, 192e12)])));
 pub(crate) static GFX936: Chip =
