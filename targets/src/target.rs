@@ -147,6 +147,10 @@ pub trait Toolchain: Sync {
     fn name(&self) -> &'static str;
     /// Version as the program says it; `None` if it is not here.
     fn probe(&self) -> Option<String>;
+    /// What is wrong with the one that is here, and what is known to work. It may be run to find out.
+    fn fault(&self) -> Option<String> {
+        None
+    }
     /// What makes it available.
     fn remedy(&self) -> &'static str;
     /// Whether only who builds bundles on the machine where they run needs it.

@@ -164,7 +164,7 @@ impl Target for Chip {
         })
     }
     fn toolchain(&self) -> Option<&dyn Toolchain> {
-        Some(&self.dialect.build)
+        Some(self)
     }
     fn emulated(&self) -> Option<&'static str> {
         self.emulated

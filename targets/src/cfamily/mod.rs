@@ -15,7 +15,7 @@ use portwright_runtime::device;
 use portwright_runtime::embed;
 
 use crate::mlir::{origin, overlapping};
-use crate::target::{Machine, Toolchain};
+use crate::target::Machine;
 
 mod chip;
 pub mod dialect;
@@ -29,10 +29,11 @@ mod names;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 pub use crate::mlir::symbol;
 pub use chip::{CHIP, Chip, fragment, k, limits, m, n, quads};
-pub use dialect::{API, ASK_DYNAMIC, Api, BUILD, Bounds, Build, Builtin, Copies, Dialect, HALVES, Halves, LANES, VECTORS, chosen};
+pub use dialect::{API, ASK_DYNAMIC, Api, BUILD, Bounds, Build, Builtin, Copies, Dialect, HALVES, Halves, LANES, Object, VECTORS, chosen};
 pub use doubles::emulation as doubles_by_integers;
 
 /// Sources of a bundle.
@@ -106,7 +107,8 @@ fn emitted(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut Diags
         out.push_str(&p.function());
     }
     out.push_str(&bodies);
-    out.push_str("\n// ---- launches ----\n\n");
+    // Who makes code of the device alone leaves the host's part out.
+    out.push_str("\n#ifndef PW_DEVICE_ONLY\n// ---- launches ----\n\n");
     out.push_str(&launches);
     out.push_str("extern \"C\" const pw_kernel_entry *pw_kernel_table(uint32_t *count) {\n");
     if table.is_empty() {
@@ -118,6 +120,7 @@ fn emitted(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut Diags
             table.lines().count()
         ));
     }
+    out.push_str("#endif\n");
     let lacks = doubles::lacking(machine);
     let doubles = match doubles::by_integers(&out).filter(|_| lacks) {
         Some(text) => {
@@ -158,7 +161,7 @@ fn head(d: &Dialect, machine: &Machine, shared: &kernel::Shared, calls: &str, do
         Doubles::None => "#define PW_NO_DOUBLE 1\n",
     });
     out.push_str(
-        "extern \"C\" {\n#include \"device.h\"\n#include \"portwright.h\"\n}\n#include \"pw_lanes.h\"\n#include \"pw_driver.h\"\n\n",
+        "extern \"C\" {\n#include \"device.h\"\n#include \"portwright.h\"\n}\n#include \"pw_lanes.h\"\n#ifndef PW_DEVICE_ONLY\n#include \"pw_driver.h\"\n#endif\n\n",
     );
     // Types of operands of the products that are called.
     let typed = |name: &str| shared.products.iter().filter_map(|i| d.products.get(*i)).any(|p| p.operands.contains(&name));
@@ -209,6 +212,7 @@ pub fn sources(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut D
         ("src/pw_driver.h".into(), driver::header(dialect)),
         ("build.sh".into(), driver::script(dialect, &machine.cpu, machine.target)),
     ];
+    files.extend(dialect.object.iter().flat_map(|o| o.files).map(|(file, text)| (format!("src/{file}"), (*text).to_string())));
     files.extend(embed::SOURCES.iter().map(|(file, text)| {
         let text = if *file == "runtime.c" { format!("{}{text}", embed::WITH_DEVICE) } else { (*text).to_string() };
         (format!("src/runtime/{file}"), text)
@@ -219,36 +223,4 @@ pub fn sources(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut D
 /// What a manifest says of the device of such a bundle: the dialect and the processor, for whoever stands in for it.
 pub fn device_name(machine: &Machine) -> Option<String> {
     machine.spelling.dialect.map(|d| format!("source:{}:{}", d.name, machine.cpu))
-}
-
-impl Build {
-    /// The compiler: in the folder that a variable names, where the SDK usually is, or on the search path.
-    fn find(&self) -> Option<std::path::PathBuf> {
-        let named = self.variables.iter().filter_map(std::env::var_os);
-        let folders = named.chain([self.folder.into()]).filter(|f| !f.is_empty());
-        let inside = folders.flat_map(|f| self.bins.iter().map(move |b| std::path::PathBuf::from(&f).join(b)));
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = inside.chain(std::env::split_paths(&path)).map(|f| f.join(self.compiler)).find(|p| p.is_file());
-        found
-    }
-}
-
-/// The compiler of a vendor builds bundles on the machine where they run. Nothing else needs it.
-impl Toolchain for Build {
-    fn name(&self) -> &'static str {
-        self.compiler
-    }
-    fn probe(&self) -> Option<String> {
-        let program = self.find()?;
-        let out = std::process::Command::new(&program).arg("--version").output().ok()?;
-        let text = String::from_utf8_lossy(&out.stdout);
-        let line = text.lines().find(|l| l.chars().any(|c| c.is_ascii_digit()))?.trim().to_string();
-        Some(format!("{}: {line}", program.display()))
-    }
-    fn remedy(&self) -> &'static str {
-        self.remedy
-    }
-    fn only_builds(&self) -> bool {
-        true
-    }
 }

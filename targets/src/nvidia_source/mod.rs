@@ -15,6 +15,8 @@ const NVCC: Build = Build {
     variables: &["CUDA_HOME", "CUDA_PATH"],
     folder: "/usr/local/cuda",
     known: "CUDA toolkit 12.8 and 13.0",
+    // The first that knows the capability.
+    least: Some(11),
     flags: "-std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
     compile: "{compiler} -arch={arch} {flags}",
     link: "{compiler} -arch={arch} -shared -o {out} {in}",
