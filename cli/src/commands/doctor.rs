@@ -20,12 +20,19 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
     };
     let mut rows = Vec::new();
     let mut missing = Vec::new();
+    let mut faults = Vec::new();
     let zig = libc::zig();
     for id in ids {
         let t = target::lookup(id).map_err(|e| cx.diags.report(e.diagnostic(id)))?;
         // What only builds bundles on the machine where they run is missing where it was asked for.
         let wanted = a.target.is_some() || !t.toolchain().is_some_and(|tool| tool.only_builds());
         let tool = t.toolchain().map(|tool| (tool.name(), tool.probe(), tool.remedy().to_owned()));
+        if let Some(fault) = t.toolchain().and_then(|tool| tool.fault()) {
+            if wanted {
+                missing.push(format!("{fault}, for {id}"));
+            }
+            faults.push((id, fault));
+        }
         let machine = t.machine(None, &mut cx.diags)?;
         let tools = tool.into_iter().map(|tool| (tool, wanted));
         let emulator = emulator(&compile::machine_target(&machine)).into_iter().map(|e| (e, true));
@@ -49,12 +56,15 @@ pub fn run(a: DoctorArgs, cx: &mut Cx) -> Lowered<()> {
         show(&a, (id, "zig"), found, &remedy, &mut rows);
     }
     if a.json {
-        println!("{}", serde_json::json!({"schema": 1, "tools": rows}));
+        let faults: Vec<_> = faults.iter().map(|(id, fault)| serde_json::json!({"target": id, "fault": fault})).collect();
+        println!("{}", serde_json::json!({"schema": 1, "tools": rows, "faults": faults}));
+    } else {
+        faults.iter().for_each(|(id, fault)| println!("{id}: {fault}"));
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let d = Diagnostic::error(Code::TOOL_MISSING, format!("{} tools are missing", missing.len()));
+    let d = Diagnostic::error(Code::TOOL_MISSING, format!("{} tools are missing or do not work", missing.len()));
     let d = missing.into_iter().fold(d, |d, m| d.note(m));
     cx.fail(d.help("./setup installs what is missing"))
 }

@@ -108,7 +108,6 @@ pub fn scratch(name: &str) -> Result<PathBuf, String> {
 }
 
 /// Root of the repository.
-#[cfg(feature = "mlir")]
 pub fn repository() -> PathBuf {
     crate::snap::root().parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
@@ -120,7 +119,6 @@ pub fn tools() -> PathBuf {
 }
 
 /// The first of these programs that answers to `--version`.
-#[cfg(feature = "mlir")]
 pub fn program(names: &[&str]) -> Option<PathBuf> {
     let works =
         |n: &&&str| Command::new(n).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());

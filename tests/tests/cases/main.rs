@@ -18,6 +18,7 @@ mod expect;
 mod lanes;
 mod skip;
 mod snap;
+mod sources;
 
 #[cfg(feature = "mlir")]
 mod compare;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     check::trials(&mut trials, &mut kept);
     docs::trials(&mut trials);
     lanes::trials(&mut trials, &mut kept);
+    sources::trials(&mut trials);
     #[cfg(feature = "mlir")]
     {
         zoo::trials(&mut trials);

@@ -121,10 +121,10 @@ pub fn files(root: &Path) -> Result<Vec<File>, String> {
 /// Applies every rule to `files`.
 pub fn check_files(files: &[File]) -> Report {
     let mut report = Report { files: files.len(), ..Report::default() };
-    let chips = names::chips(files);
+    let (chips, vendors) = (names::chips(files), names::vendors(files));
     for file in files {
         text::check(file, &mut report);
-        names::check(file, &chips, &mut report.faults);
+        names::check(file, &chips, &vendors, &mut report.faults);
     }
     manifests::check(files, &mut report.faults);
     notice::check(files, &mut report.faults);

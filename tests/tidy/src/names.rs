@@ -3,7 +3,7 @@
 
 use crate::text::{numbered, without_comments, without_tests};
 use crate::{Fault, File};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Words of the model format and of the wire it comes on.
 const FORMAT_WORDS: [&str; 3] = ["onnx", "protobuf", "opset"];
@@ -31,11 +31,33 @@ pub fn chips(files: &[File]) -> BTreeSet<String> {
     files.iter().filter_map(folder).collect()
 }
 
+/// Vendors of the chips that are data, with the folders of their chips: the first word of what `vendor:` says there.
+pub fn vendors(files: &[File]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files.iter().filter(|f| f.text.contains(": Chip = ")) {
+        let Some(folder) = file.path.strip_prefix("targets/src/").and_then(|p| p.strip_suffix("/mod.rs")) else { continue };
+        for said in file.text.split("vendor: \"").skip(1) {
+            let word = said.split([' ', '"']).next().unwrap_or_default().to_lowercase();
+            out.entry(word).or_default().insert(folder.to_string());
+        }
+    }
+    // What is executed here is named where it is executed.
+    out.retain(|word, _| !EXECUTED.contains(&word.as_str()));
+    out
+}
+
 /// Applies the rules of this module to `file`.
-pub fn check(file: &File, chips: &BTreeSet<String>, faults: &mut Vec<Fault>) {
+pub fn check(file: &File, chips: &BTreeSet<String>, vendors: &BTreeMap<String, BTreeSet<String>>, faults: &mut Vec<Fault>) {
     format_words(file, faults);
     for chip in chips {
         chip_name(file, chip, faults);
+    }
+    for (vendor, folders) in vendors {
+        let own = folders.iter().any(|f| file.path.starts_with(&format!("targets/src/{f}/")));
+        // One that is a chip's folder was looked for above; a vendor may make CPUs too.
+        if !own && !chips.contains(vendor) && !INSTRUCTION_SETS.iter().any(|i| file.path.starts_with(&format!("targets/src/{i}/"))) {
+            chip_name(file, vendor, faults);
+        }
     }
 }
 
@@ -102,8 +124,9 @@ mod tests {
             File::new("targets/src/mlir/mod.rs", "pub fn emit() {}"),
         ]);
         assert_eq!(chips.len(), 4);
+        let vendors = vendors(&[File::new("targets/src/acme_dcu/mod.rs", "static A: Chip = Chip { vendor: \"Acme Chips\" };")]);
         let mut faults = Vec::new();
-        check(&File::new(path, format!("{HEAD}{body}")), &chips, &mut faults);
+        check(&File::new(path, format!("{HEAD}{body}")), &chips, &vendors, &mut faults);
         faults.into_iter().map(|f| f.rule).collect()
     }
 
@@ -125,6 +148,8 @@ mod tests {
         assert_eq!(faults("cli/Cargo.toml", "moore_mp31 = []\n"), ["chip-name"]);
         assert_eq!(faults("targets/src/cfamily/emit.rs", "// MetaX\n"), ["chip-name"]);
         assert_eq!(faults("emu/src/a.rs", "// moore-mp31\n"), ["chip-name"]);
+        assert_eq!(faults("targets/src/cfamily/emit.rs", "// as Acme has it\n"), ["chip-name"]);
+        assert!(faults("targets/src/acme_dcu/mod.rs", "id: \"acme-a1\"\n").is_empty());
     }
 
     #[test]
