@@ -7,6 +7,7 @@ use portwright_ir::kernel::{BinOp, Ex, Kb, Module, Ty};
 use portwright_ir::sym::SymExpr;
 
 use super::problem::{At, Feed, Problem, Roles};
+use super::runs::{Made, Run};
 use super::{Built, Cx, Eval, Guard, Stop, gemm};
 
 /// Builds the kernel.
@@ -82,6 +83,10 @@ fn packed(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
         Op::ContractPanels { bits, block, zero, .. } => (Some((*bits).clamp(1, 8)), *block, *zero),
         _ => return Stop::no("no packed integers"),
     };
+    let run = match bits {
+        None => Run::of(&b.eval, [w, scale], zero, block, middle),
+        Some(_) => None,
+    };
     let panel = w_dims.last().map_or(1.into(), |d| d.div(&4.into()));
     let made = move |k: &mut Kb<'_>, eval: &mut Eval<'_>, at: &At, guard: &Guard| -> Result<Ex, Stop> {
         let (n, kk) = (at.get('n'), at.get('k'));
@@ -104,5 +109,5 @@ fn packed(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
         let scale = eval.value(k, scale, &place, guard)?;
         Ok((q.cast(acc) - from) * scale.cast(acc))
     };
-    gemm::build(cx, b, &problem, Some(&made))
+    gemm::build(cx, b, &problem, Some(&Made { one: &made, run }))
 }

@@ -12,13 +12,17 @@ use portwright_ir::kernel::{AtomId, BlockOrder, Buf, BufDecl, Ex, Kb, Layout, Le
 use portwright_ir::sym::{SymExpr, product};
 
 use super::super::index::{LANE, lane};
-use super::gemm::{self, Dims, Made, extents, total};
+use super::gemm::{self, Dims, extents, total};
 use super::problem::{At, OperandAt, Problem};
+use super::runs::Made;
 use super::{Begun, Built, Cx, Eval, Guard, Stop, done, name_coords, vector, vector_of, warp};
 use crate::spec::Fragment;
 
 /// Warps of a group, along rows and along columns.
 const WARPS: i64 = 2;
+
+/// Neighbors of a computed operand that a lane puts together.
+const RUN: i64 = 8;
 
 /// Steps that asynchronous copies are ahead.
 const AHEAD: i64 = 2;
@@ -34,9 +38,9 @@ pub(super) struct Form {
 
 /// The form of a problem; `None` if the machine has no fragment for it, or tiles would be mostly empty. A right operand that is `made` is
 /// rounded to the dtype of the left one.
-pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>, made: bool) -> Option<Form> {
+pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Option<Form> {
     let left = eval.dtype(p.lhs);
-    let dtypes = [left, if made { left } else { eval.dtype(p.rhs) }, p.acc];
+    let dtypes = [left, if made.is_some() { left } else { eval.dtype(p.rhs) }, p.acc];
     let fits = |f: &&Fragment| f.dtypes == dtypes && u32::from(f.lanes) == cx.spec.lanes;
     let fragment = *cx.spec.fragments.iter().find(fits)?;
     if cx.spec.lanes * (WARPS * WARPS) as u32 > cx.spec.max_group {
@@ -54,7 +58,9 @@ pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>, made: bool) ->
         () if m > 32 && n > 32 => 64,
         () => 32,
     };
-    let depth = (2 * fk).max(32);
+    // Of packed integers, what neighbors in a row read is a whole sector.
+    let runs = made.and_then(|m| m.run.as_ref()).is_some_and(|r| r.fits(cx, eval, RUN));
+    let depth = if runs { (4 * fk).max(2 * RUN) } else { (2 * fk).max(32) };
     let bytes = i64::from(dtypes[0].bits().max(dtypes[1].bits())) / 8;
     let fits = |size: i64| (AHEAD + 1) * 2 * size * depth * bytes <= i64::from(cx.spec.shared_bytes);
     let size = [128, 64, 32].into_iter().find(|&s| s <= size && fits(s))?;
@@ -489,7 +495,7 @@ impl Side<'_> {
             Ok(())
         })
     }
-    /// Computes them element by element.
+    /// Computes them, by runs where they lie so.
     #[allow(clippy::too_many_arguments)]
     fn compute(
         &self,
@@ -502,7 +508,24 @@ impl Side<'_> {
         (made, next): (&Made<'_>, &Reg),
     ) -> Result<(), Stop> {
         let (p, own) = (t.p, total(self.dims));
+        let run = made.run.as_ref().filter(|r| r.fits(t.cx, eval, self.width));
         for (u, place) in self.places.iter().enumerate() {
+            if let (Some(run), [row]) = (run, place.coords.as_slice()) {
+                let vectors = depth.div(&self.width.into());
+                let v = k.let_("kv", eval.ix.emit(k, it) * (t.form.depth / self.width) + &place.column / self.width);
+                let v = eval.ix.bind("kv", v, vectors.clone());
+                let mut guard = Guard::new();
+                if !own.divisible_by(self.size, &|_| 1) {
+                    guard.push((place.own.clone(), own.clone()));
+                }
+                if !depth.divisible_by(t.form.depth, &|_| 1) {
+                    guard.push((v.clone(), vectors));
+                }
+                let values = run.load(k, eval, (row, &v), self.width, p.acc, &guard)?;
+                let list: Vec<Ex> = values.list.iter().map(|x| k.let_("w", (x * &values.scale).cast(self.dtype))).collect();
+                k.set(&next.at([Ex::from(u as i64)]), vector_of(&list));
+                continue;
+            }
             let first = eval.ix.emit(k, it) * t.form.depth + &place.column;
             let first = k.let_("kk", first);
             let mut list = Vec::new();
@@ -517,7 +540,7 @@ impl Side<'_> {
                 if !depth.divisible_by(t.form.depth, &|_| 1) {
                     guard.push((kk, depth.clone()));
                 }
-                let x = made(k, eval, &at.with(self.dims, &place.coords).with(&p.k, &ks), &guard)?.cast(self.dtype);
+                let x = (made.one)(k, eval, &at.with(self.dims, &place.coords).with(&p.k, &ks), &guard)?.cast(self.dtype);
                 let x = match eval.mask(k, &guard)? {
                     Some(inside) => inside.select(x, Ex::lit(DType::F32, 0.0).cast(self.dtype)),
                     None => x,

@@ -10,6 +10,7 @@ use portwright_ir::sym::{SymExpr, product};
 
 use super::super::index::lane;
 use super::problem::{At, OperandAt, Problem};
+use super::runs::Made;
 use super::{Begun, Built, Cx, Eval, Guard, Stop, done, each, each_lane, fragments, name_coords, skinny, store_outputs, vector};
 
 /// Labels with their extents.
@@ -61,7 +62,7 @@ impl Tile {
 
 /// Builds the kernel of a problem.
 pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Result<Built, Stop> {
-    if let Some(form) = fragments::form(cx, &b.eval, p, made.is_some()) {
+    if let Some(form) = fragments::form(cx, &b.eval, p, made) {
         return fragments::build(cx, b, p, form, made);
     }
     if let Some(form) = skinny::form(cx, &mut b.eval, p, made) {
@@ -73,10 +74,6 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, made
         _ => alone(cx, b, p, made),
     }
 }
-
-/// Computes an element of the right operand that is no value of the region, in the dtype of sums; one that the guard switches off may be
-/// anything.
-pub(super) type Made<'p> = dyn Fn(&mut Kb<'_>, &mut Eval<'_>, &At, &Guard) -> Result<Ex, Stop> + 'p;
 
 /// One step of a sum.
 pub(super) fn step(acc: DType, a: &Ex, b: &Ex, c: &Ex) -> Ex {
@@ -95,7 +92,7 @@ pub(super) fn operand(
     let width = eval.width;
     let zero = || Ex::lit(DType::I32, 0.0).cast(p.acc).splat(width);
     if let Some(made) = made {
-        let x = made(k, eval, at, edge)?;
+        let x = (made.one)(k, eval, at, edge)?;
         return Ok(match eval.mask(k, edge)? {
             Some(inside) => inside.select(x, zero()),
             None => x,

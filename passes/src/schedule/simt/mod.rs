@@ -29,6 +29,7 @@ mod line;
 mod map;
 mod recurrent;
 mod reduce;
+mod runs;
 mod scatter;
 mod skinny;
 mod transpose;

@@ -63,6 +63,15 @@ impl Team {
         };
         Team { lanes, group, warp, whole: cx.spec.lanes }
     }
+    /// The lanes that a shuffle reaches have a row.
+    pub(super) fn near_lanes(cx: &Cx<'_>) -> Team {
+        let reach = cx.spec.reach();
+        Team { lanes: reach, group: cx.spec.group(None), warp: reach, whole: cx.spec.lanes }
+    }
+    /// Lanes of the group.
+    pub(super) fn group(&self) -> u32 {
+        self.group
+    }
     /// All lanes of a group.
     pub(super) fn whole(spec: &SimtSpec, group: u32) -> Team {
         Team { lanes: group, group, warp: spec.reach(), whole: spec.lanes }
