@@ -89,6 +89,7 @@ struct Ptx {
     tally: Option<Tally>,
     /// Bytes given and not given back.
     taken: BTreeMap<u64, u64>,
+    edit: Option<Edit>,
 }
 
 /// Bytes of memory that the machine is said to have.
@@ -125,7 +126,8 @@ impl Device for Ptx {
         }
     }
     fn image(&mut self, text: &str) -> Result<usize, String> {
-        let module = ptx::Module::parse(text).map_err(|e| e.to_string())?;
+        let edited = self.edit.as_ref().map(|e| e(text));
+        let module = ptx::Module::parse(edited.as_deref().unwrap_or(text)).map_err(|e| e.to_string())?;
         self.images.push(self.machine.load(module));
         Ok(self.images.len() - 1)
     }
@@ -154,8 +156,17 @@ pub fn device(options: ptx::Options) -> Table {
     made(options, None)
 }
 
+/// What a text of PTX is changed into before it is loaded.
+pub type Edit = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
+/// As [`device`], for texts that are changed before they are loaded: faults that are put in have to be found.
+pub fn device_of_edited(options: ptx::Options, edit: Edit) -> Table {
+    let machine = ptx::Machine::new(options);
+    Table::new(Box::new(Ptx { machine, images: Vec::new(), tally: None, taken: BTreeMap::new(), edit: Some(edit) }))
+}
+
 fn made(options: ptx::Options, tally: Option<Tally>) -> Table {
-    Table::new(Box::new(Ptx { machine: ptx::Machine::new(options), images: Vec::new(), tally, taken: BTreeMap::new() }))
+    Table::new(Box::new(Ptx { machine: ptx::Machine::new(options), images: Vec::new(), tally, taken: BTreeMap::new(), edit: None }))
 }
 
 impl Executor for Gpu {

@@ -14,7 +14,8 @@ use super::ty::{FUNC_WINDOW, Space};
 /// What is checked and counted.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Races on shared memory of a group or cluster, and asynchronous data that is used too early.
+    /// Races on shared memory of a group or cluster, asynchronous data that is used too early, and races on device memory between groups of a
+    /// launch that do not communicate.
     pub races: bool,
     /// Shared memory that is read before it was written.
     pub uninitialized: bool,
@@ -182,7 +183,10 @@ impl Machine {
     /// # Errors
     /// The first thing that went wrong; memory keeps what was stored until then.
     pub fn launch(&mut self, loaded: &Loaded, kernel: &str, launch: &Launch) -> Result<Counts, Box<Fault>> {
-        self.memory.watch(self.options.count && self.options.unique);
+        // Where there is one group, or groups order themselves by atomics, none is held against another.
+        let alone = launch.grid.iter().map(|n| u64::from(*n)).product::<u64>() == 1;
+        let groups = self.options.races && !alone && loaded.module.kernels.get(kernel).is_some_and(|k| !k.communicates);
+        self.memory.watch(self.options.count && self.options.unique, groups);
         let run = self.prepare(&loaded.module, kernel, launch)?;
         let clusters: u64 = (0..3).map(|i| u64::from(run.grid[i] / run.cluster[i])).product();
         let threads = match self.options.threads {

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::owners::Owners;
+
 /// Addresses begin here.
 const FIRST: u64 = 0x7f00_0000_0000;
 /// Alignment of an allocation, as the driver's.
@@ -20,6 +22,8 @@ pub(crate) struct Alloc {
     data: Box<[AtomicU64]>,
     /// One bit a byte: loaded, stored.
     touched: [Vec<AtomicU64>; 2],
+    /// Groups of the launch that were there.
+    pub owners: Owners,
 }
 
 impl Alloc {
@@ -64,7 +68,15 @@ impl Memory {
         self.next = base + len + GUARD;
         let words = len.div_ceil(8) as usize;
         let data = (0..words).map(|_| AtomicU64::new(0)).collect();
-        self.allocs.push(Alloc { base, len, name: name.to_owned(), read_only, data, touched: [Vec::new(), Vec::new()] });
+        self.allocs.push(Alloc {
+            base,
+            len,
+            name: name.to_owned(),
+            read_only,
+            data,
+            touched: [Vec::new(), Vec::new()],
+            owners: Owners::default(),
+        });
         base
     }
 
@@ -104,11 +116,12 @@ impl Memory {
         }
     }
 
-    /// Forgets which bytes were touched, or stops noting it.
-    pub fn watch(&mut self, on: bool) {
+    /// Forgets which bytes were touched, and by which groups, or stops noting it.
+    pub fn watch(&mut self, bytes: bool, groups: bool) {
         for a in &mut self.allocs {
-            let n = if on { a.len.div_ceil(64) as usize } else { 0 };
+            let n = if bytes { a.len.div_ceil(64) as usize } else { 0 };
             a.touched = [(); 2].map(|()| (0..n).map(|_| AtomicU64::new(0)).collect());
+            a.owners.reset(if groups { a.len } else { 0 });
         }
     }
 

@@ -20,6 +20,8 @@ mod machine;
 mod matrix;
 mod memory;
 mod module;
+pub mod orders;
+mod owners;
 mod parse;
 pub mod ptxas;
 mod race;

@@ -413,3 +413,39 @@ fn a_load_that_was_widened_races_only_where_what_it_loads_is_looked_at() {
     let f = run(&text.replace("s[128]", "s[124]").replace("[s];", "[s+112];").replace("[%r3]", "[s]")).unwrap_err();
     assert_eq!(f.kind, FaultKind::OutOfBounds, "{f}");
 }
+
+#[test]
+fn groups_of_a_launch_that_write_where_others_are() {
+    let text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 x, .param .u64 y)\n{\n.reg .b32 %r<9>;\n.reg .b64 %rd<9>;\n\
+        ld.param.u64 %rd1, [x];\nld.param.u64 %rd5, [y];\nmov.u32 %r1, %ctaid.x;\nmov.u32 %r2, %tid.x;\nmad.lo.u32 %r3, %r1, 32, %r2;\nmul.wide.u32 %rd2, %r3, 4;\n\
+        add.u64 %rd3, %rd1, %rd2;\nadd.u64 %rd4, %rd5, %rd2;\nld.global.u32 %r4, [%rd4];\nst.global.u32 [%rd3], %r4;\nret;\n}\n";
+    let run = |text: &str, threads: usize| {
+        let mut d = Device::text(text, Options { threads, ..Options::default() });
+        let (x, y) = (d.zeros::<u32>("x", 257), d.zeros::<u32>("y", 257));
+        go(&mut d, "k", [8, 1, 1], [32, 1, 1], 0, vec![x.into(), y.into()])
+    };
+    assert!(run(text, 1).is_ok());
+    // Bytes of one word that two groups have are no race, and what a group reads and writes is its own.
+    let bytes = text.replace("32, %r2", "33, %r2").replace("%r3, 4", "%r3, 1").replace("global.u32", "global.u8");
+    assert!(run(&bytes, 1).is_ok());
+    assert!(run(&text.replace("ld.param.u64 %rd5, [y]", "mov.u64 %rd5, %rd1"), 1).is_ok());
+    let mutants = [
+        ("two stores", text.replace("32, %r2", "31, %r2"), "store of group"),
+        ("a load behind a store", text.replace("ld.param.u64 %rd5, [y]", "add.u64 %rd5, %rd1, 4"), "of group"),
+        ("bytes", bytes.replace("33, %r2", "31, %r2"), "store of group"),
+        (
+            "a load of what others write",
+            text.replace("ld.global.u32 %r4, [%rd4]", "ld.global.u32 %r4, [%rd1]"),
+            "race on device memory (x)",
+        ),
+    ];
+    for (name, mutant, says) in mutants {
+        for threads in [1, 2] {
+            let f = run(&mutant, threads).unwrap_err();
+            assert_eq!(f.kind, FaultKind::Race, "{name}: {f}");
+            assert!(f.what.contains(says), "{name}: {f}");
+        }
+    }
+    // Atomics order groups as they come.
+    assert!(run(&text.replace("32, %r2", "0, %r2").replace("st.global.u32 [%rd3], %r4", "red.global.add.u32 [%rd3], %r4"), 1).is_ok());
+}

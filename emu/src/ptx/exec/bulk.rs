@@ -49,6 +49,9 @@ impl Exec<'_, '_> {
                         alloc.touch(a - alloc.base + o, (bytes - o).min(64), access != Access::Load);
                     }
                 }
+                if access != Access::Atomic {
+                    self.alone(at, alloc, (a - alloc.base, bytes), at.m, access != Access::Load)?;
+                }
                 let t = if access == Access::Load { &mut self.cl.counts.load } else { &mut self.cl.counts.store };
                 t.requests += 1;
                 t.bytes += bytes;
@@ -216,6 +219,9 @@ impl Exec<'_, '_> {
                     let outer = alloc.at(a - alloc.base);
                     if self.run.options.count && self.run.options.unique {
                         alloc.touch(a - alloc.base, each.into(), store);
+                    }
+                    if reduce.is_none() {
+                        self.alone(at, alloc, (a - alloc.base, each.into()), at.m, store)?;
                     }
                     match (store, reduce) {
                         // SAFETY: as above.

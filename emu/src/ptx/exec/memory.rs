@@ -109,6 +109,8 @@ impl Exec<'_, '_> {
                     a.touch(addr[l] - a.base, bytes, true);
                 }
             }
+            let [front, end] = at.idle.map(u64::from);
+            self.alone(at, a, (addr[l] - a.base + front, bytes - front - end), 1 << l, access != Access::Load)?;
         }
         self.w.hint = hint;
         if access == Access::Atomic || at.order != Order::Weak {

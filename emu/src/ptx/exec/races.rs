@@ -4,9 +4,10 @@
 use super::matrix::place;
 use super::memory::Access;
 use super::{At, Exec, R};
-use crate::ptx::cluster::source;
+use crate::ptx::cluster::{source, unfold};
 use crate::ptx::fault::{FaultKind, Place};
 use crate::ptx::instr::{LANES, Order};
+use crate::ptx::memory::Alloc;
 use crate::ptx::race::{COPY, Conflict, PRODUCT, Touch};
 use crate::ptx::ty::{RANK_SHIFT, SHARED_WINDOW, Space, window};
 use crate::ptx::warp::State;
@@ -111,6 +112,23 @@ impl Exec<'_, '_> {
             race.access(cta, first, m, &inner, bytes, x)
         };
         result.or_else(|c| self.conflict(at, c, x))
+    }
+
+    /// Checks and notes bytes of an allocation, its offset and their number, which no other group of the launch may touch if one of them writes.
+    pub(super) fn alone(&mut self, at: At<'_>, a: &Alloc, (offset, bytes): (u64, u64), lanes: u32, store: bool) -> R<()> {
+        let own = self.cl.number as u32 + 1;
+        let Err(c) = a.owners.access(offset, bytes, own, store) else { return Ok(()) };
+        let name = |store| if store { "store" } else { "load" };
+        let other = match c.group {
+            Some(g) => {
+                let per = [0, 1, 2].map(|i| self.run.grid[i] / self.run.cluster[i]);
+                let id = unfold(g.into(), per);
+                format!("a {} of group {:?}", name(c.wrote), [0, 1, 2].map(|i| id[i] * self.run.cluster[i]))
+            }
+            None => "loads of other groups".to_owned(),
+        };
+        let what = format!("a race on device memory ({}): nothing orders this {} and {other}", a.name, name(store));
+        self.fault(at, FaultKind::Race, lanes, Some(a.base + c.offset), what)
     }
 
     /// The last thread of a group in a cluster ends, and its shared memory with it: all accesses by other groups must be over.
