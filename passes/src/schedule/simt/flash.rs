@@ -617,12 +617,17 @@ impl Flash<'_, '_> {
         let total = self.spread(k, &totals);
         let w = self.neighbors(eval);
         let dims = eval.dims(f.root);
+        // Zero, or NaN where a sum of this lane is not finite.
+        let odd = k.var("odd", self.zero());
         let counted = f.width.div(&w.into());
         let out = eval.dtype(f.root);
         let mut stop = Ok(());
         k.unroll("n", 0, self.p.width / fn_, |k, n| {
             let v = k.v_held(&s.out.at([n.clone()]));
             let v = k.let_value("v", v);
+            for r in 0..self.held.len() {
+                k.set(&odd, v.extract(r as i64).fma(&self.zero(), odd.get()));
+            }
             let v = k.let_("v", v / &total);
             let v = if out == DType::F32 { v } else { k.let_("v", v.cast(out)) };
             for r in (0..self.held.len()).step_by(w as usize) {
@@ -648,6 +653,83 @@ impl Flash<'_, '_> {
                     store_outputs(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)
                 })();
                 eval.set_width(1);
+                eval.close();
+            }
+        });
+        stop?;
+        let totals: Vec<(Ex, Ex)> = totals.into_iter().zip((0..self.steps.len()).map(|g| s.top.at([Ex::from(g as i64)]).get())).collect();
+        let mut stop = Ok(());
+        k.if_(odd.get().differs(0.0), |k| {
+            eval.open();
+            stop = self.carefully(k, eval, &totals);
+            eval.close();
+        });
+        stop
+    }
+    /// Results of this lane once more, one by one, where any is not finite: a product with a value of a hidden key counts for nothing, even if
+    /// that is not finite. `totals` has the divisor and the largest score of each of the lane's rows.
+    fn carefully(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, totals: &[(Ex, Ex)]) -> Result<(), Stop> {
+        let (f, fn_) = (&self.f, self.shape()[1]);
+        let (dims, out) = (eval.dims(f.root), eval.dtype(f.root));
+        let wide = |eval: &Eval<'_>, x: Ex, v: ValueId| if eval.dtype(v) == DType::F32 { x } else { x.cast(DType::F32) };
+        let mut stop = Ok(());
+        k.for_("n", 0, self.p.width / fn_, 1, |k, n| {
+            for [dm, dn] in &self.held {
+                let g = self.group_of(*dm);
+                let (Some(row), Some((total, top)), true) = (self.rows.get(g), totals.get(g), stop.is_ok()) else { return };
+                eval.open();
+                stop = (|| {
+                    let c = k.let_("c", &self.column + &n * fn_ + *dn);
+                    // What is beyond the last column is the last one again, and is not stored.
+                    let safe = if f.width.is(self.p.width) { c.clone() } else { k.let_("c", c.min(k.dim(&f.width) - 1)) };
+                    let (c, safe) = (eval.ix.bind("c", c, f.width.clone()), eval.ix.bind("c", safe, f.width.clone()));
+                    let at = |head: &SymExpr, row: &SymExpr, column: &SymExpr| [&self.batch, head, row, column].map(SymExpr::clone);
+                    let base = k.let_("base", top.equals(f64::NEG_INFINITY).select(self.zero(), top));
+                    let sum = k.var("o", self.zero());
+                    let (mut stop, hi) = (Ok(()), k.dim(&f.keys));
+                    k.for_("j", 0, hi, 1, |k, j| {
+                        eval.open();
+                        stop = (|| {
+                            let j = eval.ix.bind("j", j, f.keys.clone());
+                            let score = k.var("s", self.zero());
+                            let (mut stop, hi) = (Ok(()), k.dim(&f.depth));
+                            k.for_("d", 0, hi, 1, |k, d| {
+                                eval.open();
+                                stop = (|| {
+                                    let d = eval.ix.bind("d", d, f.depth.clone());
+                                    let x = eval.value(k, f.q, &at(&row.head, &row.query, &d), &Guard::new())?;
+                                    let y = eval.value(k, f.k, &at(&self.head, &j, &d), &Guard::new())?;
+                                    let (x, y) = (wide(eval, x, f.q), wide(eval, y, f.k));
+                                    k.set(&score, x.fma(y, score.get()));
+                                    Ok(())
+                                })();
+                                eval.close();
+                            });
+                            stop?;
+                            let scaled = score.get() * Ex::lit(DType::F32, f.scale);
+                            let y = f.score(k, eval, scaled, &at(&row.head, &row.query, &j), self.offset.as_ref(), &Guard::new())?;
+                            let w = k.let_("w", (y - &base).un(UnOp::Exp));
+                            let x = eval.value(k, f.v, &at(&self.head, &j, &safe), &Guard::new())?;
+                            let x = wide(eval, x, f.v);
+                            k.set(&sum, w.equals(0.0).select(sum.get(), w.fma(x, sum.get())));
+                            Ok(())
+                        })();
+                        eval.close();
+                    });
+                    stop?;
+                    let mut guard = Guard::new();
+                    if !self.total.divisible_by(self.p.warps * self.shape()[0], &|_| 1) {
+                        guard.push((row.number.clone(), self.total.clone()));
+                    }
+                    if !f.width.is(self.p.width) {
+                        guard.push((c.clone(), f.width.clone()));
+                    }
+                    let y = sum.get() / total;
+                    let y = if out == DType::F32 { y } else { y.cast(out) };
+                    let coords = at(&row.head, &row.query, &c);
+                    eval.bind(f.root, &coords, &guard, k.let_("y", y));
+                    store_outputs(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)
+                })();
                 eval.close();
             }
         });
