@@ -85,7 +85,7 @@ fn simt(spec: &SimtSpec, graph: &Graph, node: &Node) -> Support {
     let multiplied = |v: ValueId| spec.fragments.iter().any(|f| f.dtypes == [graph.ty(v).dtype, graph.ty(v).dtype, DType::F32]);
     match &node.op {
         Op::ContractBlocks { groups: false, .. } => Support::Native,
-        Op::Conv { groups: 1, .. } if node.operands.iter().all(|&v| multiplied(v)) => Support::Native,
+        Op::Conv { groups: 1, .. } | Op::ConvLast { groups: 1, .. } if node.operands.iter().all(|&v| multiplied(v)) => Support::Native,
         _ => cpu(graph, node),
     }
 }

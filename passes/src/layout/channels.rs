@@ -17,7 +17,7 @@ use super::{phases, rounded, winograd};
 use crate::canonical;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
-use crate::spec::{CpuSpec, Math, ProductForm};
+use crate::spec::{CpuSpec, MachineClass, Math, ProductForm, SimtSpec};
 
 /// Name of the rewrite in origins and statistics.
 const NAME: &str = "channels-last";
@@ -39,6 +39,11 @@ const MOVED: u64 = 150_000;
 const DEPTHWISE: u64 = 4_000;
 const DEPTHWISE_STRIDED: u64 = 30_000;
 
+/// The same of a machine of lanes, by the rates of matrix instructions and memory: what a product of 16-bit floats takes longer where what
+/// neighbors share has to be gathered element by element, and an element that is transposed.
+const GATHERED: u64 = 26;
+const MOVED_BY_LANES: u64 = 2_700;
+
 /// Products of an image from which a convolution may round its operands: some two microseconds of f32.
 const ROUNDED_PRODUCTS: i64 = 1 << 17;
 
@@ -58,16 +63,18 @@ enum Part {
 }
 
 /// Gives convolutions and what is between them channels last, where that is estimated to be faster.
-pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, log: &mut RuleLog) {
+pub(super) fn channels_last(graph: &mut Graph, machine: &MachineClass, cx: &RuleCx<'_>, log: &mut RuleLog) {
     for n in crate::rules::nodes_with_regions(graph) {
         let mut regions = std::mem::take(graph.regions_mut(n));
         for r in &mut regions {
-            channels_last(r, spec, cx, log);
+            channels_last(r, machine, cx, log);
         }
         *graph.regions_mut(n) = regions;
     }
-    crate::rules::run(graph, &phases::RULES.iter().collect::<Vec<_>>(), cx, log);
-    let chosen = choose(graph, spec, cx.math);
+    if matches!(machine, MachineClass::Cpu(_)) {
+        crate::rules::run(graph, &phases::RULES.iter().collect::<Vec<_>>(), cx, log);
+    }
+    let chosen = choose(graph, machine, cx.math);
     if chosen.is_empty() {
         return;
     }
@@ -78,7 +85,7 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
         if !graph.contains(n) || !chosen.contains(&n) {
             continue;
         }
-        let Some(patch) = turn(graph, n, spec, cx.math) else { continue };
+        let Some(patch) = turn(graph, n, machine, cx.math) else { continue };
         match graph.apply(patch) {
             Ok(applied) => {
                 log.count(NAME);
@@ -93,7 +100,7 @@ pub(super) fn channels_last(graph: &mut Graph, spec: &CpuSpec, cx: &RuleCx<'_>, 
     crate::rules::run(graph, &tidy, cx, log);
     crate::fold::share(graph, log);
     crate::rules::run(graph, &tidy, cx, log);
-    if cx.math == Math::Fast {
+    if let (Math::Fast, MachineClass::Cpu(spec)) = (cx.math, machine) {
         rounded::read_rounded(graph, spec, log);
     }
     graph.remove_dead();
@@ -137,7 +144,16 @@ fn permuted<T: Clone>(list: &[T], perm: &[u32]) -> Option<Vec<T>> {
     perm.iter().map(|&p| list.get(p as usize).cloned()).collect()
 }
 
-fn part(g: &Graph, node: &Node) -> Part {
+/// Whether a machine of lanes has matrix instructions for a convolution, and copies its channels in whole vectors.
+fn in_fragments(g: &Graph, node: &Node, spec: &SimtSpec) -> bool {
+    let (Op::Conv { groups: 1, .. }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return false };
+    let dtype = g.ty(x).dtype;
+    let multiplied = spec.fragments.iter().any(|f| f.dtypes == [dtype, g.ty(w).dtype, DType::F32]);
+    let vector = i64::from(spec.vector(dtype));
+    multiplied && g.ty(w).static_dims().is_some_and(|d| d.iter().take(2).all(|n| n % vector == 0))
+}
+
+fn part(g: &Graph, node: &Node, machine: &MachineClass) -> Part {
     let (Some(&x), Some(&y)) = (node.operands.first(), node.results.first()) else { return Part::First };
     let quantized = node.operands.iter().chain(&node.results).any(|&v| g.ty(v).quant.is_some());
     let (rank, result) = (g.ty(x).rank(), g.ty(y).rank());
@@ -149,6 +165,10 @@ fn part(g: &Graph, node: &Node) -> Part {
         Op::Conv { groups, .. } => {
             let Some(&w) = node.operands.get(1) else { return Part::First };
             let Some(dims) = g.ty(w).static_dims() else { return Part::First };
+            if let MachineClass::Simt(spec) = machine {
+                let fits = is_static(g, w) && (3..=5).contains(&rank) && !dims.contains(&0) && in_fragments(g, node, spec);
+                return if fits { Part::Dense } else { Part::First };
+            }
             let numbers = matches!(g.ty(x).dtype, DType::F32 | DType::F64 | DType::I32);
             if !is_static(g, w) || !numbers || !(3..=5).contains(&rank) || dims.contains(&0) {
                 return Part::First;
@@ -197,11 +217,12 @@ pub(super) fn size(dims: &[SymExpr], nominal: &dyn Fn(&str) -> Option<i64>) -> u
 
 /// What a convolution gains by having its channels last. With channels first, vectors run along positions: along a row, or along all of
 /// them for pointwise ones; their last vector is partly filled, and steps and taps cost shuffles.
-fn gain(g: &Graph, node: &Node, part: Part, spec: &CpuSpec, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
+fn gain(g: &Graph, node: &Node, part: Part, machine: &MachineClass, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
     let (Op::Conv { strides, .. }, &[_, w], &[y]) = (&node.op, node.operands.as_slice(), node.results.as_slice()) else { return 0 };
     let size = |dims: &[SymExpr]| size(dims, nominal);
     let (filters, dims) = (&g.ty(w).dims, &g.ty(y).dims);
     let products = size(dims).saturating_mul(size(&filters[1..]).max(1));
+    let MachineClass::Cpu(spec) = machine else { return products.saturating_mul(GATHERED) };
     let strided = strides.iter().any(|&s| s != 1);
     if part == Part::Depthwise {
         return products.saturating_mul(if strided { DEPTHWISE_STRIDED } else { DEPTHWISE });
@@ -220,18 +241,18 @@ fn gain(g: &Graph, node: &Node, part: Part, spec: &CpuSpec, nominal: &dyn Fn(&st
 }
 
 /// Time to transpose a value: none where only dims of 1 move.
-fn weight(g: &Graph, v: ValueId, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
+fn weight(g: &Graph, v: ValueId, machine: &MachineClass, nominal: &dyn Fn(&str) -> Option<i64>) -> u64 {
     let dims = &g.ty(v).dims;
     if dims.len() < 3 || dims[1].is(1) || dims[2..].iter().all(|d| d.is(1)) {
         return 0;
     }
-    size(dims, nominal).saturating_mul(MOVED)
+    size(dims, nominal).saturating_mul(if matches!(machine, MachineClass::Cpu(_)) { MOVED } else { MOVED_BY_LANES })
 }
 
 /// Nodes that get channels last.
-fn choose(g: &Graph, spec: &CpuSpec, math: Math) -> std::collections::HashSet<NodeId> {
+fn choose(g: &Graph, machine: &MachineClass, math: Math) -> std::collections::HashSet<NodeId> {
     let order = crate::rules::topological(g);
-    let parts: HashMap<NodeId, Part> = order.iter().map(|&n| (n, part(g, g.node(n)))).collect();
+    let parts: HashMap<NodeId, Part> = order.iter().map(|&n| (n, part(g, g.node(n), machine))).collect();
     if !parts.values().any(|p| matches!(p, Part::Dense | Part::Depthwise)) {
         return Default::default();
     }
@@ -245,7 +266,7 @@ fn choose(g: &Graph, spec: &CpuSpec, math: Math) -> std::collections::HashSet<No
         let node = g.node(n);
         match parts[&n] {
             Part::First => net.edge(at[&n], first, FIXED),
-            Part::Dense | Part::Depthwise => net.edge(last, at[&n], gain(g, node, parts[&n], spec, &nominal)),
+            Part::Dense | Part::Depthwise => net.edge(last, at[&n], gain(g, node, parts[&n], machine, &nominal)),
             _ => {}
         }
         let mut seen: Vec<ValueId> = Vec::new();
@@ -263,7 +284,7 @@ fn choose(g: &Graph, spec: &CpuSpec, math: Math) -> std::collections::HashSet<No
         order.iter().flat_map(|&n| g.node(n).results.iter().copied()).chain(g.inputs().iter().copied()).collect();
     values.retain(|v| users.contains_key(v) || g.is_output(*v));
     for v in values {
-        let cost = weight(g, v, &nominal);
+        let cost = weight(g, v, machine, &nominal);
         // What turns by a view does so best once: behind it, vectors of channels would be gathered.
         let cost = if math == Math::Fast && g.ty(v).rank() >= 3 { cost.max(1) } else { cost };
         // Weights are turned when they are packed.
@@ -288,7 +309,7 @@ fn choose(g: &Graph, spec: &CpuSpec, math: Math) -> std::collections::HashSet<No
             match parts[&n] {
                 Part::Transpose => {}
                 // The convolution copies its input itself, which costs half as much.
-                Part::Dense if g.node(n).operands.first() == Some(&v) => {
+                Part::Dense if g.node(n).operands.first() == Some(&v) && matches!(machine, MachineClass::Cpu(_)) => {
                     net.edge(at[&n], made, cost / 2);
                     net.edge(to_first, at[&n], FIXED);
                 }
@@ -350,13 +371,16 @@ fn broadcast_last(e: &mut Edit<'_>, v: ValueId, rank: usize) -> Option<Tap> {
 }
 
 /// The node with channels last between transposes.
-fn turn(g: &Graph, n: NodeId, spec: &CpuSpec, math: Math) -> Option<Patch> {
+fn turn(g: &Graph, n: NodeId, machine: &MachineClass, math: Math) -> Option<Patch> {
     let node = g.node(n);
     let (&x, &old) = (node.operands.first()?, node.results.first()?);
     let rank = g.ty(x).rank();
     let mut e = Edit::new(g, NAME, &[n]);
     let new = match &node.op {
-        Op::Conv { .. } => conv(&mut e, node, spec, math)?,
+        Op::Conv { .. } => match machine {
+            MachineClass::Cpu(spec) => conv(&mut e, node, spec, math)?,
+            MachineClass::Simt(_) => conv_in_fragments(&mut e, node)?,
+        },
         Op::Pool { op, kernel, strides, dilations, pads, count_pad, dims, .. } => {
             let x = operand_last(&mut e, x)?;
             let op = Op::Pool {
@@ -416,7 +440,7 @@ fn turn(g: &Graph, n: NodeId, spec: &CpuSpec, math: Math) -> Option<Patch> {
         }
         _ => return None,
     };
-    let new = match part(g, node) {
+    let new = match part(g, node, machine) {
         Part::Either(false) => new,
         _ => {
             let rank = e.rank(new);
@@ -496,6 +520,29 @@ fn conv(e: &mut Edit<'_>, node: &Node, spec: &CpuSpec, math: Math) -> Option<Tap
         out: dtype,
     };
     e.add(op, &[input, packed])
+}
+
+/// The convolution with channels last, and filters in one panel, `[1, kernel.., C, O]`.
+fn conv_in_fragments(e: &mut Edit<'_>, node: &Node) -> Option<Tap> {
+    let (Op::Conv { strides, dilations, pads, groups: 1 }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return None };
+    let (out, dims) = (e.ty(w).dtype, e.ty(w).static_dims()?);
+    let perm: Vec<u32> = (2..dims.len() as u32).chain([1, 0]).collect();
+    let filters = e.transpose(w, perm.clone())?;
+    let mut panel: Dims = vec![1.into()];
+    panel.extend(permuted(&dims, &perm)?.into_iter().map(SymExpr::from));
+    let filters = e.reshape(filters, panel)?;
+    let input = operand_last(e, x)?;
+    let op = Op::ConvLast {
+        channels: *dims.first()?,
+        strides: strides.clone(),
+        dilations: dilations.clone(),
+        pads: pads.clone(),
+        groups: 1,
+        planar: false,
+        depth: 1,
+        out,
+    };
+    e.add(op, &[input, filters])
 }
 
 /// Neighbors of the input that an instruction multiplies in bf16 at once: channels, or columns of the kernel where the input is planar; 1

@@ -26,10 +26,7 @@ const RULES: &[Rule] = &[Rule {
 
 /// Gives convolutions channels last where that is estimated to be faster, and everything around them that can work so.
 pub fn channels_last(graph: &mut Graph, machine: &MachineClass, cx: &RuleCx<'_>, log: &mut RuleLog) {
-    match machine {
-        MachineClass::Cpu(spec) => channels::channels_last(graph, spec, cx, log),
-        MachineClass::Simt(_) => {}
-    }
+    channels::channels_last(graph, machine, cx, log);
 }
 
 /// Cuts the constant right operands of a fused graph's contractions into panels; `pack` is not fused yet.
