@@ -394,7 +394,7 @@ define_ops! {
     /// Sum of products by labels, as `"bmk,bkn->bmn"`: labels that are in both operands and not in the result are summed; products are
     /// formed and added in `acc`, the result has dtype `out`. A batch dim of static 1 broadcasts. `(T[..], T[..]) -> out[..]`
     Contract "contract" { spec: Arc<str>, acc: DType, out: DType },
-    /// Sum of products with integers that stand for `(q - zero) * scale`, one scale a row of them and `block` along `K` (the last may be short);
+    /// Sum of products with integers, or floats of 8 bits, that stand for `(q - zero) * scale`, one scale a row of them and `block` along `K` (the last may be short);
     /// the attribute is the zero point where operand 3 is not there. With `narrow` a machine may round `x` to 8 bits by the same blocks.
     /// `(x: T[.., K], q: int[N, K], scale: float[N, ceil(K / block)], zero?: [N, ceil(K / block)]) -> T[.., N]`; with `groups`, as
     /// `contract_groups`, `(x: T[R, K], q: int[E, N, K], scale: [E, ..], zero?: [E, ..], starts: int[E]) -> T[R, N]`

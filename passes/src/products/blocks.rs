@@ -21,7 +21,10 @@ const FEW_ROWS: i64 = 16;
 
 /// Rewrites all products that it can, those of regions included.
 pub fn in_panels(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
-    let MachineClass::Cpu(spec) = machine else { return };
+    let spec = match machine {
+        MachineClass::Cpu(spec) => spec,
+        MachineClass::Simt(spec) => return super::scaled::in_blocks(graph, spec, log),
+    };
     if spec.lanes(DType::F32) < 4 {
         return;
     }

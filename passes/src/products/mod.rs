@@ -15,6 +15,7 @@ use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::{MachineClass, Math, ProductForm};
 
 mod blocks;
+mod scaled;
 mod split;
 
 pub use blocks::in_panels;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sums of products with integers that have a scale a block, formed in f64 and rounded once.
+//! Sums of products with integers, or floats of 8 bits, that have a scale a block, formed in f64 and rounded once.
 
 use super::tensor::Tensor;
 use super::{Fault, Run};
@@ -11,7 +11,7 @@ use crate::numerics;
 struct Columns<'t> {
     n: usize,
     block: usize,
-    integer: Box<dyn Fn(usize, usize) -> i128 + 't>,
+    stored: Box<dyn Fn(usize, usize) -> f64 + 't>,
     /// Position of a column's block in scales and zero points.
     at: Box<dyn Fn(usize, usize) -> usize + 't>,
     scale: &'t Tensor,
@@ -40,7 +40,7 @@ fn products(x: &Tensor, c: &Columns<'_>) -> Run {
             .map(|k| {
                 let at = (c.at)(n, k / c.block);
                 let zero = c.zero.map_or(c.middle as f64, |z| number(z, at));
-                ((c.integer)(n, k) as f64 - zero) * number(c.scale, at)
+                ((c.stored)(n, k) - zero) * number(c.scale, at)
             })
             .collect();
         for r in 0..rows {
@@ -55,21 +55,21 @@ fn products(x: &Tensor, c: &Columns<'_>) -> Run {
 pub(super) fn plain(x: &Tensor, q: &Tensor, scale: &Tensor, zero: Option<&Tensor>, middle: i64, block: usize) -> Run {
     let (n, depth) = (q.dims[0], q.dims[1]);
     let blocks = depth.div_ceil(block.max(1));
-    let integer = Box::new(move |n: usize, k: usize| numerics::int_from_bits(q.dtype, q.bits(n * depth + k)));
+    let stored = Box::new(move |n: usize, k: usize| number(q, n * depth + k));
     let at = Box::new(move |n: usize, b: usize| n * blocks + b);
-    products(x, &Columns { n, block: block.max(1), integer, at, scale, zero, middle })
+    products(x, &Columns { n, block: block.max(1), stored, at, scale, zero, middle })
 }
 
 /// `contract_panels`; shapes were checked by inference.
 pub(super) fn panels(x: &Tensor, w: &Tensor, more: [Option<&Tensor>; 2], middle: i64, [n, bits, block]: [usize; 3]) -> Run {
     let [Some(scale), zero] = more else { return Err(Fault::new(Code::BAD_ARITY, "no scales")) };
     let (blocks, words, width) = (w.dims[1], w.dims[2], w.dims[3] / 4);
-    let integer = Box::new(move |n: usize, k: usize| {
+    let stored = Box::new(move |n: usize, k: usize| {
         let (b, i) = (k / block, k % block);
         let (word, i) = (i / (32 / bits), i % (32 / bits));
         let at = ((n / width * blocks + b) * words + word) * 4 * width + n % width * 4 + i % 4;
-        numerics::int_from_bits(DType::U8, w.bits(at)) >> (i / 4 * bits) & ((1 << bits) - 1)
+        (numerics::int_from_bits(DType::U8, w.bits(at)) >> (i / 4 * bits) & ((1 << bits) - 1)) as f64
     });
     let at = Box::new(move |n: usize, b: usize| (n / width * blocks + b) * width + n % width);
-    products(x, &Columns { n, block, integer, at, scale, zero, middle })
+    products(x, &Columns { n, block, stored, at, scale, zero, middle })
 }

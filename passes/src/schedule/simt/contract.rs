@@ -107,7 +107,8 @@ fn packed(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
             None => Ex::lit(acc, middle as f64),
         };
         let scale = eval.value(k, scale, &place, guard)?;
-        Ok((q.cast(acc) - from) * scale.cast(acc))
+        let q = q.cast(acc);
+        Ok(if zero.is_none() && middle == 0 { q } else { q - from } * scale.cast(acc))
     };
     gemm::build(cx, b, &problem, Some(&Made { one: &made, run }))
 }

@@ -277,8 +277,9 @@ impl<'a> Tiled<'_, 'a, '_> {
                 eval.set_width(w.max(2) as u32);
                 let mut c = At::default();
                 for d in p.batch.iter().chain(&p.m).chain(&p.n).chain(&p.k) {
-                    let x = eval.ix.bind("p", 0.into(), d.1.clone());
-                    c = c.with(std::slice::from_ref(d), &[if d.0 == last.0 { x * w + lane() } else { x }]);
+                    let runs = d.0 == last.0;
+                    let x = eval.ix.bind("p", 0.into(), if runs { d.1.div(&w.into()) } else { d.1.clone() });
+                    c = c.with(std::slice::from_ref(d), &[if runs { x * w + lane() } else { x }]);
                 }
                 let (coords, guard) = at(eval, &c);
                 let still = guard.iter().all(|(e, _)| !has_lane(e));

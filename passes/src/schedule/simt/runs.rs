@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Operands that are computed where they are loaded, and integers with a scale a block, of which a lane reads many at a time.
+//! Operands that are computed where they are loaded, and integers or floats of 8 bits with a scale a block, of which a lane reads many at a
+//! time.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::ValueId;
@@ -21,7 +22,7 @@ pub(super) struct Made<'p> {
     pub(super) run: Option<Run>,
 }
 
-/// Integers `[n, k]` with a scale, and perhaps a zero point, a block of neighbors along `k`: `(q - zero) * scale`.
+/// Integers, or floats of 8 bits, `[n, k]` with a scale, and perhaps a zero point, a block of neighbors along `k`: `(q - zero) * scale`.
 pub(super) struct Run {
     q: ValueId,
     scale: ValueId,
@@ -51,7 +52,8 @@ impl Run {
         let dtype = eval.dtype(q);
         let dims = eval.dims(q);
         let [_, depth] = dims.as_slice() else { return None };
-        let fits = eval.is_loaded(q) && dtype.is_int() && matches!(dtype.bits(), 2 | 4 | 8) && block > 0;
+        let stored = if dtype.is_float() { dtype.bits() == 8 } else { dtype.is_int() && matches!(dtype.bits(), 2 | 4 | 8) };
+        let fits = eval.is_loaded(q) && stored && block > 0;
         fits.then(|| Run { q, scale, zero, middle, block, dtype, depth: depth.clone() })
     }
     /// Bytes of so many neighbors.
@@ -88,9 +90,13 @@ impl Run {
         let Some((buf, _)) = eval.resolve(self.q, &at) else { return Stop::no("integers in blocks that are no memory") };
         let before = eval.width;
         eval.set_width(bytes as u32);
-        let from = eval.block(k, buf, &at, guard, Ex::int(0))?;
+        let none = if self.dtype.is_float() { Ex::float(0.0) } else { Ex::int(0) };
+        let from = eval.block(k, buf, &at, guard, none)?;
         let raw = k.load("q", from);
-        let words = k.let_("q", raw.bitcast(DType::I32));
+        let words = match self.dtype.is_float() {
+            true => k.let_("q", raw.cast(acc)),
+            false => k.let_("q", raw.bitcast(DType::I32)),
+        };
         eval.set_width(1);
         let (of, _) = eval.ix.div_mod(v, &(self.block / n).into());
         let place = [row.clone(), of];
@@ -113,6 +119,14 @@ impl Run {
         let per = 32 / bits;
         let list = (0..n)
             .map(|i| {
+                if self.dtype.is_float() {
+                    let x = words.extract(i);
+                    return match (&from, self.middle) {
+                        (Some(z), _) => x - z,
+                        (None, 0) => x,
+                        (None, middle) => x - Ex::lit(acc, middle as f64),
+                    };
+                }
                 let word = if bytes == 4 { words.clone() } else { words.extract(i / per) };
                 let mut low = (word >> int(i % per * bits)) & int(mask);
                 if sign != 0 {

@@ -278,7 +278,7 @@ fn packed<'a>(
                         Some(kept) => {
                             let mem = Mem::new(kept, vec![(r.into(), 1), (eval.ix.emit(k, &base), w as u32)]);
                             let mem = match eval.mask(k, guard)? {
-                                Some(inside) => mem.when(inside).or(Ex::lit(DType::I32, 0.0).cast(dtype).splat(w as u32)),
+                                Some(inside) => mem.when(inside).or(Ex::float(0.0)),
                                 None => mem,
                             };
                             let y = k.load("y", mem);
