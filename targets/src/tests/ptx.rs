@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portwright_emu::ptx::orders;
 use portwright_emu::ptx::ptxas::{self, Ptxas};
 use portwright_ir::diag::Diags;
 use portwright_ir::dtype::DType;
@@ -164,4 +165,79 @@ fn what_has_no_form_names_the_kernel() {
             }
         }
     }
+}
+
+/// Families of kernels that have an order of their own: names and texts, with inputs in the place of weights.
+fn families() -> Vec<(String, String)> {
+    let blocks = include_str!("../../../passes/cases/orders.graphs").split("#: ").skip(1);
+    let block = |b: &str| {
+        let (head, text) = b.split_once('\n').unwrap();
+        let name = head.split_once(' ').unwrap().1;
+        let line = |l: &str| match l.split_once("= weight<") {
+            Some((value, rest)) => format!("{value}= input \"{}\"\n", rest.split('"').nth(1).unwrap()),
+            None => format!("{l}\n"),
+        };
+        (name.to_owned(), format!("graph \"{}\"\n{}", name.replace([' ', ','], "_"), text.lines().map(line).collect::<String>()))
+    };
+    blocks.map(block).collect()
+}
+
+/// Without any one wait or signal of the PTX of a family the machine reports a fault, or the results differ.
+/// `cargo test -p portwright-targets every_order_of_ptx -- --nocapture` prints who catches what.
+#[test]
+fn every_order_of_ptx_is_needed() {
+    let target = machine(&SM80);
+    let (mut missed, mut all) = (Vec::new(), 0);
+    for (name, text) in families() {
+        let graph = portwright_ir::graph::text::parse(&text).unwrap_or_else(|d| panic!("{name}: {d:#?}"));
+        let mut sink = Diags::new();
+        let compiled = portwright_passes::pipeline::compile(graph, &target.class, &target.class, Default::default(), None, &mut sink);
+        let mut program = compiled.unwrap_or_else(|_| panic!("{name}: {:#?}", sink.all())).main;
+        legalize(&mut program.module, &target.caps);
+        let dir = tempfile::tempdir().unwrap();
+        let images = super::build(&program.module, &program.plan, &target, dir.path()).images;
+        let ports: Vec<(DType, Vec<i64>)> =
+            program.plan.inputs.iter().map(|p| (p.dtype, p.dims.iter().map(|d| d.as_const().unwrap()).collect())).collect();
+        let data: Vec<Vec<u8>> = ports
+            .iter()
+            .enumerate()
+            .map(|(i, (d, dims))| {
+                let n = dims.iter().product::<i64>() as usize;
+                match d {
+                    DType::I64 => (0..n).flat_map(|j| (j as i64 * 7 % 3).to_le_bytes()).collect(),
+                    d if d.is_packed() => super::seeded(DType::U8, n * d.bits() as usize / 8, i as u64, false),
+                    d => super::seeded(*d, n, i as u64, false),
+                }
+            })
+            .collect();
+        let run = |edit: portwright_emu::gpu::Edit| -> Result<Vec<Vec<u8>>, String> {
+            let options = portwright_emu::ptx::Options { limit: 1 << 24, ..Default::default() };
+            let device = Some(Arc::new(portwright_emu::gpu::device_of_edited(options, edit)));
+            let model = Model::load(dir.path(), &LoadOptions { device, ..LoadOptions::default() }).map_err(|e| e.to_string())?;
+            let mut session = model.open().map_err(|e| e.to_string())?;
+            let views: Vec<View<'_>> =
+                ports.iter().zip(&data).map(|((d, dims), data)| View { dtype: onnx_dtype(*d), dims: dims.clone(), data }).collect();
+            Ok(session.run(&views).map_err(|e| e.message)?.iter().map(|v| v.data.to_vec()).collect())
+        };
+        let right = run(Arc::new(str::to_owned)).unwrap_or_else(|e| panic!("{name} as written: {e}"));
+        let before = all;
+        for (i, image) in images.iter().enumerate() {
+            for order in orders::orders(image) {
+                let (own, gone) = (image.clone(), order.clone());
+                let result = run(Arc::new(move |text: &str| if text == own { orders::without(text, &gone) } else { text.to_owned() }));
+                let by = match result {
+                    Err(e) => Some(format!("machine: {}", e.lines().next().unwrap_or_default())),
+                    Ok(got) => (got != right).then(|| "result: differs".to_owned()),
+                };
+                let line = format!("{name}: {} image {i} line {} without `{}`", order.function, order.line, order.name);
+                println!("PTX {line} | {}", by.as_deref().unwrap_or("MISSED"));
+                all += 1;
+                if by.is_none() {
+                    missed.push(line);
+                }
+            }
+        }
+        assert!(all > before, "{name} has no order");
+    }
+    assert!(missed.is_empty(), "{} of {all} are not missed:\n{}", missed.len(), missed.join("\n"));
 }
