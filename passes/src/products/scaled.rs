@@ -47,8 +47,8 @@ fn rewrite(g: &Graph, n: NodeId, spec: &SimtSpec) -> Option<Patch> {
     let narrow = dequantized(g, w, at).or_else(|| by_two_dims(&mut e, g, w, at))?;
     let stored = g.ty(narrow.q).dtype;
     let fits = if stored.is_float() { stored.bits() == 8 } else { stored.is_int() && stored.bits() <= 4 };
-    // Numbers that would have to be turned at run time stay as they are.
-    if !fits || (at == 0 && !is_static(g, narrow.q)) {
+    // Numbers that would have to be turned at run time, or out of bytes that they share, stay as they are.
+    if !fits || (at == 0 && (!is_static(g, narrow.q) || stored.is_packed())) {
         return None;
     }
     let by_rows = |e: &mut Edit<'_>, v: Tap| if at == 0 { e.transpose(v, vec![1, 0]) } else { Some(v) };

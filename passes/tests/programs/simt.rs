@@ -172,7 +172,7 @@ fn banks_of_shared_memory_do_not_conflict() {
 
 /// One graph for each family of kernels that has an order of its own: its name, its machine and its text.
 fn families() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    let blocks = include_str!("../../cases/orders.graphs").split("#: ").skip(1);
+    let blocks = include_str!("../../cases/orders.graphs").split("\n#: ").skip(1);
     blocks.map(|b| {
         let (head, text) = b.split_once('\n').expect("a graph under its head");
         let (machine, name) = head.split_once(' ').expect("a machine and a family");

@@ -169,7 +169,7 @@ fn what_has_no_form_names_the_kernel() {
 
 /// Families of kernels that have an order of their own: names and texts, with inputs in the place of weights.
 fn families() -> Vec<(String, String)> {
-    let blocks = include_str!("../../../passes/cases/orders.graphs").split("#: ").skip(1);
+    let blocks = include_str!("../../../passes/cases/orders.graphs").split("\n#: ").skip(1);
     let block = |b: &str| {
         let (head, text) = b.split_once('\n').unwrap();
         let name = head.split_once(' ').unwrap().1;
