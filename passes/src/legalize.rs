@@ -6,10 +6,11 @@
 use portwright_ir::diag::{Code, Diagnostic, Diags};
 use portwright_ir::dtype::{DType, Kind};
 use portwright_ir::graph::{Graph, Node, NodeId, Op, Patch, ValueId};
+use portwright_ir::sym::product;
 
 use crate::rules::{Edit, Rule, RuleCx, RuleLog, Tap};
 use crate::schedule::cpu::attention;
-use crate::spec::{MachineClass, SimtSpec};
+use crate::spec::{Fragment, MachineClass, SimtSpec};
 
 /// How a machine takes a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,7 @@ fn cpu(graph: &Graph, node: &Node) -> Support {
         Op::Quantize { .. } => Support::Decomposed { rule: "decompose-quantize" },
         Op::Dequantize { .. } => Support::Decomposed { rule: "decompose-dequantize" },
         Op::ContractBlocks { .. } => Support::Decomposed { rule: "decompose-contract-blocks" },
+        Op::ContractScaled { .. } => Support::Decomposed { rule: "decompose-contract-scaled" },
         op if narrow_arithmetic(graph, node, op) => Support::Decomposed { rule: WIDENS },
         _ => Support::Native,
     }
@@ -85,9 +87,32 @@ fn simt(spec: &SimtSpec, graph: &Graph, node: &Node) -> Support {
     let multiplied = |v: ValueId| spec.fragments.iter().any(|f| f.dtypes == [graph.ty(v).dtype, graph.ty(v).dtype, DType::F32]);
     match &node.op {
         Op::ContractBlocks { groups: false, .. } => Support::Native,
+        Op::ContractScaled { block, narrow, .. }
+            if node.operands.get(..2).is_some_and(|p| in_fragments(spec, graph, p, *block, *narrow).is_some()) =>
+        {
+            Support::Native
+        }
         Op::Conv { groups: 1, .. } | Op::ConvLast { groups: 1, .. } if node.operands.iter().all(|&v| multiplied(v)) => Support::Native,
         _ => cpu(graph, node),
     }
+}
+
+/// The fragment that multiplies two operands of 8-bit floats, rows along the sum, whose scales change every `block` summed coordinates: one of
+/// such floats where sums may be `narrow`, else one of f16, which holds each of them.
+pub(crate) fn in_fragments(spec: &SimtSpec, graph: &Graph, operands: &[ValueId], block: i64, narrow: bool) -> Option<Fragment> {
+    let &[a, b] = operands else { return None };
+    let (a, b) = (graph.ty(a), graph.ty(b));
+    let of = |dtypes: [DType; 2]| spec.fragments.iter().find(|f| f.dtypes == [dtypes[0], dtypes[1], DType::F32]);
+    let stored = [a.dtype, b.dtype];
+    let exact = stored.iter().all(|d| matches!(d, DType::F8E4M3FN | DType::F8E5M2));
+    let fragment = of(stored).filter(|_| narrow).or_else(|| of([DType::F16; 2]).filter(|_| exact))?;
+    let [rows, columns, depth] = fragment.shape.map(i64::from);
+    let lead = product(&a.dims[..a.dims.len().saturating_sub(1)]);
+    // Tiles would be mostly empty, or a step would meet two scales.
+    let many = |n: Option<i64>, least: i64| n.is_none_or(|n| n >= least);
+    let fits =
+        many(lead.as_const(), rows) && b.dims.first().is_some_and(|n| many(n.as_const(), columns)) && block % (2 * depth).max(32) == 0;
+    fits.then_some(*fragment)
 }
 
 /// Whether the machine has kernels for the node as it is.

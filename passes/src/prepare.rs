@@ -81,7 +81,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     if !options.partial {
         diags.check()?;
     }
-    products::in_panels(&mut graph, machine, &mut log);
+    products::in_panels(&mut graph, machine, options.math, &mut log);
     rules::run(&mut graph, &canonical::views::rules(), &cx, &mut log);
     rules::run(&mut graph, &decompose::rules(), &cx, &mut log);
     legalize::legalize(&mut graph, &cx, &mut log);

@@ -155,7 +155,7 @@ fn products(g: &Graph, node: &Node) -> SymExpr {
             let summed = left.iter().zip(dims(0)).filter(|(l, _)| right.contains(l) && !to.contains(l));
             result * product(&summed.map(|(_, d)| d.clone()).collect::<Vec<_>>())
         }
-        Op::ContractBlocks { .. } | Op::ContractPanels { .. } | Op::ContractGroups { .. } => {
+        Op::ContractBlocks { .. } | Op::ContractScaled { .. } | Op::ContractPanels { .. } | Op::ContractGroups { .. } => {
             result * dims(0).last().cloned().unwrap_or(1.into())
         }
         Op::Conv { .. } => result * rest(1, 1, 0),

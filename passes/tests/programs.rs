@@ -119,6 +119,17 @@ const FRAGMENTS_32: &[Fragment] = &[
             [&[digit(N, 2, 4), digit(M, 1, 8)], &[digit(N, 1, 2), digit(M, 8, 2)]],
         ],
     },
+    Fragment {
+        name: "PF8",
+        shape: [16, 8, 32],
+        dtypes: [DType::F8E4M3FN, DType::F8E4M3FN, DType::F32],
+        lanes: 32,
+        operands: [
+            [&[digit(K, 4, 4), digit(M, 1, 8)], &[digit(K, 1, 4), digit(M, 8, 2), digit(K, 16, 2)]],
+            [&[digit(K, 4, 4), digit(N, 1, 8)], &[digit(K, 1, 4), digit(K, 16, 2)]],
+            [&[digit(N, 2, 4), digit(M, 1, 8)], &[digit(N, 1, 2), digit(M, 8, 2)]],
+        ],
+    },
 ];
 const FRAGMENTS_64: &[Fragment] = &[halves("S16", DType::F16, 64, 16, SQUARE), halves("SB16", DType::BF16, 64, 16, SQUARE)];
 const QUEUE: QueueForm = QueueForm { bytes: &[4, 8, 16], pending: 8 };

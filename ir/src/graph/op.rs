@@ -399,6 +399,9 @@ define_ops! {
     /// `(x: T[.., K], q: int[N, K], scale: float[N, ceil(K / block)], zero?: [N, ceil(K / block)]) -> T[.., N]`; with `groups`, as
     /// `contract_groups`, `(x: T[R, K], q: int[E, N, K], scale: [E, ..], zero?: [E, ..], starts: int[E]) -> T[R, N]`
     ContractBlocks "contract_blocks" { block: i64, narrow: bool, zero: i64, groups: bool },
+    /// Sum of products of floats of 8 bits that have a scale a row and `block` along `K`, which divides it: products of a block are added in f32,
+    /// then blocks by their scales; with `narrow` a machine may add the products of a block with fewer bits. `(a: T[.., K], b: T[N, K], a_scale: float[.., K / block], b_scale: float[N, K / block]) -> out[.., N]`
+    ContractScaled "contract_scaled" { block: i64, out: DType, narrow: bool },
     /// As `contract_blocks`, with integers of `bits` bits without sign in panels of `W` columns: bits `bits * j ..` of `w[p, b, g, 4 * c + i]` are
     /// that of column `p * W + c` at `b * block + g * 32 / bits + 4 * j + i`. What the last panel has beyond `columns` is not looked at.
     /// `(x: T[.., K], w: u8[P, B, block * bits / 32, 4 * W], scale: float[P, B, W], zero?: [P, B, W]) -> T[.., columns]`; with `groups`, as

@@ -232,6 +232,12 @@ const ROWS: &[(&str, fn())] = &[
         assert_eq!(node(op.clone(), &[x.clone(), q.clone(), s.clone()]).unwrap(), [(0.5 - 2.0 * 0.5) + 4.0 * 16.0]);
         assert_eq!(node(op, &[x, q, s, tensor(F32, &[1, 2], &[9.0, 9.5])]).unwrap(), [-2.0 + 4.0 * 4.0]);
     }),
+    ("contract.scaled", || {
+        let (a, b) = (tensor(F8E4M3FN, &[1, 4], &[1.0, 2.0, -3.0, 448.0]), tensor(F8E4M3FN, &[1, 4], &[4.0, 0.5, 2.0, 0.25]));
+        let (sa, sb) = (tensor(F32, &[1, 2], &[2.0, 0.5]), tensor(F32, &[1, 2], &[10.0, 1.0]));
+        let r = node(Op::ContractScaled { block: 2, out: F32, narrow: true }, &[a, b, sa, sb]);
+        assert_eq!(r.unwrap(), [(4.0 + 1.0) * 20.0 + (-6.0 + 112.0) * 0.5]);
+    }),
     ("conv.acc", || {
         let op = Op::Conv { strides: vec![1], dilations: vec![1], pads: vec![0.into(); 2], groups: 1 };
         let r = node(op.clone(), &[tensor(F16, &[1, 3, 1], &[300.0, -300.0, 1.0]), tensor(F16, &[1, 3, 1], &[300.0, 300.0, 1.0])]);

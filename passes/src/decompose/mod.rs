@@ -97,6 +97,12 @@ const RULES: &[Rule] = &[
         apply: |g, n, cx| run(g, n, cx, "decompose-quantize", quant::quantize),
     },
     Rule {
+        name: "decompose-contract-scaled",
+        doc: "contract_scaled(a, b, s, t) -> contract(a * s, b * t) in f32, with scales repeated along their blocks",
+        roots: &["contract_scaled"],
+        apply: |g, n, cx| run(g, n, cx, "decompose-contract-scaled", quant::contract_scaled),
+    },
+    Rule {
         name: "decompose-contract-blocks",
         doc: "contract_blocks(x, q, s, z) -> contract(x, (q - z) * s), with zero points and scales repeated along their blocks",
         roots: &["contract_blocks"],

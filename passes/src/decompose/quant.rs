@@ -99,6 +99,23 @@ pub(super) fn dequantize(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     e.cast(y, *to)
 }
 
+/// Both operands as real numbers, and a plain contraction.
+pub(super) fn contract_scaled(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
+    let (Op::ContractScaled { block, out, .. }, &[a, b, sa, sb]) = parts(e, n) else { return None };
+    let (out, block) = (*out, u32::try_from(*block).ok()?);
+    let mut wide = |v: ValueId, scale: ValueId| {
+        let dims = e.ty(v).dims.clone();
+        let axis = u32::try_from(dims.len().checked_sub(1)?).ok()?;
+        let (x, scale) = (e.cast(v, DType::F32)?, e.cast(scale, DType::F32)?);
+        let scale = spread(e, scale, &dims, Some(axis), block)?;
+        e.binary(BinaryOp::Mul, x, scale)
+    };
+    let (x, w) = (wide(a, sa)?, wide(b, sb)?);
+    let lead: String = ('a'..='z').filter(|c| !"kn".contains(*c)).take(e.rank(a).checked_sub(1)?).collect();
+    (lead.len() + 1 == e.rank(a)).then_some(())?;
+    e.contract(&format!("{lead}k,nk->{lead}n"), x, w, DType::F32, out)
+}
+
 /// The integers as real numbers, and a plain contraction.
 pub(super) fn contract_blocks(e: &mut Edit<'_>, n: NodeId) -> Option<Tap> {
     let (Op::ContractBlocks { block, zero: middle, groups, .. }, &[x, q, scale, ref zero @ ..]) = parts(e, n) else { return None };

@@ -56,9 +56,11 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
             if trailing { Class::RowReduce } else { Class::OtherReduce }
         }
         Op::ArgReduce { .. } => Class::OtherReduce,
-        Op::Contract { .. } | Op::ContractBlocks { .. } | Op::ContractPanels { .. } | Op::ContractGroups { .. } => {
-            Class::Core(FusionKind::Contract)
-        }
+        Op::Contract { .. }
+        | Op::ContractBlocks { .. }
+        | Op::ContractScaled { .. }
+        | Op::ContractPanels { .. }
+        | Op::ContractGroups { .. } => Class::Core(FusionKind::Contract),
         Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
         Op::Attention { .. } => Class::Core(FusionKind::Attention),

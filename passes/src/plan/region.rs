@@ -10,7 +10,11 @@ use portwright_ir::graph::{BinaryOp, FusionKind, Graph, Node, Op, ReduceOp, Scal
 pub(super) fn single(region: &Graph, node: &Node) -> Option<(FusionKind, Node, Graph)> {
     let kind = match &node.op {
         Op::Reduce { .. } | Op::ArgReduce { .. } => FusionKind::Reduce,
-        Op::Contract { .. } | Op::ContractBlocks { .. } | Op::ContractPanels { .. } | Op::ContractGroups { .. } => FusionKind::Contract,
+        Op::Contract { .. }
+        | Op::ContractBlocks { .. }
+        | Op::ContractScaled { .. }
+        | Op::ContractPanels { .. }
+        | Op::ContractGroups { .. } => FusionKind::Contract,
         Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => FusionKind::Conv,
         Op::Pool { .. } => FusionKind::Window,
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. } => FusionKind::Recurrent,

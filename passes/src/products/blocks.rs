@@ -12,7 +12,7 @@ use portwright_ir::sym::{SymExpr, product};
 use crate::canonical::contract::labels;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, sweep};
-use crate::spec::{CpuSpec, MachineClass};
+use crate::spec::{CpuSpec, MachineClass, Math};
 
 const NAME: &str = "products-in-panels";
 
@@ -20,10 +20,10 @@ const NAME: &str = "products-in-panels";
 const FEW_ROWS: i64 = 16;
 
 /// Rewrites all products that it can, those of regions included.
-pub fn in_panels(graph: &mut Graph, machine: &MachineClass, log: &mut RuleLog) {
+pub fn in_panels(graph: &mut Graph, machine: &MachineClass, math: Math, log: &mut RuleLog) {
     let spec = match machine {
         MachineClass::Cpu(spec) => spec,
-        MachineClass::Simt(spec) => return super::scaled::in_blocks(graph, spec, log),
+        MachineClass::Simt(spec) => return super::scaled::in_blocks(graph, spec, math, log),
     };
     if spec.lanes(DType::F32) < 4 {
         return;

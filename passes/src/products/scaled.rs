@@ -4,21 +4,23 @@
 //!
 //! Before: `contract{"mk,nk->mn"}(x, dequantize{axis=1, block=128}(q, s))`, or with scales of two-dimensional blocks
 //! `contract(x, reshape(mul(reshape{N/a,a,K/b,b}(cast(q)), s)))`; after: `contract_blocks{block}(x, q, s)`, where `s` has one number a row of `q`
-//! and block of it.
+//! and block of it. Where `x` is floats of 8 bits with scales by the same blocks, and fragments multiply those:
+//! `contract_scaled{block}(x.q, q, x.s, s)`.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::{BinaryOp, Dims, Graph, NodeId, Op, Patch, ValueId};
 
 use crate::canonical::contract::labels;
+use crate::legalize;
 use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, sweep};
-use crate::spec::SimtSpec;
+use crate::spec::{Math, SimtSpec};
 
 const NAME: &str = "products-in-blocks";
 
 /// Rewrites all products of fragments that it can, those of regions included.
-pub(super) fn in_blocks(graph: &mut Graph, spec: &SimtSpec, log: &mut RuleLog) {
-    sweep(graph, NAME, log, &|g, n| rewrite(g, n, spec));
+pub(super) fn in_blocks(graph: &mut Graph, spec: &SimtSpec, math: Math, log: &mut RuleLog) {
+    sweep(graph, NAME, log, &|g, n| rewrite(g, n, spec, math));
 }
 
 /// Narrow numbers, `[N, K]` or `[K, N]`, and what they are multiplied with.
@@ -29,7 +31,7 @@ struct Narrow {
     block: i64,
 }
 
-fn rewrite(g: &Graph, n: NodeId, spec: &SimtSpec) -> Option<Patch> {
+fn rewrite(g: &Graph, n: NodeId, spec: &SimtSpec, math: Math) -> Option<Patch> {
     let node = g.node(n);
     let (Op::Contract { spec: text, acc: DType::F32, out }, &[x, w]) = (&node.op, node.operands.as_slice()) else { return None };
     let dtype = g.ty(x).dtype;
@@ -54,6 +56,15 @@ fn rewrite(g: &Graph, n: NodeId, spec: &SimtSpec) -> Option<Patch> {
     let by_rows = |e: &mut Edit<'_>, v: Tap| if at == 0 { e.transpose(v, vec![1, 0]) } else { Some(v) };
     let q = by_rows(&mut e, narrow.q.into())?;
     let scale = by_rows(&mut e, narrow.scale)?;
+    // Matrix units may add products of such floats with fewer bits than f32 has.
+    let fast = math == Math::Fast;
+    let left = rows_of(g, x, narrow.block)
+        .filter(|&(rows, _)| at == 1 && legalize::in_fragments(spec, g, &[rows, narrow.q], narrow.block, fast).is_some());
+    if let (Some((rows, own)), None) = (left, narrow.zero) {
+        let op = Op::ContractScaled { block: narrow.block, out: dtype, narrow: fast };
+        let y = e.add(op, &[rows.into(), q, own.into(), scale])?;
+        return e.finish(g.result(n), y);
+    }
     let mut operands = vec![x.into(), q, scale];
     if let Some(z) = narrow.zero {
         operands.push(by_rows(&mut e, z.into())?);
@@ -69,6 +80,16 @@ fn dequantized(g: &Graph, w: ValueId, along: usize) -> Option<Narrow> {
     let (Op::Dequantize { axis, block, .. }, &[q, scale, ref zero @ ..]) = (&source.op, source.operands.as_slice()) else { return None };
     let blocked = *axis == Some(along as u32) && *block > 1 && g.ty(q).rank() == 2 && g.ty(scale).rank() == 2;
     blocked.then(|| Narrow { q, scale: scale.into(), zero: zero.first().copied(), block: i64::from(*block) })
+}
+
+/// The floats of 8 bits and their scales that rows are made of, one a block along the last dim.
+fn rows_of(g: &Graph, x: ValueId, along: i64) -> Option<(ValueId, ValueId)> {
+    let source = g.producer(x)?;
+    let (Op::Dequantize { axis: Some(axis), block, .. }, &[q, scale]) = (&source.op, source.operands.as_slice()) else { return None };
+    let ty = g.ty(q);
+    let last = *axis as usize + 1 == ty.rank() && i64::from(*block) == along;
+    let whole = ty.dims.last()?.divisible_by(along, &|_| 1);
+    (last && whole && ty.dtype.is_float() && ty.dtype.bits() == 8).then_some((q, scale))
 }
 
 /// What a value is made of by conversions and reshapes alone.

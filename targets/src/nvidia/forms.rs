@@ -99,6 +99,17 @@ pub(super) static FRAGMENTS: [Fragment; 6] = {
     out
 };
 
+/// The same with products of 8-bit floats, which came with compute capability 8.9.
+pub(super) static HOPPER_FRAGMENTS: [Fragment; 7] = {
+    let mut out = [fragment(&PRODUCTS[14]); 7];
+    let mut i = 0;
+    while i < FRAGMENTS.len() {
+        out[i] = fragment(&PRODUCTS[i]);
+        i += 1;
+    }
+    out
+};
+
 const fn fragment(p: &Product) -> Fragment {
     let [a, b, c] = p.held;
     Fragment { name: p.name, shape: p.shape, dtypes: p.dtypes, lanes: 32, operands: [[a.lane, a.reg], [b.lane, b.reg], [c.lane, c.reg]] }

@@ -4,7 +4,7 @@
 use portwright_ir::diag::{Diags, Lowered};
 use portwright_ir::dtype::DType;
 use portwright_passes::kernel_rules::KernelCaps;
-use portwright_passes::spec::{MachineClass, QueueForm, SimtSpec};
+use portwright_passes::spec::{Fragment, MachineClass, QueueForm, SimtSpec};
 use portwright_runtime::device::Driver;
 
 use crate::mlir::Spelling;
@@ -24,6 +24,8 @@ pub(crate) struct Generation {
     pub features: &'static str,
     /// Forms of its kernels.
     pub forms: &'static Forms,
+    /// Products that schedules choose among.
+    fragments: &'static [Fragment],
     /// Ten times the major and the minor version of the compute capability.
     capability: u32,
     /// Whether its code runs on no later one.
@@ -61,6 +63,7 @@ pub(crate) static SM80: Generation = Generation {
     processor: "sm_80",
     features: "+ptx71",
     forms: &forms::AMPERE,
+    fragments: &forms::FRAGMENTS,
     capability: 80,
     exact: false,
     driver: 11010,
@@ -76,6 +79,7 @@ pub(crate) static SM90A: Generation = Generation {
     processor: "sm_90a",
     features: "+ptx84",
     forms: &forms::HOPPER,
+    fragments: &forms::HOPPER_FRAGMENTS,
     capability: 90,
     exact: true,
     driver: 12040,
@@ -91,6 +95,7 @@ pub(crate) static SM100A: Generation = Generation {
     processor: "sm_100a",
     features: "+ptx86",
     forms: &forms::HOPPER,
+    fragments: &forms::HOPPER_FRAGMENTS,
     capability: 100,
     exact: true,
     driver: 12080,
@@ -151,7 +156,7 @@ impl Target for Generation {
             busy: self.busy,
             queue: Some(QueueForm { bytes: &[4, 8, 16], pending: 8 }),
             ldmatrix: true,
-            fragments: &forms::FRAGMENTS,
+            fragments: self.fragments,
             floats: &[DType::F32, DType::F64],
         });
         Ok(self.machine_of(class, host))

@@ -46,7 +46,10 @@ impl Cx<'_> {
     /// The left operand's last dim and the dims of the result, whose last one is `n`.
     fn rows(&self, n: SymExpr) -> Result<(SymExpr, Dims), TypeFault> {
         self.want(0, Want::Float)?;
-        self.want(1, Want::Int)?;
+        let stored = self.operands[1].dtype;
+        if !(stored.is_float() && stored.bits() == 8) {
+            self.want(1, Want::Int)?;
+        }
         self.want(2, Want::Float)?;
         let Some((k, lead)) = self.operands[0].dims.split_last() else {
             return Err(self.fail(Code::SHAPE_MISMATCH, "operand 0 is a scalar, expected [.., K]"));
@@ -74,6 +77,37 @@ impl Cx<'_> {
             self.equal_dims(&found, &[n.clone(), blocks.clone()], "one number a row and block")?;
         }
         Ok(vec![TensorType::new(self.operands[0].dtype, dims)])
+    }
+
+    pub(super) fn contract_scaled(&mut self, block: i64, out: DType) -> Types {
+        self.arity(4, 4)?;
+        self.same_dtype(0, 1)?;
+        let (own, dims) = match self.operands[1].dims.as_slice() {
+            [n, k] => {
+                let (own, dims) = self.rows(n.clone())?;
+                self.equal(&own, k, || "last dims of operands 0 and 1".into())?;
+                (own, dims)
+            }
+            _ => return Err(self.fail(Code::SHAPE_MISMATCH, "operand 1 is no matrix")),
+        };
+        let stored = self.operands[0].dtype;
+        if stored.bits() != 8 || !out.is_float() {
+            return Err(self.fail(Code::DTYPE_MISMATCH, format!("products of {stored} as {out}, expected floats of 8 bits as floats")));
+        }
+        self.want(3, Want::Float)?;
+        if !own.divisible_by(block.max(1), &|_| 1) {
+            return Err(self.fail(Code::SHAPE_MISMATCH, format!("blocks of {block} along a dim of {own}")));
+        }
+        let blocks = own.div(&self.block(block)?);
+        for i in 0..2 {
+            let mut want = self.operands[i].dims.clone();
+            if let Some(last) = want.last_mut() {
+                *last = blocks.clone();
+            }
+            let found = self.operands[i + 2].dims.clone();
+            self.equal_dims(&found, &want, "one number a row and block")?;
+        }
+        Ok(vec![TensorType::new(out, dims)])
     }
 
     pub(super) fn contract_panels(&mut self, columns: i64, bits: i64, block: i64, groups: bool) -> Types {

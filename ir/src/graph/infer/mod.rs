@@ -255,6 +255,7 @@ impl<'a> Cx<'a> {
             Op::TopK { axis, k, .. } => self.top_k(*axis, k),
             Op::Contract { spec, acc, out } => self.contract(spec, *acc, *out),
             Op::ContractBlocks { block, groups, .. } => self.contract_blocks(*block, *groups),
+            Op::ContractScaled { block, out, .. } => self.contract_scaled(*block, *out),
             Op::ContractPanels { columns, bits, block, groups, .. } => self.contract_panels(*columns, *bits, *block, *groups),
             Op::ContractGroups { acc, out } => self.contract_groups(*acc, *out),
             Op::GroupRows { groups } => self.group_rows(*groups),

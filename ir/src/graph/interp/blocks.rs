@@ -73,3 +73,25 @@ pub(super) fn panels(x: &Tensor, w: &Tensor, more: [Option<&Tensor>; 2], middle:
     let at = Box::new(move |n: usize, b: usize| (n / width * blocks + b) * width + n % width);
     products(x, &Columns { n, block, stored, at, scale, zero, middle })
 }
+
+/// `contract_scaled`; shapes were checked by inference.
+pub(super) fn scaled([a, b]: [&Tensor; 2], [sa, sb]: [&Tensor; 2], block: usize, out: DType) -> Run {
+    let (Some((&depth, lead)), &[n, _]) = (a.dims.split_last(), b.dims.as_slice()) else {
+        return Err(Fault::new(Code::SHAPE_MISMATCH, "the left operand is a scalar, or the right one no matrix"));
+    };
+    let rows: usize = lead.iter().product();
+    let (x, y, block) = (a.to_f64(), b.to_f64(), block.max(1));
+    let blocks = depth / block;
+    let (sx, sy) = (sa.to_f64(), sb.to_f64());
+    let mut sums = Vec::with_capacity(rows * n);
+    for r in 0..rows {
+        for c in 0..n {
+            let part = |k: usize| {
+                let products = (k * block..(k + 1) * block).map(|i| x[r * depth + i] * y[c * depth + i]);
+                products.sum::<f64>() * sx[r * blocks + k] * sy[c * blocks + k]
+            };
+            sums.push((0..blocks).map(part).sum());
+        }
+    }
+    Ok(Tensor::from_f64(out, lead.iter().copied().chain([n]).collect(), &sums))
+}

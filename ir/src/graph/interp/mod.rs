@@ -476,6 +476,10 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
             };
             if *grouped { groups::each(x, &one)? } else { one(x)? }
         }
+        Op::ContractScaled { block, out, .. } => match *x {
+            [a, b, sa, sb] => blocks::scaled([a, b], [sa, sb], usize::try_from(*block).unwrap_or(1), *out)?,
+            _ => return Err(Fault::new(Code::BAD_ARITY, "operands are missing")),
+        },
         Op::ContractPanels { columns, bits, block, zero, groups: grouped, .. } => {
             let sizes = [*columns, *bits, *block].map(|n| usize::try_from(n).unwrap_or(1));
             let one = |x: &[&Tensor]| match *x {

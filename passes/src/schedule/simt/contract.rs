@@ -6,15 +6,20 @@ use portwright_ir::graph::{Node, Op};
 use portwright_ir::kernel::{BinOp, Ex, Kb, Module, Ty};
 use portwright_ir::sym::SymExpr;
 
+use super::fragments::{self, Scales};
 use super::problem::{At, Feed, Problem, Roles};
 use super::runs::{Made, Run};
 use super::{Built, Cx, Eval, Guard, Stop, gemm};
+use crate::legalize;
 
 /// Builds the kernel.
 pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
-    let node = cx.root(|op| matches!(op, Op::Contract { .. } | Op::ContractBlocks { .. } | Op::ContractPanels { .. }))?;
-    if !matches!(node.op, Op::Contract { .. }) {
-        return packed(cx, module, node);
+    let node = cx
+        .root(|op| matches!(op, Op::Contract { .. } | Op::ContractBlocks { .. } | Op::ContractScaled { .. } | Op::ContractPanels { .. }))?;
+    match node.op {
+        Op::Contract { .. } => {}
+        Op::ContractScaled { .. } => return scaled(cx, module, node),
+        _ => return packed(cx, module, node),
     }
     let Op::Contract { spec, acc, out } = &node.op else { return Stop::no("no contraction") };
     let b = cx.begin(module, 1);
@@ -39,6 +44,45 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
         starts: None,
     };
     gemm::build(cx, b, &problem, None)
+}
+
+/// Products of floats of 8 bits in fragments, whose sums of a block are multiplied with its scales.
+fn scaled(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> {
+    let b = cx.begin(module, 1);
+    let (&Op::ContractScaled { block, out, narrow }, &[x, w, sx, sw], root) = (&node.op, node.operands.as_slice(), node.results[0]) else {
+        return Stop::no("a product without scales");
+    };
+    let (x_dims, root_dims) = (b.eval.dims(x), b.eval.dims(root));
+    let (Some((depth, lead)), Some(columns)) = (x_dims.split_last(), root_dims.last()) else {
+        return Stop::no("a product over no dim");
+    };
+    if lead.len() > ROWS.len() {
+        return Stop::no("a product of so many dims");
+    }
+    let rank = lead.len();
+    let row = move |at: &At| ROWS[..rank].iter().map(|&l| at.get(l)).collect::<Vec<_>>();
+    let problem = Problem {
+        batch: Vec::new(),
+        m: ROWS.iter().copied().zip(lead.iter().cloned()).collect(),
+        n: vec![('n', columns.clone())],
+        k: vec![('k', depth.clone())],
+        lhs: x,
+        rhs: w,
+        root,
+        lhs_at: Box::new(move |_, at| (row(at).into_iter().chain([at.get('k')]).collect(), Guard::new())),
+        rhs_at: Box::new(move |_, at| (vec![at.get('n'), at.get('k')], Guard::new())),
+        root_at: Box::new(move |_, at| row(at).into_iter().chain([at.get('n')]).collect()),
+        acc: DType::F32,
+        out,
+        feed: Feed::Direct,
+        interior: None,
+        starts: None,
+    };
+    let fragment = legalize::in_fragments(cx.spec, cx.region, &[x, w], block, narrow);
+    let Some(form) = fragment.and_then(|f| fragments::form_of(cx, &problem, f, None)) else {
+        return Stop::no("a product of floats of 8 bits without fragments");
+    };
+    fragments::build(cx, b, &problem, form, None, Some(&Scales { values: [sx, sw], block }))
 }
 
 /// Labels of the left operand's leading dims.

@@ -143,7 +143,7 @@ struct State {
 }
 
 /// The coordinate along `dim` that a lane adds by its digits.
-fn lane_part(k: &mut Kb<'_>, lanes: &[Digit], dim: u8) -> Ex {
+pub(super) fn lane_part(k: &mut Kb<'_>, lanes: &[Digit], dim: u8) -> Ex {
     let (at, mut below, mut sum) = (warp_lane(k), 1i64, None);
     for d in lanes {
         let extent = i64::from(d.extent).max(1);

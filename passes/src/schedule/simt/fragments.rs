@@ -8,10 +8,11 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::ValueId;
-use portwright_ir::kernel::{AtomId, BlockOrder, Buf, BufDecl, Ex, Kb, Layout, Level, Mem, Operand, QueueId, Reg, Ty, Via};
+use portwright_ir::kernel::{AtomId, BlockOrder, Buf, BufDecl, Ex, Kb, Layout, Level, Mem, Operand, Place2, QueueId, Reg, Ty, Via};
 use portwright_ir::sym::{SymExpr, product};
 
 use super::super::index::{LANE, lane};
+use super::flash::lane_part;
 use super::gemm::{self, Dims, extents, total};
 use super::problem::{At, OperandAt, Problem};
 use super::runs::Made;
@@ -43,6 +44,15 @@ pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>, made: Option<&
     let dtypes = [left, if made.is_some() { left } else { eval.dtype(p.rhs) }, p.acc];
     let fits = |f: &&Fragment| f.dtypes == dtypes && u32::from(f.lanes) == cx.spec.lanes;
     let fragment = *cx.spec.fragments.iter().find(fits)?;
+    // Of packed integers, what neighbors in a row read is a whole sector.
+    let runs = made.and_then(|m| m.run.as_ref()).is_some_and(|r| r.fits(cx, eval, RUN));
+    let depth = runs.then(|| (4 * i64::from(fragment.shape[2])).max(2 * RUN));
+    form_of(cx, p, fragment, depth)
+}
+
+/// The form in which a fragment computes a problem, in steps of so many summed coordinates where that is not for it to say.
+pub(super) fn form_of(cx: &Cx<'_>, p: &Problem<'_>, fragment: Fragment, depth: Option<i64>) -> Option<Form> {
+    let dtypes = fragment.dtypes;
     if cx.spec.lanes * (WARPS * WARPS) as u32 > cx.spec.max_group {
         return None;
     }
@@ -58,9 +68,7 @@ pub(super) fn form(cx: &Cx<'_>, eval: &Eval<'_>, p: &Problem<'_>, made: Option<&
         () if m > 32 && n > 32 => 64,
         () => 32,
     };
-    // Of packed integers, what neighbors in a row read is a whole sector.
-    let runs = made.and_then(|m| m.run.as_ref()).is_some_and(|r| r.fits(cx, eval, RUN));
-    let depth = if runs { (4 * fk).max(2 * RUN) } else { (2 * fk).max(32) };
+    let depth = depth.unwrap_or((2 * fk).max(32));
     let bytes = i64::from(dtypes[0].bits().max(dtypes[1].bits())) / 8;
     let fits = |size: i64| (AHEAD + 1) * 2 * size * depth * bytes <= i64::from(cx.spec.shared_bytes);
     let size = [128, 64, 32].into_iter().find(|&s| s <= size && fits(s))?;
@@ -116,12 +124,35 @@ struct Tiled<'t, 'a, 'p> {
     atom: AtomId,
     /// How the right operand is computed.
     made: Option<&'t Made<'t>>,
+    scales: Option<&'t Scales>,
+}
+
+/// Scales of rows and of columns, `[.., blocks]`, by which sums of `block` products are multiplied. Steps divide a block, and blocks the sum.
+pub(super) struct Scales {
+    pub(super) values: [ValueId; 2],
+    pub(super) block: i64,
+}
+
+/// Sums of all blocks so far, and where this lane's elements of an accumulator are.
+struct Total {
+    sums: Reg,
+    /// Row and column of each register, beside what the lane adds.
+    held: Vec<[i64; 2]>,
+    lane: [Ex; 2],
+    first: [Ex; 2],
 }
 
 /// Builds the kernel.
-pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, form: Form, made: Option<&Made<'_>>) -> Result<Built, Stop> {
+pub(super) fn build<'a>(
+    cx: &Cx<'a>,
+    mut b: Begun<'a, '_>,
+    p: &Problem<'_>,
+    form: Form,
+    made: Option<&Made<'_>>,
+    scales: Option<&Scales>,
+) -> Result<Built, Stop> {
     let atom = b.k.module().add_atom(form.fragment.atom());
-    Tiled { cx, p, form, atom, made }.build(b)
+    Tiled { cx, p, form, atom, made, scales }.build(b)
 }
 
 impl<'a> Tiled<'_, 'a, '_> {
@@ -159,14 +190,27 @@ impl<'a> Tiled<'_, 'a, '_> {
         let [fm, fn_, _] = f.fragment.shape.map(i64::from);
         let (rows, cols) = (f.rows / WARPS / fm, f.cols / WARPS / fn_);
         let zero = if p.acc.is_float() { Ex::float(0.0) } else { Ex::int(0) };
-        let c = k.frags("c", self.atom, Operand::C, &[rows as u32, cols as u32], zero);
+        let c = k.frags("c", self.atom, Operand::C, &[rows as u32, cols as u32], zero.clone());
+        let total = match self.scales {
+            None => None,
+            Some(_) => {
+                let sums = k.frags("total", self.atom, Operand::C, &[rows as u32, cols as u32], zero);
+                let def = f.fragment.atom();
+                let Place2::PerLane { lane: digits, .. } = def.operand(Operand::C) else { return Stop::no("a fragment in no registers") };
+                let held = (0..def.regs(Operand::C).unwrap_or(0)).map(|r| def.coord(Operand::C, 0, r).map(i64::from)).collect();
+                let lane = [0, 1].map(|dim| lane_part(k, digits, dim));
+                Some(Total { sums, held, lane, first: [m0.clone(), n0.clone()] })
+            }
+        };
+        let sums = (&c, total.as_ref());
 
         let hi = k.let_("steps", k.dim(&steps));
         match queue {
-            Some(q) => self.copied(k, eval, sides, &at, (&steps, &hi, &depth), q, (&wm, &wn), &c)?,
-            None => self.carried(k, eval, sides, &at, (&steps, &hi, &depth), (&wm, &wn), &c)?,
+            Some(q) => self.copied(k, eval, sides, &at, (&steps, &hi, &depth), q, (&wm, &wn), sums)?,
+            None => self.carried(k, eval, sides, &at, (&steps, &hi, &depth), (&wm, &wn), sums)?,
         }
-        self.epilogue(k, eval, &outputs, &at, (&m0, &n0), &c)?;
+        let c = total.as_ref().map_or(&c, |t| &t.sums);
+        self.epilogue(k, eval, &outputs, &at, (&m0, &n0), c)?;
         Ok(done(b, groups))
     }
     /// Steps whose tiles come by asynchronous copies: one text of the copies, one barrier a step.
@@ -180,7 +224,7 @@ impl<'a> Tiled<'_, 'a, '_> {
         (steps, hi, depth): (&SymExpr, &Ex, &SymExpr),
         q: QueueId,
         warps: (&Ex, &Ex),
-        c: &Reg,
+        (c, total): (&Reg, Option<&Total>),
     ) -> Result<(), Stop> {
         let mut stop = Ok(());
         let slots = AHEAD + 1;
@@ -214,6 +258,8 @@ impl<'a> Tiled<'_, 'a, '_> {
             k.if_(&ready, |k| {
                 let slot = k.let_("slot", (&it - AHEAD) % slots);
                 self.multiply(k, sides, &slot, warps, c);
+                let then = self.promote(k, eval, at, &(&it - AHEAD), depth, c, total);
+                stop = std::mem::replace(&mut stop, Ok(())).and(then);
             });
             eval.close();
         });
@@ -229,7 +275,7 @@ impl<'a> Tiled<'_, 'a, '_> {
         at: &At,
         (steps, hi, depth): (&SymExpr, &Ex, &SymExpr),
         warps: (&Ex, &Ex),
-        c: &Reg,
+        (c, total): (&Reg, Option<&Total>),
     ) -> Result<(), Stop> {
         sides.iter().try_for_each(|s| s.load(self, k, eval, at, &0.into(), depth))?;
         sides.iter().for_each(|s| s.publish(k, &0.into()));
@@ -245,13 +291,90 @@ impl<'a> Tiled<'_, 'a, '_> {
                 stop = sides.iter().try_for_each(|s| s.load(self, k, eval, at, &it, depth));
                 eval.close();
             });
-            let slot = k.let_("slot", it % 2);
+            let slot = k.let_("slot", &it % 2);
             self.multiply(k, sides, &slot, warps, c);
+            let then = self.promote(k, eval, at, &it, depth, c, total);
+            stop = std::mem::replace(&mut stop, Ok(())).and(then);
             k.if_(&more, |k| {
                 let slot = k.let_("slot", next % 2);
                 sides.iter().for_each(|s| s.publish(k, &slot));
             });
             k.barrier(Level::Group);
+            eval.close();
+        });
+        stop
+    }
+    /// At the end of a block, adds its sums by their scales to those of all, and begins anew.
+    #[allow(clippy::too_many_arguments)]
+    fn promote(
+        &self,
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        at: &At,
+        it: &Ex,
+        depth: &SymExpr,
+        c: &Reg,
+        total: Option<&Total>,
+    ) -> Result<(), Stop> {
+        let (Some(scales), Some(total)) = (self.scales, total) else { return Ok(()) };
+        let (f, p) = (self.form, self.p);
+        let [fm, fn_, _] = f.fragment.shape.map(i64::from);
+        let counts = [f.rows / WARPS / fm, f.cols / WARPS / fn_];
+        let per = scales.block / f.depth;
+        let step = k.let_("step", it);
+        let ends = k.let_("ends", (&step % per).equals(per - 1));
+        let mut stop = Ok(());
+        k.if_(ends, |k| {
+            eval.open();
+            stop = (|| {
+                let block = k.let_("block", &step / per);
+                let block = eval.ix.bind("block", block, depth.div(&scales.block.into()));
+                // The scale of each of this lane's rows and columns; those beyond the last one are the last one's.
+                let mut own: [Vec<(i64, Ex)>; 2] = [Vec::new(), Vec::new()];
+                for (axis, list) in own.iter_mut().enumerate() {
+                    let (dims, extent) = ([&p.m, &p.n][axis], [fm, fn_][axis]);
+                    let all = gemm::total(dims);
+                    let mut within: Vec<i64> = total.held.iter().map(|h| h[axis]).collect();
+                    within.sort_unstable();
+                    within.dedup();
+                    for i in 0..counts[axis] {
+                        for w in &within {
+                            let x = k.let_("x", &total.first[axis] + &total.lane[axis] + (i * extent + w));
+                            let x = if all.divisible_by([f.rows, f.cols][axis], &|_| 1) { x } else { k.let_("x", x.min(k.dim(&all) - 1)) };
+                            let x = eval.ix.bind("x", x, all.clone());
+                            let coords = name_coords(k, eval, &x, &extents(dims));
+                            let mut place: Vec<SymExpr> = dims.iter().map(|d| at.with(dims, &coords).get(d.0)).collect();
+                            place.push(block.clone());
+                            let s = eval.value(k, scales.values[axis], &place, &Guard::new())?;
+                            let s = if eval.dtype(scales.values[axis]) == DType::F32 { s } else { s.cast(DType::F32) };
+                            list.push((i * extent + w, k.let_("scale", s)));
+                        }
+                    }
+                }
+                let [rows, columns] = &own;
+                let of = |list: &[(i64, Ex)], x: i64| list.iter().find(|s| s.0 == x).map_or(Ex::float(1.0), |s| s.1.clone());
+                for i in 0..counts[0] {
+                    for j in 0..counts[1] {
+                        let place = [Ex::from(i), Ex::from(j)];
+                        let (part, sum) = (c.at(place.clone()), total.sums.at(place));
+                        let (v, t) = (k.v_held(&part), k.v_held(&sum));
+                        let (v, t) = (k.let_value("v", v), k.let_value("t", t));
+                        let factors: Vec<Ex> = total
+                            .held
+                            .iter()
+                            .map(|[m, n]| of(rows, i * fm + m) * of(columns, j * fn_ + n))
+                            .map(|x| k.let_("s", x))
+                            .collect();
+                        let new = k.var("t", v.fma(vector_of(&factors), t));
+                        let back = k.v_frag_of(&new, self.atom, Operand::C);
+                        k.set_value(&sum, back);
+                        let none = k.var("v", Ex::lit(DType::F32, 0.0).splat(total.held.len() as u32));
+                        let back = k.v_frag_of(&none, self.atom, Operand::C);
+                        k.set_value(&part, back);
+                    }
+                }
+                Ok(())
+            })();
             eval.close();
         });
         stop
@@ -268,11 +391,13 @@ impl<'a> Tiled<'_, 'a, '_> {
     ) -> Side<'s> {
         let (p, depth, group) = (self.p, self.form.depth, self.lanes());
         let made = self.made.filter(|_| operand == Operand::B);
-        let dtype = if made.is_some() { self.form.fragment.dtypes[1] } else { eval.dtype(v) };
+        let dtype = self.form.fragment.dtypes[usize::from(operand == Operand::B)];
+        // What is stored narrower becomes the fragment's dtype on its way.
+        let widened = made.is_none() && dtype != eval.dtype(v);
         // The widest vectors along a list of dims; 1 means element by element.
         let widest = |eval: &mut Eval<'_>, along: &Dims| -> Option<(i64, bool)> {
             let last = along.last()?;
-            let mut w = i64::from(self.cx.spec.vector(eval.dtype(v))).min(size * depth / group);
+            let mut w = i64::from(self.cx.spec.vector(if widened { dtype } else { eval.dtype(v) })).min(size * depth / group);
             while w >= 1 {
                 eval.set_width(w.max(2) as u32);
                 let mut c = At::default();
@@ -308,7 +433,7 @@ impl<'a> Tiled<'_, 'a, '_> {
             (None, None) => (false, (1, false)),
         };
         let bytes = width as u32 * dtype.bits() / 8;
-        let direct = direct && self.cx.spec.queue.is_some_and(|q| q.bytes.contains(&bytes));
+        let direct = direct && !widened && self.cx.spec.queue.is_some_and(|q| q.bytes.contains(&bytes));
         let (row_len, rows) = if along_depth { (depth, size) } else { (size, depth) };
         let unit = i64::from(128 / dtype.bits().max(8));
         let layout = match row_len / unit {
@@ -492,6 +617,7 @@ impl Side<'_> {
                 Some(inside) if !loaded => inside.select(x, Ex::lit(DType::I32, 0.0).cast(eval.dtype(self.v)).splat(self.width as u32)),
                 _ => x,
             };
+            let x = if eval.dtype(self.v) == self.dtype { x } else { x.cast(self.dtype) };
             k.set(&next.at([Ex::from(u as i64)]), x);
             Ok(())
         })

@@ -63,7 +63,7 @@ impl Tile {
 /// Builds the kernel of a problem.
 pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, made: Option<&Made<'_>>) -> Result<Built, Stop> {
     if let Some(form) = fragments::form(cx, &b.eval, p, made) {
-        return fragments::build(cx, b, p, form, made);
+        return fragments::build(cx, b, p, form, made, None);
     }
     if let Some(form) = skinny::form(cx, &mut b.eval, p, made) {
         return skinny::build(cx, b, p, made, &form);
