@@ -169,8 +169,8 @@ def judged(k, t, r):
         if not 0.9 <= t["mma"] / k.products <= (1.7 if "attention" in k.name else 1.15):
             out.append("mma")
         ops = r["sass"] if r else {}
-        # Taps of a convolution and packed integers come through registers.
-        copies = "convolution" in k.name or "nibbles" in k.name or has(ops, "LDGSTS")
+        # Taps of a convolution with channels first, and what is widened on its way, come through registers.
+        copies = any(w in k.name for w in ("convolution", "nibbles", "8-bit")) or has(ops, "LDGSTS")
         if r and ops and not (has(ops, "MMA") and has(ops, "LDSM") and copies and all("128" in o for o in ops if "LDGSTS" in o)):
             out.append("code")
     if r and r["spills"]:
