@@ -11,6 +11,7 @@ use crate::dtype::DType;
 pub struct Texts {
     list: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, i64>,
+    bytes: u64,
 }
 
 impl Texts {
@@ -24,6 +25,7 @@ impl Texts {
             return n;
         }
         let (n, text): (i64, Arc<str>) = (self.list.len() as i64, text.into());
+        self.bytes += text.len() as u64;
         self.list.push(text.clone());
         self.numbers.insert(text, n);
         n
@@ -35,6 +37,10 @@ impl Texts {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()
+    }
+    /// Bytes of all texts.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
     /// Whether there is none, not even the empty one.
     pub fn is_empty(&self) -> bool {

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The meaning of a plan: runs it, statement by statement, with the Kernel interpreter behind its launches.
 //!
-//! An arena is one block of bytes that begins as 0xCB, so that what nobody wrote is seen; it begins anew each time its epoch opens.
+//! Host operations run in the same tables as in the Graph interpreter. An arena is one block of bytes that begins as 0xCB, so that what nobody wrote is seen; it begins anew each time its epoch opens.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Buffer, BufferId, Fault, HostPlan, Launch, OriginId, Pred, Stmt, Storage};
+use super::{Buffer, BufferId, Fault, HostCall, HostPlan, Launch, OriginId, Pred, Stmt, Storage};
 use crate::diag::Code;
 use crate::dtype::DType;
 use crate::entity::EntityId;
-use crate::graph::interp::Tensor;
+use crate::graph::HostOp;
+use crate::graph::interp::{Host, Tensor, Value};
 use crate::kernel::interp::{self as kernel, Args, Memory};
 use crate::kernel::{KernelId, Module};
 use crate::numerics;
@@ -25,7 +26,7 @@ pub const POISON: u8 = 0xCB;
 pub struct Options {
     /// How kernels run.
     pub kernel: kernel::RunOptions,
-    /// Most bytes of one arena or output.
+    /// Most bytes of one arena or output, and of all texts and lists.
     pub max_bytes: u64,
     /// Most iterations of one loop.
     pub loop_limit: u64,
@@ -44,7 +45,7 @@ pub struct RunError {
     pub path: String,
     /// What was found.
     pub message: String,
-    /// Code for the report: [`Code::RUN_FAILED`] for data that does not fit, [`Code::INTERNAL`] for a plan or kernel that is wrong.
+    /// Code for the report: [`Code::RUN_FAILED`] for data that does not fit, [`Code::OVER_MEMORY`] for texts beyond the limit, [`Code::INTERNAL`] for a plan or kernel that is wrong.
     pub code: Code,
     /// What data did, where data is at fault.
     pub fault: Option<Fault>,
@@ -85,6 +86,35 @@ pub fn run_watched(
     opts: &Options,
     watch: &mut dyn FnMut(KernelId, &kernel::Outcome),
 ) -> Run<Vec<Tensor>> {
+    execute(module, plan, inputs, weights, opts, watch, Host::new(plan.texts.clone())).map(|r| r.0)
+}
+
+/// As [`run`], with inputs and outputs of any kind.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_values(
+    module: &Module,
+    plan: &HostPlan,
+    inputs: &[Value],
+    weights: &dyn Fn(u32) -> Option<Vec<u8>>,
+    opts: &Options,
+) -> Run<Vec<Value>> {
+    let mut host = Host::new(plan.texts.clone());
+    let inputs: Vec<Tensor> = inputs.iter().map(|v| host.take(v)).collect();
+    let (outputs, host) = execute(module, plan, &inputs, weights, opts, &mut |_, _| {}, host)?;
+    Ok(plan.outputs.iter().zip(&outputs).map(|(p, t)| host.give(t, p.list.as_ref())).collect())
+}
+
+fn execute(
+    module: &Module,
+    plan: &HostPlan,
+    inputs: &[Tensor],
+    weights: &dyn Fn(u32) -> Option<Vec<u8>>,
+    opts: &Options,
+    watch: &mut dyn FnMut(KernelId, &kernel::Outcome),
+    host: Host,
+) -> Run<(Vec<Tensor>, Host)> {
     let mut m = Machine {
         watch,
         module,
@@ -96,16 +126,17 @@ pub fn run_watched(
         outputs: vec![None; plan.outputs.len()],
         epochs: HashMap::new(),
         symbols: HashMap::new(),
+        host,
+        held: Vec::new(),
     };
     m.check_inputs()?;
     m.block(&plan.body)?;
     let outputs = std::mem::take(&mut m.outputs);
-    (plan.outputs.iter().zip(outputs))
-        .map(|(p, o)| {
-            let made = o.and_then(|(dims, bytes)| Tensor::new(p.dtype, dims, bytes));
-            made.ok_or_else(|| broken(format!("output `{}` was not declared", p.name)))
-        })
-        .collect()
+    let outputs = (plan.outputs.iter().zip(outputs)).map(|(p, o)| {
+        let made = o.and_then(|(dims, bytes)| Tensor::new(p.dtype, dims, bytes));
+        made.ok_or_else(|| broken(format!("output `{}` was not declared", p.name)))
+    });
+    Ok((outputs.collect::<Run<Vec<Tensor>>>()?, m.host))
 }
 
 /// The plan or a kernel breaks a rule.
@@ -124,6 +155,10 @@ struct Machine<'a> {
     outputs: Vec<Option<(Vec<usize>, Vec<u8>)>>,
     epochs: HashMap<u32, Vec<u8>>,
     symbols: HashMap<SymName, i64>,
+    /// Texts and lists of the run.
+    host: Host,
+    /// Results of the last host operation.
+    held: Vec<Tensor>,
 }
 
 /// A piece of memory.
@@ -359,8 +394,17 @@ impl Machine<'_> {
                     numerics::set(bytes, dtype, i, numerics::int_to_bits(dtype, v.into()));
                 }
             }
-            Stmt::Host(h) => return Err(self.unheld(h.origin)),
-            Stmt::Held { .. } => return Err(broken("nothing is held")),
+            Stmt::Host(h) => self.host_call(h)?,
+            Stmt::Held { buffer, result } => {
+                let t = self.held.get(*result as usize).cloned();
+                let t = t.ok_or_else(|| broken(format!("no result {result} is held")))?;
+                let l = self.locate(*buffer)?;
+                if (l.dtype, l.bytes) != (t.dtype, t.bytes().len()) {
+                    let m = format!("{} bytes of {} for %{} of {} bytes of {}", t.bytes().len(), t.dtype, buffer.index(), l.bytes, l.dtype);
+                    return Err(broken(m));
+                }
+                self.bytes_mut(&l)?.copy_from_slice(t.bytes());
+            }
             Stmt::Copy { to, from } => {
                 let (src, dst) = (self.locate(*from)?, self.locate(*to)?);
                 if (src.dtype, src.bytes) != (dst.dtype, dst.bytes) {
@@ -395,9 +439,34 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn unheld(&self, origin: OriginId) -> RunError {
-        let path = self.plan.origins.get(origin).map_or("", |o| o.first()).to_owned();
-        RunError { path, message: "host operations are not interpreted here".into(), code: Code::NOT_SUPPORTED, fault: None }
+    /// Runs a host operation and binds what it finds: the last dims of its first result.
+    fn host_call(&mut self, h: &HostCall) -> Run<()> {
+        let path = self.plan.origins.get(h.origin).map_or("", |o| o.first()).to_owned();
+        let failed = |code, message| RunError { path: path.clone(), message, code, fault: None };
+        let mut operands = Vec::with_capacity(h.operands.len());
+        for &b in &h.operands {
+            let dims = self.buffer(b)?.dims.clone();
+            let dims = dims.iter().map(|d| self.size(d, "a dim")).collect::<Run<Vec<usize>>>()?;
+            let l = self.locate(b)?;
+            let t = Tensor::new(l.dtype, dims, self.bytes(&l).to_vec());
+            operands.push(t.ok_or_else(|| broken(format!("%{} has other bytes than dims", b.index())))?);
+        }
+        self.held = self.host.call(h, &operands).map_err(|(code, message)| failed(code, message))?;
+        if self.host.bytes() > self.opts.max_bytes {
+            let m = format!("texts and lists of more than the limit of {} bytes", self.opts.max_bytes);
+            return Err(failed(Code::OVER_MEMORY, m));
+        }
+        let dims = self.held.first().map_or(&[][..], |t| &t.dims).to_vec();
+        // An element of a list has the rank that was said of it.
+        let whole = matches!(h.op, HostOp::ListAt | HostOp::OptionalGet | HostOp::ListConcat);
+        let Some(first) = dims.len().checked_sub(h.symbols.len()).filter(|f| *f == 0 || !whole) else {
+            let m = format!("found a tensor of rank {}, expected {}", dims.len(), h.symbols.len());
+            return Err(failed(Code::RUN_FAILED, m));
+        };
+        for (s, d) in h.symbols.iter().zip(&dims[first..]) {
+            self.bind(s, *d as i64);
+        }
+        Ok(())
     }
     fn launch(&mut self, l: &Launch) -> Run<()> {
         let id = KernelId::new(l.kernel.index());

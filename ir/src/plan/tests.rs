@@ -2,6 +2,7 @@
 //! The text of plans, their verifier and their interpreter on plans written by hand.
 
 use super::*;
+use crate::diag::Code;
 use crate::entity::EntityId;
 use crate::graph::interp::Tensor;
 use crate::kernel::{Module, parse_module};
@@ -164,6 +165,61 @@ fn a_plan_runs() {
     assert_eq!(run(&[]).map(|o| o[0].dims.clone()), Ok(vec![0]));
     let e = run(&[0.0; 65]).expect_err("65 is out of range");
     assert_eq!((e.fault, e.path.as_str(), e.message.as_str()), (Some(Fault::Range), "main/Check", "`N <= 64` does not hold: 65 and 64"));
+}
+
+/// Texts of numbers joined with themselves, and the element of a list, whose dims a run finds.
+const WORDS: &str = r#"plan "words"
+symbol N in 0..64
+symbol P in 0..64
+symbol M in 0..64
+input "x": i64[N]
+input "at": i64[]
+output "parts": i64[N]
+output "last": i64[M]
+buffer %0 "x": i64[N] = input 0
+buffer %1 "at": i64[] = input 1
+buffer %2 "t": i64[N] = arena 0 at 0
+buffer %3 "tt": i64[N] = arena 0 at 512
+buffer %4 "l": i64[] = arena 0 at 1024
+buffer %5 "parts": i64[N] = output 0
+buffer %6 "last": i64[M] = output 1
+buffer %7 "m": i64[N,P] = arena 1 at 0
+bind N = dim 0 of input 0
+check N <= 64 else range
+epoch 0 bytes 1088
+host string_of (%0) takes(i64) gives(str)
+held %2 = 0
+host string_concat (%2, %2) takes(str, str) gives(str)
+held %3 = 0
+host string_split (%3, %2) takes(str, str) gives(str, i64) params(-1) binds(P)  // main/split
+check P <= 64 else range
+epoch 1 bytes 64*ceil(N*P, 8)
+held %7 = 0
+output 0 [N]
+held %5 = 1
+host list_split (%0) takes(i64) gives(list) params(0, 1)
+held %4 = 0
+host list_at (%4, %1) takes(list, i64) gives(i64) binds(M)  // main/at
+check M <= 64 else range
+output 1 [M]
+held %6 = 0
+"#;
+
+#[test]
+fn host_operations_run_in_the_tables_of_the_run() {
+    let plan = parse(WORDS, &|_| None).unwrap_or_else(|d| panic!("{d:#?}"));
+    let module = Module::default();
+    let run = |x: &[i64], at: i64, max_bytes: u64| {
+        let inputs = [Tensor::from_i64(vec![x.len()], x), Tensor::from_i64(vec![], &[at])];
+        interp::run(&module, &plan, &inputs, &|_| None, &interp::Options { max_bytes, ..Default::default() })
+    };
+    // `77` and `-3-3` between `7`, the first of the delimiters.
+    let out = run(&[7, -3], -1, 1 << 20).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((out[0].to_i64(), out[1].to_i64(), &out[1].dims), (vec![3, 1], vec![-3], &vec![1]));
+    let e = run(&[7, -3], 2, 1 << 20).expect_err("there are two elements");
+    assert_eq!((e.code, e.path.as_str(), e.message.as_str()), (Code::RUN_FAILED, "main/at", "position 2 in a list of 2 elements"));
+    let long: Vec<i64> = (1 << 40..).take(64).collect();
+    assert_eq!(run(&long, 0, 1100).map_err(|e| e.code), Err(Code::OVER_MEMORY));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::diag::Code;
 use crate::dtype::DType;
 use crate::graph::HostOp;
 use crate::graph::types::ListKind;
+use crate::plan::HostCall;
 use crate::regex::Regex;
 use crate::texts::{self, Texts};
 
@@ -37,6 +38,8 @@ enum Item {
 pub struct Host {
     texts: Texts,
     lists: Vec<Arc<Vec<Item>>>,
+    /// Elements of all lists, one by one.
+    items: u64,
 }
 
 type Done<T> = Result<T, Fault>;
@@ -54,9 +57,14 @@ fn number(v: i64) -> Tensor {
 impl Host {
     /// Tables that begin with these texts.
     pub fn new(texts: Texts) -> Self {
-        Host { texts, lists: Vec::new() }
+        Host { texts, lists: Vec::new(), items: 0 }
+    }
+    /// Bytes that the tables take, beside those of tensors in lists.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.texts.bytes() + self.items * size_of::<Item>() as u64
     }
     fn list_new(&mut self, items: Vec<Item>) -> i64 {
+        self.items += items.len() as u64;
         self.lists.push(Arc::new(items));
         self.lists.len() as i64
     }
@@ -116,6 +124,13 @@ impl Host {
         Value::List(l.kind, items.iter().map(one).collect())
     }
 
+    /// Runs an operation of a plan, where texts and lists are i64 in all operands and results.
+    pub(crate) fn call(&mut self, h: &HostCall, x: &[Tensor]) -> Result<Vec<Tensor>, (Code, String)> {
+        let handles = |(t, &takes): (&Tensor, &DType)| if takes.is_handle() { t.as_handle(takes) } else { t.clone() };
+        let x: Vec<Tensor> = x.iter().zip(&h.takes).map(handles).collect();
+        let results = self.run(h.op, &h.params, &h.takes, &h.gives, &x).map_err(|f| (f.code, f.message))?;
+        Ok(results.iter().map(Tensor::as_number).collect())
+    }
     /// Runs an operation. Texts and lists among `x` are numbers; `takes` says which they are.
     pub(super) fn run(&mut self, op: HostOp, params: &[i64], takes: &[DType], gives: &[DType], x: &[Tensor]) -> Done<Vec<Tensor>> {
         let arg = |i: usize| x.get(i).ok_or_else(broken);

@@ -284,6 +284,10 @@ impl Machine<'_> {
         match &node.op {
             Op::Host { op, params, takes, gives, .. } => {
                 let results = self.host.run(*op, params, takes, gives, x)?;
+                if self.host.bytes() > self.opts.max_bytes {
+                    let m = format!("texts and lists of more than the limit of {} bytes", self.opts.max_bytes);
+                    return Err(Fault::new(Code::OVER_MEMORY, m).into());
+                }
                 // Texts and lists are numbers of their own dtype until they are lowered.
                 let typed = |(t, &v): (Tensor, &ValueId)| match g.ty(v).dtype {
                     d if d.is_handle() && !t.dtype.is_handle() => t.as_handle(d),
