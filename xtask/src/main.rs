@@ -50,6 +50,9 @@ Example: cargo xtask test softmax
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
+    if let Some(code) = coverage::compile() {
+        return code;
+    }
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
