@@ -16,7 +16,7 @@ use super::super::problem::{At, Feed, Problem};
 use super::eval::{Eval, Guard, Stop};
 use super::gemm::Gemm;
 use super::index::lane;
-use super::{Begun, Built, Cx, finish, name_coords};
+use super::{Begun, Built, Cx, finish, heights, name_coords};
 
 /// Products that one task should form: some ten microseconds of a core.
 const TASK_PRODUCTS: i64 = 1 << 22;
@@ -291,11 +291,7 @@ impl Blocks<'_, '_, '_, '_> {
         m_total: &SymExpr,
         mr: i64,
     ) -> Result<(), Stop> {
-        let sizes: Vec<i64> = match m_total.as_const() {
-            // All blocks but the last of all are equal.
-            Some(m) => [mr, m % mr].into_iter().filter(|&rows| rows > 0).collect(),
-            None => [mr, mr / 2, 1].into_iter().enumerate().filter(|(i, s)| *i == 0 || (*s > 0 && *s < mr)).map(|(_, s)| s).collect(),
-        };
+        let sizes = heights(m_total.as_const().filter(|_| self.group.is_none()), mr, mr / 2);
         let mut from = Ex::from(0);
         for (i, &rows) in sizes.iter().enumerate() {
             let last = i + 1 == sizes.len();

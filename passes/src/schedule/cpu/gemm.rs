@@ -16,7 +16,7 @@ use super::dots::dots_fit;
 use super::eval::{Eval, Guard, Stop};
 use super::index::lane;
 use super::left::{self, Left};
-use super::{Begun, Built, Cx, finish, name_coords, planes, tiles};
+use super::{Begun, Built, Cx, finish, heights, name_coords, planes, tiles};
 use crate::spec::{DotForm, ProductForm};
 
 /// Epilogue ops beyond which results go through scratch.
@@ -386,11 +386,7 @@ impl Gemm<'_, '_, '_> {
         if let Some(panel) = self.panel {
             self.pack(k, eval, panel, at, n, edge, &vectors)?;
         }
-        let sizes: Vec<i64> = match m_total.as_const() {
-            // All blocks but the last of all are equal.
-            Some(m) => [mr, m % mr].into_iter().filter(|&rows| rows > 0).collect(),
-            None => [mr, 4, 1].into_iter().enumerate().filter(|(i, s)| *i == 0 || *s < mr).map(|(_, s)| s).collect(),
-        };
+        let sizes = heights(m_total.as_const().filter(|_| self.p.starts.is_none()), mr, 4);
         let mut from = m0.clone();
         for (i, &rows) in sizes.iter().enumerate() {
             let last = i + 1 == sizes.len();

@@ -45,6 +45,15 @@ const TASK_ELEMS: i64 = 16_384;
 /// Tasks up to which there are as many as a power of two, so that 2, 4 or 8 threads have equal shares.
 const FEW_TASKS: u64 = 32;
 
+/// Heights of the blocks in which rows are taken, in turn, each as often as it fits: `mr`, and then what is left. How many rows there are is
+/// `m` where every task but the last one takes whole blocks; elsewhere, as in groups of rows, heights of `middle` and 1 follow.
+fn heights(m: Option<i64>, mr: i64, middle: i64) -> Vec<i64> {
+    let rest = m.map_or(vec![middle, 1], |m| vec![m % mr]);
+    let mut heights: Vec<i64> = [mr].into_iter().chain(rest.into_iter().filter(|&rows| 0 < rows && rows < mr)).collect();
+    heights.dedup();
+    heights
+}
+
 /// How many of `units` one task takes, at most `most`.
 fn share(units: &SymExpr, most: i64) -> SymExpr {
     let Some(n) = units.as_const() else { return most.into() };
