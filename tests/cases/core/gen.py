@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Writes the twelve core cases: NAME-SIZE.graph, and NAME-SIZE.expect with the outputs of ONNX Runtime.
+"""Writes the core cases: NAME-SIZE.graph, and NAME-SIZE.expect with the outputs of ONNX Runtime.
 
     python3 gen.py [NAME...]          needs numpy, onnx and onnxruntime
 
@@ -64,7 +64,7 @@ class Case:
     def __init__(self, name, size):
         self.name, self.size = name, size
         self.about = ""
-        self.values, self.lines, self.sides = 0, [], {}
+        self.values, self.lines, self.sides, self.symbols = 0, [], {}, []
         self.nodes, self.weights, self.inputs, self.outputs = [], [], {}, []
 
     # Graph IR
@@ -325,6 +325,51 @@ def attention_mla_block(c, s, d, heads, nope, rope, rank, dv):
     c.output("y", y, "f32", length, float(rank) ** 0.5 * np.abs(numpy_helper.to_array(c.weights[3])).sum(0).max() + 1)
 
 
+def experts(c, n, d, f, e, k):
+    c.about = "experts over the rows that chose them, unrolled by an exporter: as many kernels and launches for any number of experts"
+    c.symbols = [f"rows_{i} in 0..{n} result" for i in range(e)]
+    x, scores = c.input("x", "f32", (n, d)), c.input("scores", "f32", (n, e))
+    i64 = lambda name, *a: c.constant(name, np.array(a, np.int64))
+    i64("k", k), i64("last", -1), i64("column", 1), c.constant("numbers", np.arange(e, dtype=np.int64)), i64("dims", n, d)
+    number = lambda i: c.value("i64", (), f"const {i}")
+    p, choice = (f"%{v}" for v in c.line([shape("f32", (n, k)), shape("i64", (n, k))], f"top_k({scores}) {{axis=1, k={k}}}", "main/TopK_0"))
+    at = c.value("i64", (n, k, 1), f"reshape({choice})", "main/Unsqueeze_1")
+    numbers = c.value("i64", (e,), f"const {list(range(e))}")
+    hot = c.value("bool", (n, k, e), f"eq({at}, {numbers})", "main/Equal_2")
+    masks = c.value("bool", (e, k, n), f"transpose({hot}) {{perm=[2,1,0]}}", "main/Transpose_3")
+    sum_ = c.value("f32", (n, d), "fill {value=0.0}", "main/ConstantOfShape_4")
+    c.node("TopK", "scores k", "p choice"), c.node("Unsqueeze", "choice last", "at"), c.node("Equal", "at numbers", "hot")
+    c.node("Transpose", "hot", "masks", perm=[2, 1, 0]), c.node("ConstantOfShape", "dims", "sum0")
+    for i in range(e):
+        rows, path = f"rows_{i}", f"main/expert.{i}"
+        mask = c.value("bool", (k, n), f"gather({masks}, {number(i)}) {{axis=0}}", f"{path}/Gather_0")
+        hits = c.value("i64", (2, rows), f'non_zero({mask}) {{count="{rows}"}}', f"{path}/NonZero_1")
+        slot = c.value("i64", (rows,), f"gather({hits}, {number(0)}) {{axis=0}}", f"{path}/Gather_2")
+        top = c.value("i64", (rows,), f"gather({hits}, {number(1)}) {{axis=0}}", f"{path}/Gather_3")
+        y = c.value("f32", (rows, d), f"gather({x}, {top}) {{axis=0}}", f"{path}/Gather_4")
+        y = c.value("f32", (rows, f), f"contract({y}, {c.weight(f'up.{i}', 'f32', (d, f))}) {{spec=\"mk,kn->mn\"}}", f"{path}/MatMul_5")
+        y = c.value("f32", (rows, f), f"tanh({y})", f"{path}/Tanh_6")
+        y = c.value("f32", (rows, d), f"contract({y}, {c.weight(f'down.{i}', 'f32', (f, d))}) {{spec=\"mk,kn->mn\"}}", f"{path}/MatMul_7")
+        to = c.value("i64", (rows, 1), f"reshape({top})", f"{path}/Unsqueeze_8")
+        slot = c.value("i64", (rows, 1), f"reshape({slot})", f"{path}/Unsqueeze_9")
+        of = c.value("i64", (rows, 2), f"concat({to}, {slot}) {{axis=1}}", f"{path}/Concat_10")
+        w = c.value("f32", (rows,), f"gather_nd({p}, {of})", f"{path}/GatherND_11")
+        w = c.value("f32", (rows, 1), f"reshape({w})", f"{path}/Unsqueeze_12")
+        y = c.value("f32", (rows, d), f"mul({y}, {w})", f"{path}/Mul_13")
+        sum_ = c.value("f32", (n, d), f"scatter_nd({sum_}, {to}, {y}) {{op=add}}", f"{path}/ScatterND_14")
+        c.constant(f"n{i}", np.int64(i))
+        c.node("Gather", f"masks n{i}", f"mask{i}", axis=0), c.node("NonZero", f"mask{i}", f"hits{i}")
+        c.constant(f"a{i}", np.int64(0)), c.constant(f"b{i}", np.int64(1))
+        c.node("Gather", f"hits{i} a{i}", f"slot{i}", axis=0), c.node("Gather", f"hits{i} b{i}", f"top{i}", axis=0)
+        c.node("Gather", f"x top{i}", f"x{i}", axis=0), c.node("MatMul", f"x{i} up.{i}", f"h{i}"), c.node("Tanh", f"h{i}", f"t{i}")
+        c.node("MatMul", f"t{i} down.{i}", f"y{i}"), c.node("Unsqueeze", f"top{i} column", f"to{i}"), c.node("Unsqueeze", f"slot{i} column", f"s{i}")
+        c.node("Concat", f"to{i} s{i}", f"of{i}", axis=1), c.node("GatherND", f"p of{i}", f"w{i}"), c.node("Unsqueeze", f"w{i} column", f"wc{i}")
+        c.node("Mul", f"y{i} wc{i}", f"yw{i}")
+        c.node("ScatterND", f"sum{i} to{i} yw{i}", "y" if i + 1 == e else f"sum{i + 1}", reduction="add")
+    # Sums of at most f terms below 1 for each choice, behind sums of d terms whose errors tanh does not enlarge.
+    c.output("y", sum_, "f32", d + f + 16, k * f * (d + 1))
+
+
 CORE = {
     relu: [(16, 64), (7, 13), (1, 1)],
     add_broadcast: [(8, 32), (7, 13), (1, 1)],
@@ -338,6 +383,7 @@ CORE = {
     conv_bn_relu: [(8, 16, 8, 3), (17, 5, 7, 3), (1, 1, 1, 1)],
     qdq_linear: [(16, 16, 64), (7, 13, 131), (1, 1, 1)],
     attention_mla_block: [(8, 32, 2, 8, 8, 16, 8), (5, 23, 3, 7, 6, 11, 5), (1, 1, 1, 1, 2, 1, 1)],
+    experts: [(8, 16, 32, 4, 2), (5, 7, 13, 3, 2), (1, 1, 1, 2, 1)],
 }
 
 
@@ -367,7 +413,7 @@ def main():
             c = Case(name, size)
             build(c, *numbers)
             stem = f"{name}-{size}"
-            (HERE / f"{stem}.graph").write_text("\n".join([f"# {c.about}", f'graph "{name}"'] + c.lines) + "\n")
+            (HERE / f"{stem}.graph").write_text("\n".join([f"# {c.about}", f'graph "{name}"' + (f" symbols {', '.join(c.symbols)}" if c.symbols else "")] + c.lines) + "\n")
             out = [f"# {stem}: ONNX Runtime {ort.__version__}, optimizations off; written by gen.py"]
             out += [f"input {n} " + " ".join(f"{k} {v}" for k, v in side.items()) for n, side in c.sides.items()]
             for (o, dtype, length, scale), a in zip(c.outputs, c.run()):
