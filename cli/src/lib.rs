@@ -91,6 +91,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Some(text.unwrap_or_else(|| "no message".into()))
         }
     };
+    // Whoever read the output has enough of it, such as `head`.
+    let internal = internal.filter(|message| !message.starts_with("failed printing to stdout: Broken pipe"));
     if let Some(message) = internal {
         let d = Diagnostic::error(Code::INTERNAL, format!("Portwright itself failed: {message}"));
         cx.diags

@@ -7,32 +7,24 @@ use crate::process::Task;
 use crate::{Outcome, other_cpus, root, suite};
 
 /// All of them; the first of each dialect is the one that runs models.
-pub const TARGETS: [&str; 9] = [
-    "hygon-gfx936",
-    "hygon-gfx928",
-    "hygon-gfx906",
-    "moore-mp22",
-    "moore-mp31",
-    "metax-xcore1000",
-    "iluvatar-ivcore11",
-    "biren-br100",
-    "nvidia-cuda",
-];
+pub fn targets() -> Vec<&'static str> {
+    include_str!("chips.txt").lines().collect()
+}
 
 /// Runs the suite on each, and the models; with `--bless` writes what came out. Other words, such as `--without light`, go to the suite.
 pub fn run(rest: &[String]) -> Outcome {
     let bless = rest.iter().any(|word| word == "--bless");
     let mut failures = Vec::new();
-    for target in TARGETS {
+    for target in targets() {
         let arguments = ["--target", target, "--max-fallback", "0", "--timeout", "300"].map(String::from);
         if let Err(e) = suite::run(&arguments.iter().chain(rest).cloned().collect::<Vec<_>>()) {
             failures.push(e);
         }
     }
     let task = Task::cargo(["test", "--release", "--package", "portwright-tests", "--test", "cases", "--", "core/"]);
-    let core = other_cpus::skipping_others(task, &TARGETS).env("PORTWRIGHT_ALL_SIZES", "1");
+    let core = other_cpus::skipping_others(task, &targets()).env("PORTWRIGHT_ALL_SIZES", "1");
     failures.extend(core.run().err());
-    let models = other_cpus::zoo(&TARGETS)?;
+    let models = other_cpus::zoo(&targets())?;
     failures.extend(other_cpus::failed(&models));
     if bless {
         let at = root().join("tests/models.txt");

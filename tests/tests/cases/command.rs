@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 /// Set for processes that shall be the command.
-const MARK: &str = "PORTWRIGHT_TESTS_RUN_THE_COMMAND";
+pub const MARK: &str = "PORTWRIGHT_TESTS_RUN_THE_COMMAND";
 
 /// Longest time of one command.
 const LIMIT: Duration = Duration::from_secs(400);

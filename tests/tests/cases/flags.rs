@@ -2,10 +2,11 @@
 //! Every option does what it says or is refused, and what says `--json` is JSON.
 
 use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::command::{Ended, portwright, portwright_in, scratch};
+use crate::command::{Ended, MARK, ended, portwright, portwright_in, scratch};
 use crate::skip::always;
 #[cfg(feature = "emu")]
 use crate::skip::{Done, trial};
@@ -68,6 +69,7 @@ pub fn trials(out: &mut Vec<Trial>) {
         out.push(always(format!("flags/{name}"), move || refused(args, code, words)));
     }
     out.push(always("flags/json", json));
+    out.push(always("flags/reader_that_has_enough", reader_that_has_enough));
     out.push(always("flags/library_of_another_machine", library_of_another_machine));
     #[cfg(feature = "emu")]
     {
@@ -108,6 +110,15 @@ fn refused(args: &[&str], code: i32, words: &[&str]) -> Result<(), String> {
         Ok(0) => Ok(()),
         _ => Err("it left something in its folder".into()),
     }
+}
+
+/// Whoever reads the output may stop doing so, as `head` does: no fault of ours.
+fn reader_that_has_enough() -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"(sleep 0.3; "$0" targets --json; echo "ended with $?" >&2) | true"#]).arg(program).env(MARK, "1");
+    let e = ended(shell)?;
+    if e.stderr == "ended with 0\n" { Ok(()) } else { Err(e.stderr) }
 }
 
 /// A bundle of this machine into which the library of another was put says so, and does not fail somewhere in the system's loader.

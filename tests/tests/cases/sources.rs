@@ -91,7 +91,10 @@ fn check_all() -> Result<(), String> {
         let target = targets.iter().find(|t| row["target"] == t.spec().id).ok_or("a row of no target")?;
         let roof = target.spec().roof;
         let known = roof.bandwidth.is_some() && !roof.peaks.is_empty();
-        let work = ["bytes", "operations"].iter().all(|k| row["estimate"][k].as_u64().is_some_and(|n| n > 0));
+        // A change of dtypes alone is no arithmetic.
+        let computes = row["model"].as_str().is_some_and(|m| m.contains("matmul"));
+        let [bytes, operations] = ["bytes", "operations"].map(|k| row["estimate"][k].as_u64());
+        let work = bytes.is_some_and(|n| n > 0) && operations.is_some_and(|n| (n > 0) == computes);
         let least = row["estimate"]["seconds"].as_f64();
         if !work || row["memory_bytes"].as_u64().is_none() || (least.is_some() && !known) || least.is_some_and(|t| t <= 0.0 || t > 1.0) {
             return Err(row.to_string());
