@@ -93,7 +93,7 @@ fn emulated(m: &Machine, s: &SimtSpec) -> Vec<String> {
 fn folder_lines(id: &str) -> Result<usize, String> {
     let all = repository().join("targets/src");
     let text = |p: &Path| std::fs::read_to_string(p).unwrap_or_default();
-    let named = format!("id: \"{id}\"");
+    let named = format!("\"{id}\"");
     let folders = std::fs::read_dir(&all).map_err(|e| format!("{}: {e}", all.display()))?.flatten().map(|e| e.path());
     let folder = folders.filter(|f| f.is_dir()).find(|f| text(&f.join("mod.rs")).contains(&named)).ok_or(format!("no folder has {id}"))?;
     Ok(std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| text(&e.path()).lines().count()).sum())
