@@ -191,7 +191,9 @@ const ROWS: &[(&str, fn())] = &[
         assert_eq!((reduce(ReduceOp::Sum, F32, &[1e8, 1.0, -1e8]), reduce(ReduceOp::Mean, F16, &[65504.0, 65504.0])), (1.0, 65504.0))
     }),
     ("reduce.int", || {
-        assert_eq!((reduce(ReduceOp::Sum, I8, &[100.0, 100.0]), reduce(ReduceOp::Mean, I8, &[100.0, 101.0])), (-56.0, 100.0))
+        assert_eq!((reduce(ReduceOp::Sum, I8, &[100.0, 100.0]), reduce(ReduceOp::Mean, I8, &[100.0, 101.0])), (-56.0, 100.0));
+        let half = 2f64.powi(62);
+        assert_eq!((reduce(ReduceOp::Mean, I64, &[half, half]), reduce(ReduceOp::Mean, U64, &[half, half])), (-half, half));
     }),
     ("reduce.empty", || {
         let e = |op, d| reduce(op, d, &[]);

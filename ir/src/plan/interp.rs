@@ -222,11 +222,11 @@ impl Machine<'_> {
     }
     fn size(&self, e: &SymExpr, what: &str) -> Run<usize> {
         let v = self.eval(e)?;
-        let fault = |fault, message| Err(RunError { path: String::new(), message, code: Code::RUN_FAILED, fault: Some(fault) });
+        let fault = |code, fault, message| Err(RunError { path: String::new(), message, code, fault: Some(fault) });
         match usize::try_from(v) {
-            Err(_) => fault(Fault::NegativeSize, format!("{what} is {v}")),
+            Err(_) => fault(Code::RUN_FAILED, Fault::NegativeSize, format!("{what} is {v}")),
             Ok(n) if n as u64 > self.opts.max_bytes => {
-                fault(Fault::Overflow, format!("{what} is {v}, the limit is {}", self.opts.max_bytes))
+                fault(Code::OVER_MEMORY, Fault::Overflow, format!("{what} is {v}, the limit is {}", self.opts.max_bytes))
             }
             Ok(n) => Ok(n),
         }

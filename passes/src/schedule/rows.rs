@@ -65,7 +65,7 @@ pub(crate) fn divide(k: &Kb<'_>, op: ReduceOp, d: DType, sum: Ex, count: &SymExp
     if d.is_float() { sum / n.cast(d) } else { n.equals(0).select(like(&sum, 0.0), sum.tdiv(n.max(1).cast(d))) }
 }
 
-/// Dtype in which a reduction is formed: the mean of integers is that of their exact sum.
+/// Dtype in which a reduction is formed: the mean of integers is that of their sum in 64 bits.
 pub(crate) fn acc_dtype(op: ReduceOp, d: DType) -> DType {
     if collapse::divides(op) && d.is_int() && d != DType::U64 { DType::I64 } else { d }
 }

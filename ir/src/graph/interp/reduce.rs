@@ -55,7 +55,11 @@ impl Acc {
         match self.op {
             ReduceOp::Max | ReduceOp::Min | ReduceOp::Any | ReduceOp::All => self.bits,
             ReduceOp::Mean if self.dtype.is_float() => numerics::encode_f64(self.dtype, self.float / n as f64, false),
-            ReduceOp::Mean => numerics::int_to_bits(self.dtype, self.int.checked_div(n as i128).unwrap_or(0)),
+            ReduceOp::Mean => {
+                let wide = if self.dtype == DType::U64 { DType::U64 } else { DType::I64 };
+                let sum = numerics::int_from_bits(wide, numerics::int_to_bits(wide, self.int));
+                numerics::int_to_bits(self.dtype, sum.checked_div(n as i128).unwrap_or(0))
+            }
             _ if self.dtype.is_float() => numerics::encode_f64(self.dtype, self.float, false),
             _ => numerics::int_to_bits(self.dtype, self.int),
         }
