@@ -281,6 +281,12 @@ fn gather_block_quantized(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
         };
     }
     let (size, width) = (cx.dim(data, along)?, cx.dim(data, by)?);
+    if size.is(0) {
+        // All indices are outside, and there is no row 0.
+        let (mut dims, to) = (cx.dims(data), cx.dtype(scales));
+        dims.splice(along..=along, cx.dims(ids));
+        return one(cx.fill(to, 0.0, dims)?);
+    }
     // Indices that are outside read row 0, and what they read is replaced.
     let count = cx.number_of(size, cx.dtype(ids))?;
     let least = cx.un(portwright_ir::graph::UnaryOp::Neg, count)?;
