@@ -150,53 +150,100 @@ fn judged(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
     cx.diags.check()
 }
 
-/// Hands the sources of a bundle to clang, in the mode that is nearest to the vendor's compiler.
+/// Hands the sources of a bundle to clang, in the mode that is nearest to the vendor's compiler, and to that compiler where it can be had.
 #[cfg(feature = "emu")]
 fn judged_source(a: &InspectArgs, bundle: &Bundle, cx: &mut Cx) -> Lowered<()> {
-    use portwright_emu::judge::{Clang, JudgeError, Made, Mode, resources};
+    use portwright_emu::judge::{Clang, JudgeError, Made, Mode, Nvcc, resources};
 
     let failed = |e: JudgeError| match e {
-        JudgeError::NotFound | JudgeError::Nobody(_) => {
+        JudgeError::NotFound(_) | JudgeError::Nobody(_) => {
             Diagnostic::error(Code::TOOL_MISSING, e.to_string()).help("install LLVM's clang (Debian: apt-get install clang-22 lld-22)")
         }
         JudgeError::Io(..) => Diagnostic::error(Code::FILE_READ, e.to_string()),
-        JudgeError::Refused(_) => Diagnostic::error(Code::TOOL_REJECTED, e.to_string()),
+        JudgeError::Refused(..) => Diagnostic::error(Code::TOOL_REJECTED, e.to_string()),
     };
     let target = &bundle.manifest.target;
     let mode = Mode::find(target).ok_or_else(|| JudgeError::Nobody(target.cpu.clone())).map_err(|e| cx.diags.report(failed(e)))?;
     let clang = Clang::find().map_err(|e| cx.diags.report(failed(e)))?;
     let made = clang.bundle(&mode, &a.model).map_err(|e| cx.diags.report(failed(e)))?;
     let as_if = if mode.exact() { String::new() } else { format!(", as if for {}", mode.processor) };
-    let Made::Object(object) = made else {
-        let n = bundle.manifest.kernels.len();
-        if a.json {
-            println!("{}", serde_json::json!({"schema": 1, "assembler": clang.name(), "chip": mode.processor, "kernels": [], "taken": n}));
-        } else {
-            println!("{n} kernels: {} takes them{as_if}; of registers it says nothing", clang.name());
-        }
-        return Ok(());
-    };
-    let Some(kernels) = resources(&object) else {
-        return cx.fail(Diagnostic::error(Code::TOOL_REJECTED, format!("{} made no code object", clang.name())));
-    };
-    if a.json {
-        let row = |k: &portwright_emu::judge::Resources| {
-            serde_json::json!({"kernel": k.name, "lanes": k.group, "registers": k.registers, "scalar_registers": k.scalars,
-                "shared": k.shared, "stack": k.stack, "spills": k.spills})
-        };
-        let rows: Vec<_> = kernels.iter().map(row).collect();
-        println!("{}", serde_json::json!({"schema": 1, "assembler": clang.name(), "chip": mode.processor, "kernels": rows}));
-    } else {
-        println!("{:<48} {:>6} {:>9} {:>8} {:>8} {:>6} {:>6}", "kernel", "lanes", "registers", "scalars", "shared", "stack", "spills");
-        for k in &kernels {
-            println!("{:<48} {:>6} {:>9} {:>8} {:>8} {:>6} {:>6}", k.name, k.group, k.registers, k.scalars, k.shared, k.stack, k.spills);
-        }
-        println!("{} kernels: {} takes them{as_if}", kernels.len(), clang.name());
+    let mut judges = vec![format!("{} takes them{as_if}", clang.name())];
+    let mut rows: Vec<Taken> = Vec::new();
+    match made {
+        Made::Object(object) => match resources(&object) {
+            Some(kernels) => rows.extend(kernels.into_iter().map(|k| Taken {
+                kernel: k.name,
+                lanes: k.group,
+                registers: k.registers,
+                scalar_registers: Some(k.scalars),
+                shared: k.shared,
+                stack: k.stack,
+                spills: k.spills,
+            })),
+            None => return cx.fail(Diagnostic::error(Code::TOOL_REJECTED, format!("{} made no code object", clang.name()))),
+        },
+        Made::Text(_) if mode.compiler.is_none() => judges.push("of registers it says nothing".into()),
+        Made::Text(_) => {}
     }
-    for k in kernels.iter().filter(|k| k.spills > 0) {
-        cx.diags.report(Diagnostic::error(Code::TOOL_REJECTED, format!("{}: {} spills {} registers", clang.name(), k.name, k.spills)));
+    if mode.compiler.is_some() {
+        match Nvcc::find(&crate::place::tool_folders()) {
+            Ok(nvcc) => {
+                let report = nvcc.bundle(&mode.processor, &a.model).map_err(|e| cx.diags.report(failed(e)))?;
+                judges.push(format!("{} takes them for {}", nvcc.name(), mode.processor));
+                // Functions that kernels call are in their numbers, and have no registers of their own.
+                rows.extend(report.functions.into_iter().filter(|f| f.registers > 0).map(|f| Taken {
+                    spills: f.spill_stores.saturating_add(f.spill_loads),
+                    kernel: f.name,
+                    lanes: 0,
+                    registers: f.registers.into(),
+                    scalar_registers: None,
+                    shared: f.shared,
+                    stack: f.stack,
+                }));
+            }
+            Err(e @ JudgeError::NotFound(_)) => judges.push(format!("{e}: ./setup installs it")),
+            Err(e) => return cx.fail(failed(e)),
+        }
+    }
+    let count = bundle.manifest.kernels.len();
+    if a.json {
+        let rows: Vec<_> = rows.iter().map(|k| serde_json::json!(k)).collect();
+        let v = serde_json::json!({"schema": 1, "assembler": clang.name(), "chip": mode.processor, "kernels": rows, "taken": count, "judges": judges});
+        println!("{v}");
+    } else {
+        if !rows.is_empty() {
+            println!("{:<48} {:>6} {:>9} {:>8} {:>8} {:>6} {:>6}", "kernel", "lanes", "registers", "scalars", "shared", "stack", "spills");
+        }
+        let known = |n: u64| if n == 0 { "-".to_owned() } else { n.to_string() };
+        for k in &rows {
+            let (lanes, scalars) = (known(k.lanes), k.scalar_registers.map_or("-".into(), |n| n.to_string()));
+            println!("{:<48} {lanes:>6} {:>9} {scalars:>8} {:>8} {:>6} {:>6}", k.kernel, k.registers, k.shared, k.stack, k.spills);
+        }
+        println!("{count} kernels: {}", judges.join("; "));
+    }
+    for k in rows.iter().filter(|k| k.spills > 0) {
+        cx.diags.report(Diagnostic::error(Code::TOOL_REJECTED, format!("{}: {} spills: {}", judges.join("; "), k.kernel, k.spills)));
     }
     cx.diags.check()
+}
+
+/// What a compiler says that a kernel takes.
+#[cfg(feature = "emu")]
+#[derive(serde::Serialize)]
+struct Taken {
+    kernel: String,
+    /// Lanes of a group; 0 where it is not said.
+    lanes: u64,
+    /// Registers of a lane.
+    registers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scalar_registers: Option<u64>,
+    /// Bytes of the group's memory.
+    shared: u64,
+    /// Bytes of the stack.
+    stack: u64,
+    /// Registers, or bytes of them, that lie in memory.
+    spills: u64,
 }
 
 #[cfg(not(feature = "emu"))]

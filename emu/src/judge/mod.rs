@@ -3,6 +3,8 @@
 //! (`judge/`). The text as it lies in a bundle is compiled for the chip itself where LLVM has it, else for one that is near
 //! (`judge/chips.txt`); code for AMD's family is linked, and says what registers, memory and spills each kernel has.
 //!
+//! Where the vendor's own compiler can be had without its chip ([`Nvcc`]), it is asked too.
+//!
 //! Neither the headers nor the machine of [`crate::simt`] have a part in this: what both take was read twice.
 
 use std::fmt;
@@ -15,8 +17,10 @@ use portwright_runtime::manifest::Target;
 
 use crate::simt::DEVICE;
 
+mod nvcc;
 mod object;
 
+pub use nvcc::Nvcc;
 pub use object::{Resources, resources};
 
 /// The headers, by path.
@@ -29,23 +33,32 @@ const NEEDED: u32 = 19;
 /// Why there is no verdict.
 #[derive(Debug)]
 pub enum JudgeError {
-    /// There is no clang, or all are too old.
-    NotFound,
+    /// There is no compiler, or none that is whole and new enough: what is missing.
+    NotFound(String),
     /// Nothing judges code for that chip.
     Nobody(String),
     /// A file cannot be read or written, or the compiler not be started.
     Io(PathBuf, std::io::Error),
-    /// The text is refused.
-    Refused(String),
+    /// The text is refused: by whom, and in which words.
+    Refused(String, String),
+}
+
+impl JudgeError {
+    /// The lines of what was said that tell of errors, or all where none does.
+    fn refused(who: &str, text: &str) -> JudgeError {
+        let mut lines: Vec<&str> = text.lines().filter(|l| l.contains("error")).collect();
+        lines.truncate(6);
+        JudgeError::Refused(who.to_owned(), if lines.is_empty() { text.trim().to_string() } else { lines.join("; ") })
+    }
 }
 
 impl fmt::Display for JudgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JudgeError::NotFound => write!(f, "no clang {NEEDED} or later is here"),
+            JudgeError::NotFound(what) => f.write_str(what),
             JudgeError::Nobody(chip) => write!(f, "no mode of clang is known for {chip}"),
             JudgeError::Io(path, e) => write!(f, "{}: {e}", path.display()),
-            JudgeError::Refused(text) => write!(f, "clang refuses the kernels: {}", text.trim_end()),
+            JudgeError::Refused(who, text) => write!(f, "{who} refuses the kernels: {}", text.trim_end()),
         }
     }
 }
@@ -65,14 +78,17 @@ pub struct Mode {
     pub processor: String,
     /// Whether code is linked.
     pub object: bool,
+    /// The vendor's own compiler, where it can be had.
+    pub compiler: Option<String>,
 }
 
 impl Mode {
     fn parse(line: &str) -> Option<Mode> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let &[dialect, arch, language, processor, form] = words.as_slice() else { return None };
+        let &[dialect, arch, language, processor, form, compiler] = words.as_slice() else { return None };
         let [dialect, arch, language, processor] = [dialect, arch, language, processor].map(str::to_owned);
-        Some(Mode { dialect, arch, language, processor, object: form == "object" })
+        let compiler = (compiler != "-").then(|| compiler.to_owned());
+        Some(Mode { dialect, arch, language, processor, object: form == "object", compiler })
     }
     /// The mode for bundles of a target.
     pub fn find(target: &Target) -> Option<Mode> {
@@ -121,7 +137,7 @@ impl Clang {
                 return Ok(Clang { program: name.into(), version: version.into() });
             }
         }
-        Err(JudgeError::NotFound)
+        Err(JudgeError::NotFound(format!("no clang {NEEDED} or later is here")))
     }
     /// Its name and version.
     pub fn name(&self) -> String {
@@ -133,19 +149,9 @@ impl Clang {
     /// # Errors
     /// It is refused, or is not there.
     pub fn bundle(&self, mode: &Mode, bundle: &Path) -> Result<Made, JudgeError> {
+        let unit = device_code(bundle)?;
         let from = bundle.join("src");
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |e| JudgeError::Io(path, e)
-        };
-        let list = fs::read_dir(&from).map_err(io(&from))?;
-        let unit = |p: &PathBuf| p.file_stem().is_some_and(|s| s == "kernels");
-        let mut units: Vec<PathBuf> = list.flatten().map(|e| e.path()).filter(unit).collect();
-        units.sort();
-        let Some(unit) = units.first() else {
-            return Err(JudgeError::Io(from, std::io::Error::other("there is no device code")));
-        };
-        self.unit(mode, unit, &[&from, &from.join("runtime")])
+        self.unit(mode, &unit, &[&from, &from.join("runtime")])
     }
 
     /// As [`Clang::bundle`], of one text whose own headers lie in `folders`.
@@ -191,11 +197,17 @@ impl Clang {
         if said.status.success() {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        let mut lines: Vec<&str> = text.lines().filter(|l| l.contains("error")).collect();
-        lines.truncate(6);
-        Err(JudgeError::Refused(if lines.is_empty() { text.trim().to_string() } else { lines.join("; ") }))
+        Err(JudgeError::refused(&self.name(), &String::from_utf8_lossy(&said.stderr)))
     }
+}
+
+/// The file of a bundle that has its device code.
+fn device_code(bundle: &Path) -> Result<PathBuf, JudgeError> {
+    let from = bundle.join("src");
+    let list = fs::read_dir(&from).map_err(|e| JudgeError::Io(from.clone(), e))?;
+    let mut units: Vec<PathBuf> = list.flatten().map(|e| e.path()).filter(|p| p.file_stem().is_some_and(|s| s == "kernels")).collect();
+    units.sort();
+    units.into_iter().next().ok_or_else(|| JudgeError::Io(from, std::io::Error::other("there is no device code")))
 }
 
 /// A folder that goes with this value.

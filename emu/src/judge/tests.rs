@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the judges take and refuse: small texts in each dialect.
 
-use super::{Clang, JudgeError, Made, Mode, modes, resources};
+use super::{Clang, JudgeError, Made, Mode, Nvcc, modes, resources};
 
 /// Verdict on a text for a chip; `None` where there is no clang.
 fn judged(arch: &str, suffix: &str, text: &str) -> Option<Result<Made, String>> {
@@ -21,7 +21,7 @@ fn judged_as(mode: &Mode, suffix: &str, text: &str) -> Option<Result<Made, Strin
     let unit = folder.path().join(format!("kernels.{suffix}"));
     std::fs::write(&unit, text).unwrap();
     Some(clang.unit(mode, &unit, &[]).map_err(|e| match e {
-        JudgeError::Refused(text) => text,
+        JudgeError::Refused(_, text) => text,
         e => panic!("{e}"),
     }))
 }
@@ -106,6 +106,28 @@ fn code_objects_say_what_kernels_take() {
         let mut other = bytes.clone();
         other[at] ^= 0xff;
         let _ = resources(&other);
+    }
+}
+
+/// The vendor's own compiler takes and refuses what the headers that type its names do.
+#[test]
+fn the_vendors_compiler_agrees() {
+    let folders: Vec<_> = std::env::var_os("PORTWRIGHT_TOOLS").map(std::path::PathBuf::from).into_iter().collect();
+    let nvcc = match Nvcc::find(&folders) {
+        Ok(n) => n,
+        Err(e) => return eprintln!("skipped: {e}"),
+    };
+    let kernel = "#include <cuda_runtime.h>\nextern \"C\" __global__ void f(float *p) { p[0] = __shfl_xor_sync(0xffffffffu, p[1], 1); }\n";
+    let texts = TEXTS.iter().filter(|t| t.1 == "cu").map(|t| (t.2, t.3.is_none())).chain([(kernel, true)]);
+    for (text, taken) in texts {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = folder.path().join("kernels.cu");
+        std::fs::write(&unit, text).unwrap();
+        match nvcc.unit("sm_80", &unit, &[]) {
+            Ok(report) if taken => assert!(report.functions.iter().any(|f| f.name == "f" && f.registers > 0)),
+            Err(JudgeError::Refused(..)) if !taken => {}
+            verdict => panic!("{text}\n{verdict:?}"),
+        }
     }
 }
 

@@ -131,23 +131,25 @@ impl std::error::Error for PtxasError {}
 /// # Errors
 /// [`PtxasError::NotFound`]
 pub fn find(folders: &[PathBuf]) -> Result<Ptxas, PtxasError> {
-    let packages = |f: &PathBuf| -> Vec<PathBuf> {
-        let versions = std::fs::read_dir(f.join("python/lib")).into_iter().flatten().flatten();
-        let mut out: Vec<PathBuf> = versions.map(|v| v.path().join("site-packages/nvidia/cu13/bin/ptxas")).collect();
-        out.sort();
-        out
-    };
-    let places = folders.iter().flat_map(|f| std::iter::once(f.join("ptxas")).chain(packages(f)));
-    for program in places.chain([PathBuf::from("ptxas")]) {
-        let Ok(o) = Command::new(&program).arg("--version").stdin(Stdio::null()).output() else { continue };
-        let text = String::from_utf8_lossy(&o.stdout).into_owned();
-        if let Some(version) =
-            text.split_whitespace().find_map(|w| w.strip_prefix('V')).filter(|v| v.starts_with(|c: char| c.is_ascii_digit()))
-        {
-            return Ok(Ptxas { program, version: version.to_owned() });
-        }
-    }
-    Err(PtxasError::NotFound)
+    let inside = folders.iter().flat_map(|f| std::iter::once(f.join("ptxas")).chain(packaged(f, "ptxas")));
+    let all = inside.chain([PathBuf::from("ptxas")]);
+    all.into_iter().find_map(|program| Some(Ptxas { version: version(&program)?, program })).ok_or(PtxasError::NotFound)
+}
+
+/// Where a program of NVIDIA's lies in the Python packages of a folder.
+pub(crate) fn packaged(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let versions = std::fs::read_dir(folder.join("python/lib")).into_iter().flatten().flatten();
+    let mut out: Vec<PathBuf> = versions.map(|v| v.path().join("site-packages/nvidia/cu13/bin").join(name)).collect();
+    out.sort();
+    out
+}
+
+/// What a program of NVIDIA's says of its version, as `13.5.37`, if it runs.
+pub(crate) fn version(program: &Path) -> Option<String> {
+    let o = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&o.stdout).into_owned();
+    let words = text.split_whitespace().filter_map(|w| w.strip_prefix('V'));
+    words.into_iter().find(|v| v.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
 impl Ptxas {

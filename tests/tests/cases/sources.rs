@@ -16,10 +16,19 @@ use crate::skip::{Done, always, trial};
 pub fn trials(out: &mut Vec<Trial>) {
     out.push(always("sources::compilers_that_do_not_work", compilers));
     out.push(always("sources::check_all", check_all));
+    out.push(always("sources::what_chips_lack", lacks));
     #[cfg(feature = "emu")]
     out.push(trial("sources::code_object", code_object));
     #[cfg(feature = "emu")]
     out.push(trial("sources::code_object_is_loaded", loaded));
+    #[cfg(all(feature = "mlir", feature = "emu"))]
+    for case in crate::core::cases() {
+        if case.name.ends_with("-odd") || std::env::var_os("PORTWRIGHT_ALL_SIZES").is_some() {
+            out.push(trial(format!("core/{}::{COMPILED}::compiler", case.name), move || compiler_takes(&case)));
+        }
+    }
+    #[cfg(all(feature = "mlir", feature = "emu"))]
+    out.push(trial("sources::vendors_compiler_builds_a_bundle", vendor_builds));
     #[cfg(all(feature = "mlir", feature = "emu"))]
     out.push(always("sources::estimates_are_near_counts", estimates));
 }
@@ -109,6 +118,52 @@ fn check_all() -> Result<(), String> {
     if table.iter().all(|w| e.stdout.contains(w)) { Ok(()) } else { Err(e.stdout) }
 }
 
+/// Kinds of numbers that chips lack: an operation or the dtype of a conversion, the dtype of its operands, a target with the rule that stands for it there, and one that has it or needs no
+/// other rule.
+const LACKED: [(&str, &str, &str, &str, Option<&str>); 6] = [
+    ("add", "f64", "biren-br100", "emulate-double", Some("metax-xcore1000")),
+    ("sqrt", "f64", "biren-br100", "emulate-double", Some("hygon-gfx906")),
+    ("add", "f16", "biren-br100", "emulate-small-floats", Some("metax-xcore1000")),
+    ("add", "bf16", "metax-xcore1000", "emulate-small-floats", None),
+    ("add", "bf16", "biren-br100", "emulate-small-floats", None),
+    ("f8e4m3fn", "f32", "iluvatar-ivcore11", "emulate-small-floats", None),
+];
+
+/// `check` names the rule, the nodes and the cost of what a chip lacks, as text and as data, and says nothing where the chip has it.
+fn lacks() -> Result<(), String> {
+    let folder = scratch("sources-lacks")?;
+    for (op, dtype, target, rule, has) in LACKED {
+        let of = |result: &str, op: &str| format!("{result}[7,13] = {op}  // main/node\n");
+        let body = match op {
+            "sqrt" => of(&format!("%1: {dtype}"), "sqrt(%0)"),
+            "add" => of(&format!("%1: {dtype}"), "add(%0, %0)"),
+            narrow => of(&format!("%1: {narrow}"), "cast(%0)"),
+        };
+        let text = format!("graph \"m\"\n%0: {dtype}[7,13] = input \"x\"\n{body}output \"y\" %1\n");
+        std::fs::write(folder.join("m.graph"), &text).map_err(|e| e.to_string())?;
+        let said = |target: &str| -> Result<(Value, String), String> {
+            let e = portwright(&folder, &["--quiet", "check", "m.graph", "--target", target, "--json"])?.well()?;
+            let rows: Value = serde_json::from_str(&e.stdout).map_err(|e| e.to_string())?;
+            Ok((rows[0]["emulations"].clone(), portwright(&folder, &["--quiet", "check", "m.graph", "--target", target])?.well()?.stdout))
+        };
+        let (all, people) = said(target)?;
+        let found = all.as_array().into_iter().flatten().find(|e| e["rule"] == rule);
+        let Some(e) = found else { return Err(format!("{op} of {dtype} on {target}: {all}\n{people}")) };
+        let nodes: Vec<&str> = e["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let told = nodes.iter().all(|n| people.contains(&format!("--> {n}"))) && people.contains(&format!("lacks    {rule} in 1 kernel, "));
+        if nodes.is_empty() || !told || e["operations"].as_u64().is_none_or(|n| n == 0) {
+            return Err(format!("{op} of {dtype} on {target}: {e}\n{people}"));
+        }
+        if let Some(has) = has {
+            let (all, people) = said(has)?;
+            if all.as_array().is_none_or(|a| !a.is_empty()) || people.contains("lacks") {
+                return Err(format!("{op} of {dtype} on {has}, which has it: {all}"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `inspect --code` links code of the chip that LLVM has, and prints what its metadata says.
 #[cfg(feature = "emu")]
 fn code_object() -> Result<Done, String> {
@@ -128,6 +183,56 @@ fn code_object() -> Result<Done, String> {
         }
     }
     Ok(Done::Passed)
+}
+
+/// The target whose vendor's compiler can be had without the chip.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+const COMPILED: &str = "nvidia-cuda";
+
+/// Why the vendor's compiler is asked nothing: it is not here, or not whole.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+fn no_compiler() -> Option<Done> {
+    use portwright_emu::judge::{Clang, Nvcc};
+    let missing = Clang::find().map(|_| ()).and_then(|()| Nvcc::find(&[crate::command::tools()]).map(|_| ())).err()?;
+    Some(Done::Skipped(missing.to_string()))
+}
+
+/// The vendor's own compiler takes the kernels of a case, down to code of the chip, and nothing spills.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+fn compiler_takes(case: &crate::core::Case) -> Result<Done, String> {
+    if let Some(skipped) = no_compiler() {
+        return Ok(skipped);
+    }
+    let folder = scratch(&format!("sources-compiler-{}", case.name))?;
+    let model = case.path().display().to_string();
+    portwright(&folder, &["--quiet", "compile", &model, "--target", COMPILED, "-o", "model.pw"])?.well()?;
+    let e =
+        portwright_in(&folder, &["inspect", "model.pw", "--code", "--json"], &[("PORTWRIGHT_TOOLS", &crate::command::tools())])?.well()?;
+    let v: Value = serde_json::from_str(&e.stdout).map_err(|e| e.to_string())?;
+    let kernels: Vec<&Value> = v["kernels"].as_array().into_iter().flatten().collect();
+    let told = kernels.iter().all(|k| k["registers"].as_u64() > Some(0) && k["spills"] == 0);
+    if told && v["taken"] == kernels.len() && e.stdout.contains("nvcc") { Ok(Done::Passed) } else { Err(e.stdout) }
+}
+
+/// `build.sh` makes a library with the vendor's compiler, which the loader takes: what is missing then is the chip.
+#[cfg(all(feature = "mlir", feature = "emu"))]
+fn vendor_builds() -> Result<Done, String> {
+    if let Some(skipped) = no_compiler() {
+        return Ok(skipped);
+    }
+    let python = crate::command::tools().join("python/lib");
+    let homes = std::fs::read_dir(&python).into_iter().flatten().flatten().map(|e| e.path().join("site-packages/nvidia/cu13"));
+    let Some(home) = homes.into_iter().find(|h| h.join("bin/nvcc").is_file()) else {
+        return Ok(Done::Skipped("the compiler is not that of ./setup".into()));
+    };
+    let folder = scratch("sources-vendor")?;
+    portwright(&folder, &["--quiet", "compile", &case("matmul-odd"), "--target", COMPILED, "-o", "model.pw"])?.well()?;
+    let mut build = Command::new("sh");
+    build.arg("model.pw/build.sh").current_dir(&folder).env("CUDA_HOME", &home);
+    ended(build)?.well()?;
+    let e = portwright(&folder, &["--quiet", "run", "model.pw", "--random", "1", "--on", "hardware"])?;
+    let no_chip = ["E0506", "E0507", "E0508"].iter().any(|c| e.stderr.contains(c));
+    if e.code == 0 || no_chip { Ok(Done::Passed) } else { Err(format!("exit code {}\n{}", e.code, e.stderr)) }
 }
 
 /// Without the vendor's SDK `build.sh` makes a library that loads its code object into whatever HIP runtime is there, and launches its kernels.
