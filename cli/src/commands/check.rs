@@ -324,8 +324,9 @@ fn json(o: &Outcome) -> serde_json::Value {
         .errors()
         .map(|d| serde_json::json!({"code": d.code.to_string(), "path": d.path, "op": d.op, "message": d.message, "help": d.help}))
         .collect();
-    let emulations: Vec<serde_json::Value> =
-        (facts.emulations.iter()).map(|e| serde_json::json!({"rule": e.rule, "kernels": e.kernels, "operations": e.operations})).collect();
+    let emulations: Vec<serde_json::Value> = (facts.emulations.iter())
+        .map(|e| serde_json::json!({"rule": e.rule, "kernels": e.kernels, "operations": e.operations, "nodes": e.nodes}))
+        .collect();
     serde_json::json!({
         "schema": 1, "model": o.model, "target": o.target, "ok": o.ok(), "counts": o.counts, "kernels": facts.kernels,
         "statements": facts.statements, "weight_bytes": facts.weight_bytes, "memory_bytes": facts.bill.as_ref().and_then(Bill::memory),
@@ -360,6 +361,9 @@ fn sum(of: &BTreeMap<String, usize>) -> usize {
     of.values().sum()
 }
 
+/// Launches whose nodes are listed of each rule that emulates.
+const NODES: usize = 8;
+
 /// The last lines on one model and target.
 fn summary(o: &Outcome) -> String {
     let c = &o.counts;
@@ -383,6 +387,11 @@ fn summary(o: &Outcome) -> String {
         }
         for e in &f.emulations {
             s += &format!("  lacks    {}\n", cost(e));
+            let (shown, rest) = e.nodes.split_at(e.nodes.len().min(NODES));
+            shown.iter().for_each(|n| s += &format!("           --> {n}\n"));
+            if !rest.is_empty() {
+                s += &format!("           and {} launches more: --json has all\n", rest.len());
+            }
         }
     }
     for (n, what) in [

@@ -59,6 +59,21 @@ pub struct Emulation {
     pub kernels: usize,
     /// Operations that stand in their text more than before, those of called functions included at each call.
     pub operations: usize,
+    /// Nodes of each launch of them, as kernels have them, in order.
+    pub nodes: Vec<String>,
+}
+
+impl Emulation {
+    /// Of what each kernel of a module takes more, in order; `None` where that is nothing.
+    pub fn of(rule: &'static str, module: &Module, more: impl IntoIterator<Item = usize>) -> Option<Emulation> {
+        let mut all = Emulation { rule, kernels: 0, operations: 0, nodes: Vec::new() };
+        for (k, n) in module.kernels.values().zip(more).filter(|(_, n)| *n > 0) {
+            all.kernels += 1;
+            all.operations += n;
+            all.nodes.extend(k.origin.iter().cloned());
+        }
+        (all.kernels > 0).then_some(all)
+    }
 }
 
 /// What rules do to a module for a machine that lacks what its kernels are written with. What all machines lack alike (`expand-math`) is no
@@ -70,11 +85,8 @@ pub fn emulations(mut module: Module, caps: &KernelCaps) -> Vec<Emulation> {
         if !(r.run)(&mut module, caps) || !r.name.starts_with("emulate-") {
             continue;
         }
-        let more = sizes(&module).into_iter().zip(before).map(|(after, before)| after.saturating_sub(before)).filter(|n| *n > 0);
-        let (kernels, operations) = more.fold((0, 0), |(k, sum), n| (k + 1, sum + n));
-        if kernels > 0 {
-            out.push(Emulation { rule: r.name, kernels, operations });
-        }
+        let more = sizes(&module).into_iter().zip(before).map(|(after, before)| after.saturating_sub(before));
+        out.extend(Emulation::of(r.name, &module, more));
     }
     out
 }

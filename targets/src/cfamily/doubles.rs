@@ -3,7 +3,7 @@
 
 use portwright_ir::dtype::DType;
 use portwright_ir::entity::PrimaryMap;
-use portwright_ir::kernel::{Expr, ExprId, Module, Op};
+use portwright_ir::kernel::{BinOp, Expr, ExprId, HOp, Module, Op, UnOp};
 use portwright_passes::kernel_rules::Emulation;
 use portwright_passes::spec::MachineClass;
 
@@ -14,13 +14,17 @@ pub(super) fn lacking(machine: &Machine) -> bool {
     matches!(&machine.class, MachineClass::Simt(s) if !s.floats.contains(&DType::F64))
 }
 
-/// What kernels of a module, before its rules, cost a machine that has no f64: in how many kernels how many operations are calls.
+/// What kernels of a module, before its rules, cost a machine that has no f64: in how many kernels how many operations on integers.
 pub fn emulation(mut module: Module, machine: &Machine) -> Option<Emulation> {
     fn of(exprs: &PrimaryMap<ExprId, Expr>, module: &Module, depth: u32) -> usize {
         let one = |e: &Expr| match &e.op {
             // Functions call functions before them: the depth is that of a library.
             Op::Call(f) if depth < 8 => module.fns.get(*f).map_or(0, |d| of(&d.exprs, module, depth + 1)),
-            _ => usize::from(e.ty.elem() == Some(DType::F64)),
+            op => {
+                let from = e.args.first().and_then(|a| exprs.get(*a)?.ty.elem());
+                let double = |d: Option<DType>| d == Some(DType::F64);
+                if double(e.ty.elem()) || double(from) { operations(op, from) } else { 0 }
+            }
         };
         exprs.values().map(one).sum()
     }
@@ -28,9 +32,29 @@ pub fn emulation(mut module: Module, machine: &Machine) -> Option<Emulation> {
         return None;
     }
     crate::compile::legalize(&mut module, machine);
-    let each = module.kernels.values().map(|k| of(&k.exprs, &module, 0)).filter(|n| *n > 0);
-    let (kernels, operations) = each.fold((0, 0), |(k, sum), n| (k + 1, sum + n));
-    (kernels > 0).then_some(Emulation { rule: "emulate-double", kernels, operations })
+    let each: Vec<usize> = module.kernels.values().map(|k| of(&k.exprs, &module, 0)).collect();
+    Emulation::of("emulate-double", &module, each)
+}
+
+/// Operations on integers that stand for one on f64, whose first operand is of the type `from`: instructions that clang 22 makes of `double.h`
+/// for lanes of 64-bit integers (PTX), to the next ten; the loops of quotients and roots count once.
+fn operations(op: &Op, from: Option<DType>) -> usize {
+    match op {
+        Op::Un(UnOp::Neg | UnOp::Abs) => 1,
+        Op::Un(UnOp::Floor | UnOp::Ceil | UnOp::Rint | UnOp::Trunc) => 40,
+        Op::Un(UnOp::Sqrt) => 110,
+        Op::Bin(BinOp::Add | BinOp::Sub) | Op::Hred(HOp::Sum) => 240,
+        Op::Bin(BinOp::Mul) | Op::Hred(HOp::Prod) => 150,
+        Op::Bin(BinOp::Div) => 150,
+        Op::Fma => 300,
+        Op::Cmp(_) => 30,
+        Op::Bin(BinOp::Min | BinOp::Max | BinOp::MinNum | BinOp::MaxNum) | Op::Hred(_) => 40,
+        Op::Clamp => 80,
+        Op::Cast | Op::CastSat if from == Some(DType::F64) => 50,
+        Op::Cast | Op::CastSat => 80,
+        // Others choose or move bits, or were expanded to these.
+        _ => 0,
+    }
 }
 
 /// A text whose f64 is the type of `double.h`, literals by their bits; nothing if it has no f64.
