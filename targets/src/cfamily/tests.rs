@@ -253,8 +253,7 @@ fn clang_takes_the_core_cases_of_every_chip() {
     assert!(faults.is_empty() && judged > 36, "{judged} judged\n{faults}");
 }
 
-/// Where lanes hold the operands of 16x16x16 products, as AMD's calculator of matrix instructions prints it for `v_mfma_f32_16x16x16_f16`:
-/// `A[i][k]` in lane `i + 16 * (k / 4)`, register `k % 4`; `D[i][j]` in lane `j + 16 * (i / 4)`, register `i % 4`.
+/// Where lanes hold the operands of 16x16x16 products is what AMD's calculator of matrix instructions prints (`quads.csv`).
 #[test]
 fn quads_lie_as_in_the_product_that_stands_for_them() {
     use portwright_ir::kernel::Digit;
@@ -270,12 +269,18 @@ fn quads_lie_as_in_the_product_that_stands_for_them() {
         }
         out
     };
-    for lane in 0..64 {
-        for reg in 0..4 {
-            let (row, quad) = (lane % 16, lane / 16 * 4 + reg);
-            assert_eq!(at(0, lane, reg), [row, 0, quad], "a");
-            assert_eq!(at(1, lane, reg), [0, row, quad], "b");
-            assert_eq!(at(2, lane, reg), [quad, row, 0], "d");
+    let mut lanes = 0;
+    for line in include_str!("quads.csv").lines().filter(|l| !l.starts_with('#')) {
+        let mut cells = line.split(',').map(|c| c.split(' ').map(|n| n.parse::<u16>().unwrap()).collect::<Vec<_>>());
+        assert_eq!(cells.next(), Some(vec![lanes]));
+        for operand in 0..3 {
+            for reg in 0..4 {
+                let Some([row, column]) = cells.next().and_then(|c| <[u16; 2]>::try_from(c).ok()) else { panic!("{line}") };
+                let want = [[row, 0, column], [0, column, row], [row, column, 0]][operand];
+                assert_eq!(at(operand, lanes, reg), want, "operand {operand} of lane {lanes}, register {reg}");
+            }
         }
+        lanes += 1;
     }
+    assert_eq!(lanes, 64);
 }
