@@ -145,7 +145,7 @@ pub fn cases_in(group: &str) -> Vec<Case> {
 }
 
 /// Lists the trials.
-pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
+pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept, asked: &dyn Fn(&str) -> bool) {
     let all = cases();
     for case in &all {
         let name = format!("core/{}", case.name);
@@ -181,18 +181,27 @@ pub fn trials(out: &mut Vec<Trial>, kept: &mut Kept) {
             let c = case.clone();
             out.push(always(format!("{name}::host::native"), move || crate::native::runs(&c)));
         }
-        // Compiling what runs there takes a while: ragged sizes say most, and the others are for who asks.
         #[cfg(all(feature = "mlir", feature = "emu"))]
-        let asked = size == "odd" || std::env::var_os("PORTWRIGHT_ALL_SIZES").is_some();
-        #[cfg(all(feature = "mlir", feature = "emu"))]
-        let sources = SOURCES.iter().filter(|_| asked).map(|t| (*t, None));
-        #[cfg(all(feature = "mlir", feature = "emu"))]
-        for (target, cpu) in EMULATED.iter().chain(&DEVICES).map(|t| (*t, None)).chain(OTHERS).chain(sources) {
+        for (target, cpu) in EMULATED.iter().chain(&DEVICES).map(|t| (*t, None)).chain(OTHERS) {
             let c = case.clone();
             let trial = format!("{name}::{}::emulator", cpu.unwrap_or(target));
             out.push(crate::skip::trial(trial, move || crate::native::runs_emulated(&c, target, cpu)));
         }
     }
+    #[cfg(all(feature = "mlir", feature = "emu"))]
+    for target in SOURCES {
+        // Compiling what runs there takes a while: ragged sizes say most, and the others are for who asks.
+        let sizes = all.iter().filter(|c| c.name.ends_with("-odd") || std::env::var_os("PORTWRIGHT_ALL_SIZES").is_some());
+        let trial = |c: &Case| format!("core/{}::{target}::emulator", c.name);
+        let listed: Vec<Case> = sizes.cloned().collect();
+        let together = crate::native::Together::new(target, listed.iter().filter(|c| asked(&trial(c))).cloned().collect());
+        for c in listed {
+            let (name, together) = (trial(&c), together.clone());
+            out.push(crate::skip::trial(name, move || crate::native::runs_together(&c, &together)));
+        }
+    }
+    #[cfg(not(all(feature = "mlir", feature = "emu")))]
+    let _ = asked;
     #[cfg(feature = "mlir")]
     out.push(always("core::machine", crate::native::machine_is_the_targets));
     #[cfg(not(feature = "mlir"))]

@@ -48,6 +48,12 @@ mod zoo;
 #[path = "../../../frontend/tests/bad/build.rs"]
 mod build;
 
+/// Whether a trial of that name is among those that the command line asks for.
+fn asked(a: &Arguments, name: &str) -> bool {
+    let is = |word: &String| if a.exact { name == word } else { name.contains(word.as_str()) };
+    a.filter.as_ref().is_none_or(is) && !a.skip.iter().any(is)
+}
+
 fn main() -> ExitCode {
     if let Some(code) = command::be_the_command() {
         return code;
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
     let mut kept = snap::Kept::default();
-    core::trials(&mut trials, &mut kept);
+    core::trials(&mut trials, &mut kept, &|name| asked(&arguments, name));
     bad::trials(&mut trials, &mut kept);
     check::trials(&mut trials, &mut kept);
     docs::trials(&mut trials);

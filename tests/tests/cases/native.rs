@@ -2,6 +2,8 @@
 //! Cases as native code: compiled in this process, linked, loaded and run.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "emu")]
+use std::sync::{Arc, OnceLock};
 
 use portwright_cli::args::ErrorFormat;
 #[cfg(feature = "emu")]
@@ -63,18 +65,60 @@ pub fn runs(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
+/// The cases that are asked for on one chip, compiled together: a compiler reads once what they have in common.
+#[cfg(feature = "emu")]
+pub struct Together {
+    target: &'static str,
+    cases: Vec<Case>,
+    made: OnceLock<Result<tempfile::TempDir, String>>,
+}
+
+#[cfg(feature = "emu")]
+impl Together {
+    /// Cases on a chip.
+    pub fn new(target: &'static str, cases: Vec<Case>) -> Arc<Together> {
+        Arc::new(Together { target, cases, made: OnceLock::new() })
+    }
+
+    /// The bundle of one of them, which whoever asks first compiles with the others.
+    fn bundle(&self, case: &Case, place: &Place) -> Result<PathBuf, String> {
+        let made = self.made.get_or_init(|| {
+            let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+            let at = |c: &Case| folder.path().join(format!("{}.pw", c.name));
+            // One that does not compile says so in its own trial.
+            let all: Vec<PathBuf> = self.cases.iter().filter_map(|c| bundle(c.path(), self.target, None, &at(c)).ok()).collect();
+            for some in all.chunks(place.together().max(1)) {
+                place.prepare(&some.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+            }
+            Ok(folder)
+        });
+        let at = made.as_ref().map_err(Clone::clone)?.path().join(format!("{}.pw", case.name));
+        if at.is_dir() { Ok(at) } else { bundle(case.path(), self.target, None, &at) }
+    }
+}
+
+/// A case compiled for a chip, with others, gives what the Graph interpreter gives, emulated.
+#[cfg(feature = "emu")]
+pub fn runs_together(case: &Case, all: &Together) -> Result<Done, String> {
+    emulated(case, all.target, None, &|place| all.bundle(case, place))
+}
+
 /// A case compiled for another machine gives what the Graph interpreter gives, emulated.
 #[cfg(feature = "emu")]
 pub fn runs_emulated(case: &Case, target: &str, cpu: Option<&str>) -> Result<Done, String> {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    emulated(case, target, cpu, &|_| bundle(case.path(), target, cpu, &folder.path().join("case.pw")))
+}
+
+#[cfg(feature = "emu")]
+fn emulated(case: &Case, target: &str, cpu: Option<&str>, bundle: &dyn Fn(&Place) -> Result<PathBuf, String>) -> Result<Done, String> {
     let (g, e) = (case.graph()?, case.expect()?);
     let mut cx = cx();
     let machine = compile::machine_target(&options(target, cpu)?.machine);
     let Ok(place) = place::choose(&machine, Some(On::Emulator), &mut cx) else { return Ok(Done::Skipped(show(cx.diags.all()))) };
     let inputs = e.inputs(&g)?;
     let want = core::interpret(&g, &inputs)?;
-    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let at = bundle(case.path(), target, cpu, &folder.path().join("case.pw"))?;
-    let got = run(&at, &place, 1, &inputs)?;
+    let got = run(&bundle(&place)?, &place, 1, &inputs)?;
     e.check(&got).map_err(|m| format!("against ONNX Runtime: {m}"))?;
     e.agree(&want, &got).map_err(|m| format!("against the Graph interpreter: {m}"))?;
     Ok(Done::Passed)
