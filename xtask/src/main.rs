@@ -31,8 +31,8 @@ cargo xtask COMMAND
                                           what vectors save; --bless writes bench/OTHER_CPUS.md and the lists of the suite
   gpus [--bless]                          everything for GPUs that are not here: the suite and models of PORTWRIGHT_ZOO up to 10 MB in the PTX
                                           machine, their code by NVIDIA's assembler; --bless writes bench/GPUS.md and the lists of the suite
-  chips [--bless] [--without KIND]        everything for chips whose kernels are source for a vendor's compiler, in headers of ours: the suite, models
-                                          of PORTWRIGHT_ZOO; --bless writes the lists of the suite and tests/models.txt
+  chips [--bless] [--without KIND]        everything for chips whose kernels are source for a vendor's compiler, in headers of ours: the suite, the
+        [--only suite|core|models]        core cases at all sizes, models of PORTWRIGHT_ZOO; --bless writes the lists of the suite and tests/models.txt
   coverage                                which lines of ir and frontend their tests run, at least 80 % each
   fuzz [SECONDS] [TARGET]                 hunt for panics, hangs and wrong programs, ten minutes by default; finds become tests
   mutate [--bless]                        delete every barrier, wait and commit of every family of simt kernels; 98 of 100 must be missed;
