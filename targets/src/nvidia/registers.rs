@@ -38,12 +38,13 @@ pub(super) fn eased(text: &str) -> String {
 /// First and last line on which a register stands.
 type Range = (usize, usize);
 
-/// Most words that live at once, and the lines that branches lead back to.
+/// Most words that live at once, and the lines on which loops begin.
 fn live(body: &[&str]) -> (u32, Vec<usize>) {
     let mut words: HashMap<&str, u32> = HashMap::new();
     let mut labels: HashMap<&str, usize> = HashMap::new();
     let mut ranges: HashMap<&str, Range> = HashMap::new();
     let mut back: Vec<Range> = Vec::new();
+    let mut branches: Vec<(usize, &str)> = Vec::new();
     for (i, line) in body.iter().enumerate() {
         let line = line.trim();
         if let Some(decl) = line.strip_prefix(".reg .") {
@@ -59,10 +60,10 @@ fn live(body: &[&str]) -> (u32, Vec<usize>) {
             labels.insert(label, i);
             continue;
         }
-        if let Some((_, to)) = line.split_once("bra").map(|(a, b)| (a, b.trim_start_matches(".uni").trim().trim_end_matches(';')))
-            && let Some(&at) = labels.get(to)
-        {
-            back.push((at, i));
+        if let Some((_, to)) = line.split_once("bra") {
+            let to = to.trim_start_matches(".uni").trim().trim_end_matches(';');
+            branches.push((i, to));
+            back.extend(labels.get(to).map(|&at| (at, i)));
         }
         for name in names(line) {
             ranges.entry(name).and_modify(|r| r.1 = i).or_insert((i, i));
@@ -86,7 +87,14 @@ fn live(body: &[&str]) -> (u32, Vec<usize>) {
         now += c;
         most = most.max(now);
     }
-    (u32::try_from(most).unwrap_or(0), back.iter().map(|b| b.0).collect())
+    let mut begins: BTreeSet<usize> = BTreeSet::new();
+    for &(from, to) in &back {
+        begins.insert(from);
+        // LLVM may lay a loop out with its first block in the middle, to which what is before it jumps.
+        let entered = branches.iter().filter(|(i, _)| !(from..=to).contains(i)).filter_map(|(_, label)| labels.get(label));
+        begins.extend(entered.filter(|at| (from..=to).contains(at)));
+    }
+    (u32::try_from(most).unwrap_or(0), begins.into_iter().collect())
 }
 
 /// Registers that a line names.
@@ -112,6 +120,14 @@ mod tests {
         assert_eq!(live(&body), (5, vec![5]));
         assert_eq!(live(&[]), (0, vec![]));
         assert_eq!(names("mov.b32 {%r1, %rs2}, %ctaid.x, %r3;").collect::<Vec<_>>(), ["%r1", "%rs2", "%r3"]);
+    }
+
+    #[test]
+    fn a_loop_begins_where_it_is_entered() {
+        let text =
+            "\tbra.uni $B;\n$A:\n\tadd.s64 %rd1, %rd1, 1;\n@%p1 bra $B;\n\tbra $C;\n$B:\n\t@%p2 bra $A;\n\tbra.uni $A;\n$C:\n\tret;\n";
+        let body: Vec<&str> = text.split_inclusive('\n').collect();
+        assert_eq!(live(&body).1, [1, 5]);
     }
 
     #[test]
