@@ -15,17 +15,13 @@ pub const ASSEMBLED: [&str; 3] = ["nvidia-sm80", "nvidia-sm90a", "nvidia-sm100a"
 /// Seconds that a case of the suite may take in the PTX machine.
 const TIMEOUT: &str = "300";
 
-/// Runs all; with `--bless` writes what came out.
+/// Runs all; with `--bless` writes what came out. Other words, such as `--without light` or `--last`, go to the suite.
 pub fn run(rest: &[String]) -> Outcome {
-    let bless = match rest {
-        [] => false,
-        [one] if one == "--bless" => true,
-        _ => return Err("gpus takes --bless and nothing else".into()),
-    };
+    let bless = rest.iter().any(|word| word == "--bless");
     let mut failures = Vec::new();
     for target in TARGETS {
-        let arguments = ["--target", target, "--max-fallback", "0", "--timeout", TIMEOUT].into_iter().chain(bless.then_some("--bless"));
-        if let Err(e) = suite::run(&arguments.map(String::from).collect::<Vec<_>>()) {
+        let arguments = ["--target", target, "--max-fallback", "0", "--timeout", TIMEOUT].map(String::from);
+        if let Err(e) = suite::run(&arguments.iter().chain(rest).cloned().collect::<Vec<_>>()) {
             failures.push(e);
         }
     }

@@ -29,7 +29,7 @@ cargo xtask COMMAND
         [--without KIND] [--last]         without a folder of the suite; nothing is run, the last run's report is taken
   other-cpus [--bless]                    everything for CPUs that are not here, under qemu: the suite, models of PORTWRIGHT_ZOO up to 10 MB,
                                           what vectors save; --bless writes bench/OTHER_CPUS.md and the lists of the suite
-  gpus [--bless]                          everything for GPUs that are not here: the suite and models of PORTWRIGHT_ZOO up to 10 MB in the PTX
+  gpus [--bless] [--without KIND] [--last] everything for GPUs that are not here: the suite and models of PORTWRIGHT_ZOO up to 10 MB in the PTX
                                           machine, their code by NVIDIA's assembler; --bless writes bench/GPUS.md and the lists of the suite
   chips [--bless] [--without KIND]        everything for chips whose kernels are source for a vendor's compiler, in headers of ours: the suite, the
         [--only suite|core|models]        core cases at all sizes, models of PORTWRIGHT_ZOO; --bless writes the lists of the suite and tests/models.txt

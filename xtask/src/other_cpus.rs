@@ -71,7 +71,11 @@ pub fn suites(targets: &[&str]) -> Result<String, String> {
         let count = |status: &str| all.values().filter(|(s, _)| s == status).count();
         let lost =
             host.iter().filter_map(|name| all.get(*name).filter(|(s, _)| s != "passed").map(|(s, m)| format!("`{name}` ({s}: {m})")));
-        let lost: Vec<String> = lost.collect();
+        let mut lost: Vec<String> = lost.collect();
+        let left_out = host.iter().filter(|name| !all.contains_key(**name)).count();
+        if left_out > 0 {
+            lost.push(format!("{left_out} that were not run"));
+        }
         let lost = if lost.is_empty() { "none".into() } else { lost.join(", ") };
         let _ = writeln!(
             out,
