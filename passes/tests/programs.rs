@@ -96,6 +96,12 @@ const NARROW: Digits = [
     [&[digit(K, 2, 4), digit(N, 1, 8)], &[digit(K, 1, 2), digit(K, 8, 2)]],
     [&[digit(N, 2, 4), digit(M, 1, 8)], &[digit(N, 1, 2), digit(M, 8, 2)]],
 ];
+/// Elements of 8 bits: four neighbors along the sum in a register.
+const BYTES: Digits = [
+    [&[digit(K, 4, 4), digit(M, 1, 8)], &[digit(K, 1, 4), digit(M, 8, 2), digit(K, 16, 2)]],
+    [&[digit(K, 4, 4), digit(N, 1, 8)], &[digit(K, 1, 4), digit(K, 16, 2)]],
+    [&[digit(N, 2, 4), digit(M, 1, 8)], &[digit(N, 1, 2), digit(M, 8, 2)]],
+];
 /// Squares of 16 over 64 lanes; a lane has neighboring columns of the accumulator.
 const SQUARE: Digits = [
     [&[digit(M, 1, 16), digit(K, 4, 4)], &[digit(K, 1, 4)]],
@@ -108,28 +114,8 @@ const fn halves(name: &'static str, dtype: DType, lanes: u16, columns: u16, oper
 const FRAGMENTS_32: &[Fragment] = &[
     halves("P16", DType::F16, 32, 8, NARROW),
     halves("PB16", DType::BF16, 32, 8, NARROW),
-    Fragment {
-        name: "P8",
-        shape: [16, 8, 32],
-        dtypes: [DType::I8, DType::I8, DType::I32],
-        lanes: 32,
-        operands: [
-            [&[digit(K, 4, 4), digit(M, 1, 8)], &[digit(K, 1, 4), digit(M, 8, 2), digit(K, 16, 2)]],
-            [&[digit(K, 4, 4), digit(N, 1, 8)], &[digit(K, 1, 4), digit(K, 16, 2)]],
-            [&[digit(N, 2, 4), digit(M, 1, 8)], &[digit(N, 1, 2), digit(M, 8, 2)]],
-        ],
-    },
-    Fragment {
-        name: "PF8",
-        shape: [16, 8, 32],
-        dtypes: [DType::F8E4M3FN, DType::F8E4M3FN, DType::F32],
-        lanes: 32,
-        operands: [
-            [&[digit(K, 4, 4), digit(M, 1, 8)], &[digit(K, 1, 4), digit(M, 8, 2), digit(K, 16, 2)]],
-            [&[digit(K, 4, 4), digit(N, 1, 8)], &[digit(K, 1, 4), digit(K, 16, 2)]],
-            [&[digit(N, 2, 4), digit(M, 1, 8)], &[digit(N, 1, 2), digit(M, 8, 2)]],
-        ],
-    },
+    Fragment { name: "P8", shape: [16, 8, 32], dtypes: [DType::I8, DType::I8, DType::I32], lanes: 32, operands: BYTES },
+    Fragment { name: "PF8", shape: [16, 8, 32], dtypes: [DType::F8E4M3FN, DType::F8E4M3FN, DType::F32], lanes: 32, operands: BYTES },
 ];
 const FRAGMENTS_64: &[Fragment] = &[halves("S16", DType::F16, 64, 16, SQUARE), halves("SB16", DType::BF16, 64, 16, SQUARE)];
 const QUEUE: QueueForm = QueueForm { bytes: &[4, 8, 16], pending: 8 };

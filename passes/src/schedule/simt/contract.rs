@@ -2,7 +2,7 @@
 //! Contractions by labels, as sums of products.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{Node, Op};
+use portwright_ir::graph::{Node, Op, ValueId};
 use portwright_ir::kernel::{BinOp, Ex, Kb, Module, Ty};
 use portwright_ir::sym::SymExpr;
 
@@ -59,25 +59,7 @@ fn scaled(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
     if lead.len() > ROWS.len() {
         return Stop::no("a product of so many dims");
     }
-    let rank = lead.len();
-    let row = move |at: &At| ROWS[..rank].iter().map(|&l| at.get(l)).collect::<Vec<_>>();
-    let problem = Problem {
-        batch: Vec::new(),
-        m: ROWS.iter().copied().zip(lead.iter().cloned()).collect(),
-        n: vec![('n', columns.clone())],
-        k: vec![('k', depth.clone())],
-        lhs: x,
-        rhs: w,
-        root,
-        lhs_at: Box::new(move |_, at| (row(at).into_iter().chain([at.get('k')]).collect(), Guard::new())),
-        rhs_at: Box::new(move |_, at| (vec![at.get('n'), at.get('k')], Guard::new())),
-        root_at: Box::new(move |_, at| row(at).into_iter().chain([at.get('n')]).collect()),
-        acc: DType::F32,
-        out,
-        feed: Feed::Direct,
-        interior: None,
-        starts: None,
-    };
+    let problem = rows_by_columns([x, w, root], (lead, depth, columns), (DType::F32, out));
     let fragment = legalize::in_fragments(cx.spec, cx.region, &[x, w], block, narrow);
     let Some(form) = fragment.and_then(|f| fragments::form_of(cx, &problem, f, None)) else {
         return Stop::no("a product of floats of 8 bits without fragments");
@@ -87,6 +69,33 @@ fn scaled(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
 
 /// Labels of the left operand's leading dims.
 const ROWS: [char; 8] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+
+/// Rows of `x` times columns of `w`, which lie as rows: leading dims of `x`, the summed dim, columns; dtypes of sums and of results.
+fn rows_by_columns<'p>(
+    [lhs, rhs, root]: [ValueId; 3],
+    (lead, depth, columns): (&[SymExpr], &SymExpr, &SymExpr),
+    (acc, out): (DType, DType),
+) -> Problem<'p> {
+    let rank = lead.len();
+    let row = move |at: &At| ROWS[..rank].iter().map(|&l| at.get(l)).collect::<Vec<_>>();
+    Problem {
+        batch: Vec::new(),
+        m: ROWS.iter().copied().zip(lead.iter().cloned()).collect(),
+        n: vec![('n', columns.clone())],
+        k: vec![('k', depth.clone())],
+        lhs,
+        rhs,
+        root,
+        lhs_at: Box::new(move |_, at| (row(at).into_iter().chain([at.get('k')]).collect(), Guard::new())),
+        rhs_at: Box::new(move |_, at| (vec![at.get('n'), at.get('k')], Guard::new())),
+        root_at: Box::new(move |_, at| row(at).into_iter().chain([at.get('n')]).collect()),
+        acc,
+        out,
+        feed: Feed::Direct,
+        interior: None,
+        starts: None,
+    }
+}
 
 /// Products with integers that have a scale a block: they become numbers where they are loaded.
 fn packed(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> {
@@ -101,27 +110,9 @@ fn packed(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> 
     if lead.len() > ROWS.len() {
         return Stop::no("a product with packed integers of so many dims");
     }
-    let m: Vec<(char, SymExpr)> = ROWS.iter().copied().zip(lead.iter().cloned()).collect();
     let acc = if b.eval.dtype(x) == DType::F64 { DType::F64 } else { DType::F32 };
-    let (rank, zero) = (lead.len(), rest.first().copied());
-    let row = move |at: &At| ROWS[..rank].iter().map(|&l| at.get(l)).collect::<Vec<_>>();
-    let problem = Problem {
-        batch: Vec::new(),
-        m,
-        n: vec![('n', columns.clone())],
-        k: vec![('k', depth.clone())],
-        lhs: x,
-        rhs: w,
-        root,
-        lhs_at: Box::new(move |_, at| (row(at).into_iter().chain([at.get('k')]).collect(), Guard::new())),
-        rhs_at: Box::new(move |_, at| (vec![at.get('n'), at.get('k')], Guard::new())),
-        root_at: Box::new(move |_, at| row(at).into_iter().chain([at.get('n')]).collect()),
-        acc,
-        out: b.eval.dtype(root),
-        feed: Feed::Direct,
-        interior: None,
-        starts: None,
-    };
+    let zero = rest.first().copied();
+    let problem = rows_by_columns([x, w, root], (lead, depth, columns), (acc, b.eval.dtype(root)));
     let (bits, block, middle) = match &node.op {
         Op::ContractBlocks { block, zero, .. } => (None, *block, *zero),
         Op::ContractPanels { bits, block, zero, .. } => (Some((*bits).clamp(1, 8)), *block, *zero),

@@ -70,6 +70,24 @@ impl Side<'_> {
     }
 }
 
+/// How many runs of `together` neighbors along the last dim there are, by dims.
+fn runs_of(sizes: &[SymExpr], together: i64) -> Vec<SymExpr> {
+    let mut runs = sizes.to_vec();
+    if let Some(last) = runs.last_mut() {
+        *last = last.div(&together.into());
+    }
+    runs
+}
+
+/// Neighbor `u` of the run at `run`.
+fn neighbor(dims: &[(char, SymExpr)], run: &[SymExpr], together: i64, u: i64) -> At {
+    let mut coords = run.to_vec();
+    if let Some(last) = coords.last_mut() {
+        *last = last.clone() * together + u;
+    }
+    At::default().with(dims, &coords)
+}
+
 /// Which operand is few, and how the other one is read.
 pub(super) struct Form {
     /// Whether it is the left one that is few.
@@ -147,22 +165,10 @@ fn sums<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, p: &Problem<'_>, (few, many): (&S
     let last = sizes.last().cloned().unwrap_or_else(|| 1.into());
     let enough = |n: i64| all.as_const().is_some_and(|a| a / n >= i64::from(cx.spec.busy)) && vector::divides(cx, eval, &last, n);
     let together = [16, 8, 4, 2].into_iter().find(|n| n * f.rows <= 16 && enough(*n)).unwrap_or(1);
-    let mut counted = sizes.clone();
-    if let Some(last) = counted.last_mut() {
-        *last = last.div(&together.into());
-    }
+    let counted = runs_of(&sizes, together);
     let groups = team.each_row(k, eval, &elems(&counted), &mut |k, eval, row, own| {
-        let mut coords = name_coords(k, eval, row, &counted);
-        if let Some(last) = coords.last_mut() {
-            *last = last.clone() * together;
-        }
-        let at_of = |u: i64| {
-            let mut c = coords.clone();
-            if let Some(last) = c.last_mut() {
-                *last = last.clone() + u;
-            }
-            At::default().with(&dims, &c)
-        };
+        let coords = name_coords(k, eval, row, &counted);
+        let at_of = |u: i64| neighbor(&dims, &coords, together, u);
         eval.set_width(f.width as u32);
         let sweep = Sweep::held(k, eval, &extents(&p.k), f.width as u32, &team, place.clone(), 8);
         let accs: Vec<Vec<Reg>> = (0..f.rows * together).map(|_| fold.vars(k, f.width as u32)).collect();
@@ -250,22 +256,10 @@ fn packed<'a>(
         stop?;
         k.barrier(Level::Group);
     }
-    let mut counted = sizes.clone();
-    if let Some(last) = counted.last_mut() {
-        *last = last.div(&together.into());
-    }
+    let counted = runs_of(&sizes, together);
     let groups = team.each_row(k, eval, &elems(&counted), &mut |k, eval, row, own| {
-        let mut coords = name_coords(k, eval, row, &counted);
-        if let Some(last) = coords.last_mut() {
-            *last = last.clone() * together;
-        }
-        let at_of = |u: i64| {
-            let mut c = coords.clone();
-            if let Some(last) = c.last_mut() {
-                *last = last.clone() + u;
-            }
-            At::default().with(&dims, &c)
-        };
+        let coords = name_coords(k, eval, row, &counted);
+        let at_of = |u: i64| neighbor(&dims, &coords, together, u);
         let accs: Vec<Vec<Reg>> = (0..f.rows * together).map(|_| fold.vars(k, 1)).collect();
         let sweep = Sweep::held(k, eval, &[count.div(&n.into())], 1, &team, place.clone(), 1);
         sweep.run(k, eval, &mut |k, eval, v, _, guard| {
