@@ -35,11 +35,15 @@ struct Unit {
     of: fn(&Path) -> bool,
 }
 
-/// The runtime, the same with what drives a device, and the program of static executables.
-const UNITS: [(&str, Unit); 3] = [
-    ("OBJECTS", Unit { file: "runtime", source: "runtime.c", define: "-UPW_WITH_DEVICE", of: |f| !in_program(f) && !of_device(f) }),
-    ("DEVICES", Unit { file: "device", source: "runtime.c", define: "-DPW_WITH_DEVICE", of: |f| !in_program(f) }),
+/// The runtime, the same with what drives a device, the program of static executables, and what decodes images.
+const UNITS: [(&str, Unit); 4] = [
+    (
+        "OBJECTS",
+        Unit { file: "runtime", source: "runtime.c", define: "-UPW_WITH_DEVICE", of: |f| !in_program(f) && !of_device(f) && !of_images(f) },
+    ),
+    ("DEVICES", Unit { file: "device", source: "runtime.c", define: "-DPW_WITH_DEVICE", of: |f| !in_program(f) && !of_images(f) }),
     ("PROGRAMS", Unit { file: "program", source: "static/all.c", define: "-UPW_WITH_DEVICE", of: |f| in_program(f) || is_header(f) }),
+    ("IMAGES", Unit { file: "image", source: "image/host.c", define: "-UPW_WITH_DEVICE", of: |f| of_images(f) || is_header(f) }),
 ];
 
 fn in_program(f: &Path) -> bool {
@@ -47,6 +51,9 @@ fn in_program(f: &Path) -> bool {
 }
 fn of_device(f: &Path) -> bool {
     f.to_str().is_some_and(|f| f.starts_with("device"))
+}
+fn of_images(f: &Path) -> bool {
+    f.starts_with("image")
 }
 fn is_header(f: &Path) -> bool {
     f.extension().is_some_and(|e| e == "h" || e == "def")
@@ -94,7 +101,15 @@ fn embed() -> Result<(), String> {
     if let Some(fault) = faults.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().next() {
         return Err(fault);
     }
+    interpreters(&clang, &sources);
     fs::write(out.join("objects.rs"), table).map_err(|e| format!("cannot write to {}: {e}", out.display()))
+}
+
+/// What decodes images, for the machine that this crate is built for.
+fn interpreters(clang: &str, sources: &Path) {
+    let mut build = cc::Build::new();
+    build.compiler(clang).file(sources.join("image/alone.c")).std("c11").opt_level(2).warnings(false).debug(false);
+    build.cargo_warnings(false).compile("portwright_image");
 }
 
 /// Every file of a folder by its name in it, in order.
@@ -144,6 +159,8 @@ fn compile(clang: &str, sources: &Path, (source, triple, define): (&str, &str, &
         .args(["-std=c11", "-O2", "-ffreestanding", "-nostdlibinc", "-fPIC", "-fvisibility=hidden", "-fno-ident", "-g0"])
         .args(["-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-ffile-prefix-map=.=."])
         .arg(format!("-DPW_VERSION={:?}", env::var("CARGO_PKG_VERSION").unwrap_or_default()))
+        // Headers of the C library that vendored code names; what it uses of them is in these.
+        .args(["-idirafter", "image/shim"])
         .args([define, "-Wall", "-Wextra", "-c", source, "-o"])
         .arg(object)
         .output()

@@ -329,16 +329,21 @@ impl<'a, 'c> Comparison<'a, 'c> {
             Reference::Interpreter => {
                 let graph = std::mem::take(&mut self.graph);
                 let given = plain(inputs);
-                let seen = interp::run_with(&graph, &given, &interp::Options::default(), &mut |node: NodeId, results: &[Plain]| {
-                    for (&v, t) in graph.node(node).results.iter().zip(results) {
-                        for i in self.by_reference.get(&v).cloned().unwrap_or_default() {
-                            match from_plain(t) {
-                                Ok(t) => self.offer(i, t, &mut s, progress, show, cx),
-                                Err(d) => s.failed |= cx.fail::<()>(d).is_err(),
+                let seen = interp::run_with(
+                    &graph,
+                    &given,
+                    &interp::Options { images: Some(portwright_runtime::image::read), ..Default::default() },
+                    &mut |node: NodeId, results: &[Plain]| {
+                        for (&v, t) in graph.node(node).results.iter().zip(results) {
+                            for i in self.by_reference.get(&v).cloned().unwrap_or_default() {
+                                match from_plain(t) {
+                                    Ok(t) => self.offer(i, t, &mut s, progress, show, cx),
+                                    Err(d) => s.failed |= cx.fail::<()>(d).is_err(),
+                                }
                             }
                         }
-                    }
-                });
+                    },
+                );
                 self.graph = graph;
                 if let Err(e) = seen {
                     return cx.fail(Diagnostic::error(Code::RUN_FAILED, e.message.clone()).at(e.path.clone()).note("in the reference"));

@@ -207,7 +207,7 @@ impl Running<'_> {
                     WeightInit::Literal(l) => Some(l.bytes.to_vec()),
                     WeightInit::Weight(w) => bytes_of(w).map(std::borrow::Cow::into_owned),
                 };
-                let mut options = interp::Options::default();
+                let mut options = interp::Options { images: Some(portwright_runtime::image::read), ..Default::default() };
                 options.kernel.races = false;
                 *results = interp::run(&p.module, &p.plan, &given, &weight, &options).map_err(|e| e.to_string())?;
                 Ok(())

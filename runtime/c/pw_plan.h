@@ -92,6 +92,7 @@ enum pw_host_op {
   PW_HOST_ZIP_MAP,
   PW_HOST_MAP_LOOKUP,
   PW_HOST_MAP_VALUES,
+  PW_HOST_IMAGE_DECODE, /* by pw_rt_image */
   PW_HOST_COUNT
 };
 
@@ -146,6 +147,9 @@ void pw_rt_guard(void *status, int32_t code, int64_t at, int64_t value);
  *   found  what the operation finds, as many as `symbols`
  * Texts and lists in memory are the int64 that they are in the session's tables. 0 = done, else the status, which is recorded. */
 int32_t pw_rt_host(pw_ctx *ctx, const int64_t *words, int64_t *found, int32_t symbols);
+
+/* The same for operations on images, which only bundles with one carry. */
+int32_t pw_rt_image(pw_ctx *ctx, const int64_t *words, int64_t *found, int32_t symbols);
 
 /* Copies a result that is held, which has so many bytes. 0 = done. */
 int32_t pw_rt_held(pw_ctx *ctx, int32_t result, void *to, int64_t bytes);

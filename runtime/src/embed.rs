@@ -10,6 +10,8 @@ pub(crate) const OBJECTS: &[(&str, &[u8])] = &[];
 pub(crate) const DEVICES: &[(&str, &[u8])] = &[];
 #[cfg(not(feature = "embed"))]
 pub(crate) const PROGRAMS: &[(&str, &[u8])] = &[];
+#[cfg(not(feature = "embed"))]
+pub(crate) const IMAGES: &[(&str, &[u8])] = &[];
 
 /// The runtime for that triple, an ELF relocatable object; `None` when there is none, as for every triple in a build without
 /// the feature `embed`. The vendor part of a triple does not matter (`x86_64-unknown-linux-gnu`).
@@ -29,6 +31,12 @@ pub fn device_object_for(triple: &str) -> Option<&'static [u8]> {
 pub fn program_for(triple: &str) -> Option<&'static [u8]> {
     let short = short_triple(triple);
     PROGRAMS.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
+}
+
+/// What decodes images, for plans that call `pw_rt_image`; as [`object_for`].
+pub fn image_object_for(triple: &str) -> Option<&'static [u8]> {
+    let short = short_triple(triple);
+    IMAGES.iter().find(|(t, _)| *t == short).map(|(_, o)| *o)
 }
 
 /// The triples that [`object_for`] knows in this build.
@@ -109,6 +117,22 @@ pub const SOURCES: &[(&str, &str)] = &[
     ("text.c", include_str!("../c/text.c")),
 ];
 
+/// What decodes images, beside [`SOURCES`] in bundles that do.
+pub const IMAGE_SOURCES: &[(&str, &str)] = &[
+    ("image/host.c", include_str!("../c/image/host.c")),
+    ("image/image.c", include_str!("../c/image/image.c")),
+    ("image/image.h", include_str!("../c/image/image.h")),
+    ("image/jpeg.c", include_str!("../c/image/jpeg.c")),
+    ("image/pnm.c", include_str!("../c/image/pnm.c")),
+    ("image/tiff.c", include_str!("../c/image/tiff.c")),
+    ("image/vendor/simplewebp.h", include_str!("../c/image/vendor/simplewebp.h")),
+    ("image/vendor/stb_image.h", include_str!("../c/image/vendor/stb_image.h")),
+    ("image/webp.c", include_str!("../c/image/webp.c")),
+];
+
+/// What `runtime.c` ends with in bundles that decode images.
+pub const WITH_IMAGES: &str = "\n#include \"image/host.c\"\n";
+
 /// What `runtime.c` begins with in such a bundle: it drives a device and knows its version, and another compiler than clang has names of its
 /// own for atomics.
 pub const WITH_DEVICE: &str = concat!(
@@ -133,7 +157,7 @@ mod tests {
 
     #[test]
     fn objects_are_elf_and_free_of_paths() {
-        for (triple, object) in OBJECTS.iter().chain(DEVICES).chain(PROGRAMS) {
+        for (triple, object) in OBJECTS.iter().chain(DEVICES).chain(PROGRAMS).chain(IMAGES) {
             assert_eq!(&object[..4], b"\x7fELF", "{triple}");
             let text = String::from_utf8_lossy(object);
             for word in [env!("CARGO_MANIFEST_DIR"), "/usr/", "clang version"] {
@@ -155,7 +179,13 @@ mod tests {
                 there.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
             }
         }
-        let mut listed: Vec<&str> = SOURCES.iter().map(|s| s.0).collect();
+        // What is compiled without a C library, or beside the compiler, goes into no bundle.
+        for folder in ["image", "image/vendor"] {
+            let files = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten().filter(|e| e.path().is_file());
+            there.extend(files.map(|e| format!("{folder}/{}", e.file_name().to_string_lossy())));
+        }
+        there.retain(|f| f != "image/alone.c" && f != "image/vendor/README.md");
+        let mut listed: Vec<&str> = SOURCES.iter().chain(IMAGE_SOURCES).map(|s| s.0).collect();
         (there.sort(), listed.sort_unstable());
         assert_eq!(there, listed);
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
+use portwright_ir::graph::HostOp;
 use portwright_runtime::embed;
 use portwright_runtime::features::Arch;
 
@@ -23,6 +24,20 @@ const REMEDY: &str = "`./setup --minimal` installs it (Debian: lld-22)";
 
 /// Functions of the process's C library that code may call besides the runtime's.
 const LIBC: [&str; 4] = ["memcpy", "memset", "memmove", "memcmp"];
+
+/// The runtime's function for host operations on images. It lies in an object of its own, which is linked where a plan calls it.
+pub(crate) const IMAGES: &str = "pw_rt_image";
+
+/// The runtime's function that runs a host operation.
+pub(crate) fn host_entry(op: HostOp) -> &'static str {
+    if op == HostOp::ImageDecode { IMAGES } else { "pw_rt_host" }
+}
+
+/// What plans of those objects need beside the runtime.
+fn beside(objects: &[Vec<u8>], triple: &str) -> Option<&'static [u8]> {
+    let calls = |o: &Vec<u8>| undefined(o).is_some_and(|names| names.contains(IMAGES));
+    objects.iter().any(calls).then(|| embed::image_object_for(triple)).flatten()
+}
 
 fn find() -> Option<(&'static str, String)> {
     NAMES.into_iter().find_map(|n| {
@@ -55,7 +70,7 @@ pub fn link(objects: &[Vec<u8>], (triple, device): (&str, bool), name: &str, wor
         return Err(sink.report(d.help("build portwright-runtime with the feature `embed`")));
     };
     let linker = linker(sink)?;
-    let mut names = written(objects.iter().map(Vec::as_slice).chain([runtime]), work, sink)?;
+    let mut names = written(objects.iter().map(Vec::as_slice).chain(beside(objects, triple)).chain([runtime]), work, sink)?;
     let runtime = names.pop().unwrap_or_default();
     let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
     let args = embed::link_arguments(name, &inputs, &runtime, &absolute(output, sink)?);
@@ -74,7 +89,7 @@ pub fn program(objects: &[Vec<u8>], triple: &str, libc: &Libc, work: &Path, outp
         let d = Diagnostic::error(Code::TOOL_MISSING, format!("this build carries no runtime for {triple}"));
         return Err(sink.report(d.help("build portwright-runtime with the feature `embed`")));
     };
-    let names = written(objects.iter().map(Vec::as_slice).chain([runtime, program]), work, sink)?;
+    let names = written(objects.iter().map(Vec::as_slice).chain(beside(objects, triple)).chain([runtime, program]), work, sink)?;
     let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
     let out = absolute(output, sink)?;
     let command = match libc {
@@ -137,6 +152,12 @@ fn ran(mut linker: Command, sink: &mut Diags) -> Lowered<()> {
 /// Names that an ELF64 little-endian object needs and that neither the runtime nor the C library offers: calls of library
 /// functions that some operation should have been expanded to avoid. `None` if the object is damaged.
 pub fn foreign_symbols(object: &[u8], own: &BTreeSet<String>) -> Option<Vec<String>> {
+    let known = |n: &String| n.starts_with("pw_rt_") || LIBC.contains(&n.as_str()) || n == "_GLOBAL_OFFSET_TABLE_" || own.contains(n);
+    Some(undefined(object)?.into_iter().filter(|n| !known(n)).collect())
+}
+
+/// Names that an ELF64 little-endian object needs. `None` if it is damaged.
+fn undefined(object: &[u8]) -> Option<BTreeSet<String>> {
     let n = |at: usize, bytes: usize| -> Option<usize> {
         let raw = object.get(at..at.checked_add(bytes)?)?;
         Some(raw.iter().rev().fold(0usize, |v, b| v << 8 | usize::from(*b)))
@@ -159,11 +180,10 @@ pub fn foreign_symbols(object: &[u8], own: &BTreeSet<String>) -> Option<Vec<Stri
             let name = strings.checked_add(n(sym, 4)?)?;
             let end = object.get(name..)?.iter().position(|b| *b == 0)?;
             let name = String::from_utf8_lossy(&object[name..name + end]).into_owned();
-            let known = name.is_empty() || name.starts_with("pw_rt_") || LIBC.contains(&name.as_str()) || name == "_GLOBAL_OFFSET_TABLE_";
-            if !known && !own.contains(&name) {
+            if !name.is_empty() {
                 out.insert(name);
             }
         }
     }
-    Some(out.into_iter().collect())
+    Some(out)
 }

@@ -89,7 +89,7 @@ pub fn interpret(g: &Graph, inputs: &[Value], cx: &mut Cx) -> Lowered<Vec<Value>
     let mut g = g.clone();
     portwright_passes::handles::lower(&mut g).map_err(|f| cx.diags.report(Diagnostic::error(f.code, f.message)))?;
     let given: Vec<interp::Value> = inputs.iter().filter_map(of_runtime).collect();
-    let out = interp::run_values(&g, &given, &interp::Options::default())
+    let out = interp::run_values(&g, &given, &interp::Options { images: Some(portwright_runtime::image::read), ..Default::default() })
         .map_err(|e| cx.diags.report(Diagnostic::error(Code::RUN_FAILED, e.message.clone()).at(e.path.clone())))?;
     out.into_iter().map(to_runtime).collect::<Result<_, _>>().or_else(|e| cx.fail(Diagnostic::error(Code::INTERNAL, e)))
 }

@@ -47,7 +47,9 @@ impl Bundle {
         };
         let plan = read(&from.join("plan.c"))?;
         let mut all = Sha256::new();
-        for folder in ["runtime", "runtime/host"].map(|f| from.join(f)).iter().filter(|f| f.is_dir()) {
+        for folder in
+            ["runtime", "runtime/host", "runtime/image", "runtime/image/vendor"].map(|f| from.join(f)).iter().filter(|f| f.is_dir())
+        {
             for path in files(folder)? {
                 all.update(read(&path)?);
                 all.update([0]);

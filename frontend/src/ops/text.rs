@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Operators on characters: all of them run on the host.
+//! Operators on characters, and on files of images: all of them run on the host.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::infer::broadcast_dims;
@@ -13,6 +13,7 @@ use crate::regex;
 use crate::scope::Slot;
 
 pub const TABLE: &[Entry] = &[
+    op("ImageDecoder", 20, 1, 1, image_decoder),
     op("RegexFullMatch", 20, 1, 1, regex_full_match),
     op("StringConcat", 20, 2, 2, string_concat),
     op("StringNormalizer", 10, 1, 1, string_normalizer),
@@ -137,4 +138,20 @@ fn tokenizer(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
     let call = HostCall::new(HostOp::Tokenize, &[flat, pad, words], DType::Str, vec![count, tokens.clone()]);
     let y = cx.host1(HostCall { params, symbols, ..call })?;
     one(cx.reshape(y, dims.into_iter().chain([tokens]).collect())?)
+}
+
+/// Bytes of a file to `[height, width, channels]`.
+fn image_decoder(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
+    let x = cx.input(0)?;
+    cx.want_rank(x, 1..=1)?;
+    let (layout, channels) = match cx.text("pixel_format", "RGB")? {
+        "RGB" => (0, 3),
+        "BGR" => (1, 3),
+        "Grayscale" => (2, 1),
+        other => return Err(Fault::attr(format!("`pixel_format` is {other:?}, expected RGB, BGR or Grayscale"))),
+    };
+    let (height, width) = (cx.fresh("height", SymSource::Result), cx.fresh("width", SymSource::Result));
+    let symbols = [&height, &width].into_iter().filter_map(|s| s.as_sym().cloned()).collect();
+    let call = HostCall::new(HostOp::ImageDecode, &[x], DType::U8, vec![height, width, channels.into()]);
+    one(cx.host1(HostCall { params: vec![layout], symbols, ..call })?)
 }

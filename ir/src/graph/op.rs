@@ -185,7 +185,7 @@ named! {
 }
 
 named! {
-    /// What the host computes: operations on characters and on the structure of lists. Nothing numeric is among them. The alternatives'
+    /// What the host computes: operations on characters, on the structure of lists and on files. Nothing numeric is among them. The alternatives'
     /// order is the numbers by which the runtime knows them; `list` is a sequence, an optional or a map.
     HostOp {
         /// Texts joined one by one. `(str[d..], str[d..]) -> str[d..]`
@@ -232,6 +232,9 @@ named! {
         MapLookup "map_lookup",
         /// Values of a map in the order of its keys. Symbol: how many. `(map: i64 to T) -> T[1, n]`
         MapValues "map_values",
+        /// Pixels of an image in a file; `params` = [0 red, green, blue; 1 blue, green, red; 2 gray]. Symbols: height and width.
+        /// `(u8[n]) -> u8[height, width, 3 or 1]`
+        ImageDecode "image_decode",
     }
 }
 

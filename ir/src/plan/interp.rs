@@ -12,7 +12,7 @@ use crate::diag::Code;
 use crate::dtype::DType;
 use crate::entity::EntityId;
 use crate::graph::HostOp;
-use crate::graph::interp::{Host, Tensor, Value};
+use crate::graph::interp::{Host, ReadImage, Tensor, Value};
 use crate::kernel::interp::{self as kernel, Args, Memory};
 use crate::kernel::{KernelId, Module};
 use crate::numerics;
@@ -30,11 +30,13 @@ pub struct Options {
     pub max_bytes: u64,
     /// Most iterations of one loop.
     pub loop_limit: u64,
+    /// What reads images in files.
+    pub images: Option<ReadImage>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { kernel: kernel::RunOptions::default(), max_bytes: 8 << 30, loop_limit: 1 << 24 }
+        Options { kernel: kernel::RunOptions::default(), max_bytes: 8 << 30, loop_limit: 1 << 24, images: None }
     }
 }
 
@@ -86,7 +88,7 @@ pub fn run_watched(
     opts: &Options,
     watch: &mut dyn FnMut(KernelId, &kernel::Outcome),
 ) -> Run<Vec<Tensor>> {
-    execute(module, plan, inputs, weights, opts, watch, Host::new(plan.texts.clone())).map(|r| r.0)
+    execute(module, plan, inputs, weights, opts, watch, Host::new(plan.texts.clone(), opts.images)).map(|r| r.0)
 }
 
 /// As [`run`], with inputs and outputs of any kind.
@@ -100,7 +102,7 @@ pub fn run_values(
     weights: &dyn Fn(u32) -> Option<Vec<u8>>,
     opts: &Options,
 ) -> Run<Vec<Value>> {
-    let mut host = Host::new(plan.texts.clone());
+    let mut host = Host::new(plan.texts.clone(), opts.images);
     let inputs: Vec<Tensor> = inputs.iter().map(|v| host.take(v)).collect();
     let (outputs, host) = execute(module, plan, &inputs, weights, opts, &mut |_, _| {}, host)?;
     Ok(plan.outputs.iter().zip(&outputs).map(|(p, t)| host.give(t, p.list.as_ref())).collect())
@@ -439,7 +441,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Runs a host operation and binds what it finds: the last dims of its first result.
+    /// Runs a host operation and binds what it finds: the last dims of its first result, of an image those before its channels.
     fn host_call(&mut self, h: &HostCall) -> Run<()> {
         let path = self.plan.origins.get(h.origin).map_or("", |o| o.first()).to_owned();
         let failed = |code, message| RunError { path: path.clone(), message, code, fault: None };
@@ -456,7 +458,10 @@ impl Machine<'_> {
             let m = format!("texts and lists of more than the limit of {} bytes", self.opts.max_bytes);
             return Err(failed(Code::OVER_MEMORY, m));
         }
-        let dims = self.held.first().map_or(&[][..], |t| &t.dims).to_vec();
+        let mut dims = self.held.first().map_or(&[][..], |t| &t.dims).to_vec();
+        if h.op == HostOp::ImageDecode {
+            dims.pop();
+        }
         // An element of a list has the rank that was said of it.
         let whole = matches!(h.op, HostOp::ListAt | HostOp::OptionalGet | HostOp::ListConcat);
         let Some(first) = dims.len().checked_sub(h.symbols.len()).filter(|f| *f == 0 || !whole) else {

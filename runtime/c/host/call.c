@@ -43,7 +43,7 @@ static int bring(pw_session *s, pw_call *c, int64_t total) {
   return 1;
 }
 
-int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symbols) {
+int32_t pw_host_run(pw_session *s, const int64_t *words, int64_t *found, int32_t symbols, int (*run)(pw_session *, const pw_call *)) {
   if (s->status || pw_rt_cancelled(s)) return s->status;
   pw_host *h = pw_host_of(s);
   if (!h) return s->status;
@@ -61,7 +61,7 @@ int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symb
   c.gives = w, c.param = w + c.results;
   h->results = 0;
   uint64_t began = s->model->options.profile ? pw_os_now_ns() : 0;
-  int done = c.op < PW_HOST_STRING_OF ? pw_host_strings(s, &c) : c.op < PW_HOST_LIST_OF ? pw_host_numbers(s, &c) : pw_host_lists(s, &c);
+  int done = run(s, &c);
   if (s->model->options.profile) {
     const char *node = pw_origin(s->model, c.origin);
     s->model->options.profile(s->model->options.user, node ? node : "", began, pw_os_now_ns(), 1);
@@ -69,6 +69,12 @@ int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symb
   if (!done && !s->status) pw_host_fail(s, PW_E_INTERNAL, c.origin, "a fault of Portwright: a host operation without a reason");
   return s->status;
 }
+
+static int of_texts(pw_session *s, const pw_call *c) {
+  return c->op < PW_HOST_STRING_OF ? pw_host_strings(s, c) : c->op < PW_HOST_LIST_OF ? pw_host_numbers(s, c) : pw_host_lists(s, c);
+}
+
+int32_t pw_rt_host(pw_ctx *s, const int64_t *words, int64_t *found, int32_t symbols) { return pw_host_run(s, words, found, symbols, of_texts); }
 
 int32_t pw_rt_held(pw_ctx *s, int32_t result, void *to, int64_t bytes) {
   const pw_host *h = s->host;

@@ -98,6 +98,8 @@ typedef struct {
   int64_t count;
 } pw_operand;
 
+/* Runs an operation that a plan asks for; PW_OK, or the status, which is recorded. */
+int32_t pw_host_run(pw_session *s, const int64_t *words, int64_t *found, int32_t symbols, int (*run)(pw_session *, const pw_call *));
 /* Operand i; 0 = there is none. */
 int pw_operand_at(const pw_call *c, int32_t i, pw_operand *o);
 int pw_hold(pw_session *s, const pw_call *c, const void *data, int64_t bytes);

@@ -213,8 +213,10 @@ pub fn sources(module: &Module, plan: &HostPlan, machine: &Machine, sink: &mut D
         ("build.sh".into(), driver::script(dialect, &machine.cpu, machine.target)),
     ];
     files.extend(dialect.object.iter().flat_map(|o| o.files).map(|(file, text)| (format!("src/{file}"), (*text).to_string())));
-    files.extend(embed::SOURCES.iter().map(|(file, text)| {
-        let text = if *file == "runtime.c" { format!("{}{text}", embed::WITH_DEVICE) } else { (*text).to_string() };
+    let images = files.iter().any(|(f, text)| f == "src/plan.c" && text.contains(crate::link::IMAGES));
+    let (with, beside) = if images { (embed::WITH_IMAGES, embed::IMAGE_SOURCES) } else { ("", &[][..]) };
+    files.extend(embed::SOURCES.iter().chain(beside).map(|(file, text)| {
+        let text = if *file == "runtime.c" { format!("{}{text}{with}", embed::WITH_DEVICE) } else { (*text).to_string() };
         (format!("src/runtime/{file}"), text)
     }));
     Ok(Sources { files, blob })

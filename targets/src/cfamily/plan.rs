@@ -423,7 +423,7 @@ impl Emit<'_> {
         for (i, w) in words.iter().enumerate() {
             self.line(format!("words[{i}] = {w};"));
         }
-        self.line(format!("if (pw_rt_host(ctx, words, found, {}) != PW_OK) goto failed;", h.symbols.len()));
+        self.line(format!("if ({}(ctx, words, found, {}) != PW_OK) goto failed;", crate::link::host_entry(h.op), h.symbols.len()));
         for (i, symbol) in h.symbols.iter().enumerate() {
             let v = self.def(symbol, format!("found[{i}]"));
             self.bind(symbol, v);

@@ -107,6 +107,7 @@ fn declarations(module: &Module, (plan, device): (&HostPlan, bool), out: &mut St
         ("pw_rt_output", "!llvm.ptr, i32, !llvm.ptr, i32", "!llvm.ptr"),
         ("pw_rt_launch", "!llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, i64, i32, i32", "i32"),
         ("pw_rt_host", "!llvm.ptr, !llvm.ptr, !llvm.ptr, i32", "i32"),
+        ("pw_rt_image", "!llvm.ptr, !llvm.ptr, !llvm.ptr, i32", "i32"),
         ("pw_rt_held", "!llvm.ptr, i32, !llvm.ptr, i64", "i32"),
         ("pw_rt_fail", "!llvm.ptr, i32, i32, i64, i64", "i32"),
         ("pw_rt_status", "!llvm.ptr", "i32"),
@@ -615,8 +616,8 @@ impl Emit<'_> {
             put(self, v);
         }
         let n = self.c.i32(h.symbols.len() as i32);
-        let s =
-            self.c.def(format_args!("llvm.call @pw_rt_host(%ctx, {words}, {found}, {n}) : (!llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32"));
+        let entry = crate::link::host_entry(h.op);
+        let s = self.c.def(format_args!("llvm.call @{entry}(%ctx, {words}, {found}, {n}) : (!llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32"));
         self.succeeded(&s);
         for (i, symbol) in h.symbols.iter().enumerate() {
             let p = if i == 0 {

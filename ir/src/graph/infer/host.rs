@@ -15,7 +15,8 @@ fn operands(op: HostOp) -> (usize, usize) {
         | HostOp::ListLength
         | HostOp::OptionalGet
         | HostOp::ListConcat
-        | HostOp::MapValues => (1, 1),
+        | HostOp::MapValues
+        | HostOp::ImageDecode => (1, 1),
         HostOp::StringConcat | HostOp::StringSplit | HostOp::StringNormalize | HostOp::RegexFullMatch => (2, 2),
         HostOp::ListAt | HostOp::ZipMap | HostOp::MapLookup => (2, 2),
         HostOp::ListErase | HostOp::ListSplit => (1, 2),

@@ -33,10 +33,14 @@ enum Item {
     List(i64),
 }
 
+/// Reads an image in a file as `image_decode` does: bytes and layout to dims (height, width, channels) and pixels, or what is wrong.
+pub type ReadImage = fn(&[u8], i64) -> Result<([usize; 3], Vec<u8>), String>;
+
 /// Tables of texts and lists of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     texts: Texts,
+    images: Option<ReadImage>,
     lists: Vec<Arc<Vec<Item>>>,
     /// Elements of all lists, one by one.
     items: u64,
@@ -55,9 +59,9 @@ fn number(v: i64) -> Tensor {
 }
 
 impl Host {
-    /// Tables that begin with these texts.
-    pub fn new(texts: Texts) -> Self {
-        Host { texts, lists: Vec::new(), items: 0 }
+    /// Tables that begin with these texts, and what reads images.
+    pub fn new(texts: Texts, images: Option<ReadImage>) -> Self {
+        Host { texts, images, lists: Vec::new(), items: 0 }
     }
     /// Bytes that the tables take, beside those of tensors in lists.
     pub(crate) fn bytes(&self) -> u64 {
@@ -275,6 +279,12 @@ impl Host {
                 let bits = wanted.iter().map(|k| have.iter().rposition(|h| h == k).map_or(0, |i| values.bits(i)));
                 let dtype = if values.dtype == DType::Str { DType::I64 } else { values.dtype };
                 Tensor::from_bits(dtype, vec![1, wanted.len()], bits.collect::<Vec<_>>())
+            }
+            HostOp::ImageDecode => {
+                let unread = || Fault::new(Code::NOT_SUPPORTED, "this interpreter was given nothing that reads images");
+                let read = self.images.ok_or_else(unread)?;
+                let (dims, pixels) = read(arg(0)?.bytes(), param(0)?).map_err(wrong)?;
+                Tensor::new(DType::U8, dims.to_vec(), pixels).ok_or_else(broken)?
             }
         };
         Ok(vec![one])

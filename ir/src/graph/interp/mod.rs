@@ -35,7 +35,7 @@ mod tests;
 mod walk;
 mod winograd;
 
-pub use host::{Host, Value};
+pub use host::{Host, ReadImage, Value};
 pub use symbols::Bindings;
 pub use tensor::{Scales, Tensor};
 
@@ -55,11 +55,13 @@ pub struct Options {
     pub weights: Option<WeightReader>,
     /// Moves every floating-point result in its last places, one way or the other by this seed: how much a graph answers to rounding.
     pub rounding: Option<u64>,
+    /// What reads images in files.
+    pub images: Option<ReadImage>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { symbols: HashMap::new(), max_bytes: 8 << 30, loop_limit: 1 << 24, weights: None, rounding: None }
+        Options { symbols: HashMap::new(), max_bytes: 8 << 30, loop_limit: 1 << 24, weights: None, rounding: None, images: None }
     }
 }
 
@@ -116,7 +118,7 @@ pub fn run_with(g: &Graph, inputs: &[Tensor], opts: &Options, see: &mut dyn FnMu
     for name in opts.symbols.keys() {
         bound.check_range(g, name).map_err(|f| f.at(name.to_string()))?;
     }
-    let mut m = Machine { opts, live: 0, plans: HashMap::new(), host: Host::new(g.texts.clone()) };
+    let mut m = Machine { opts, live: 0, plans: HashMap::new(), host: Host::new(g.texts.clone(), opts.images) };
     m.graph(g, inputs, &mut bound, see)
 }
 
@@ -125,7 +127,7 @@ pub fn run_with(g: &Graph, inputs: &[Tensor], opts: &Options, see: &mut dyn FnMu
 /// # Errors
 /// As [`run`].
 pub fn run_values(g: &Graph, inputs: &[Value], opts: &Options) -> Result<Vec<Value>, RunError> {
-    let mut m = Machine { opts, live: 0, plans: HashMap::new(), host: Host::new(g.texts.clone()) };
+    let mut m = Machine { opts, live: 0, plans: HashMap::new(), host: Host::new(g.texts.clone(), opts.images) };
     let given: Vec<Tensor> = inputs.iter().map(|v| m.host.take(v)).collect();
     let out = m.graph(g, &given, &mut Bindings::new(opts.symbols.clone()), &mut |_, _| {})?;
     Ok(g.outputs().iter().zip(out).map(|(o, t)| m.host.give(&t, g.ty(o.value).list.as_deref())).collect())
@@ -167,8 +169,21 @@ struct Machine<'a> {
     host: Host,
 }
 
-/// Floating-point elements two steps of their dtype up or down, and zeros to the smallest normal numbers.
-fn moved(t: &Tensor, seed: u64) -> Tensor {
+/// Size of the terms that an element of a composite is the sum of, where they may be larger than the element: rounding moves it by as much
+/// of them. `x` has the operands, `y` the result.
+fn terms(op: &Op, x: &[Tensor], y: &Tensor) -> Option<Vec<f64>> {
+    let largest = |t: &Tensor| t.to_f64().into_iter().filter(|v| v.is_finite()).fold(0.0, |m, v| v.abs().max(m));
+    match op {
+        // A logarithm of a sum, which is 1 or more.
+        Op::LogSoftmax { .. } => Some(vec![1.0; y.len()]),
+        Op::Gelu { .. } | Op::Silu {} | Op::HardSwish {} => Some(x.first()?.to_f64().into_iter().map(f64::abs).collect()),
+        op if op.is_composite() => Some(vec![largest(y); y.len()]),
+        _ => None,
+    }
+}
+
+/// Floating-point elements two steps of their dtype up or down, beside them two of their terms, and zeros to the smallest normal numbers.
+fn moved(t: &Tensor, terms: Option<&[f64]>, seed: u64) -> Tensor {
     let (fraction, least) = match (t.dtype, t.dtype.is_float(), t.dtype.bits()) {
         (DType::BF16, ..) => (7, -126),
         (DType::F16, ..) => (10, -14),
@@ -179,7 +194,8 @@ fn moved(t: &Tensor, seed: u64) -> Tensor {
     let bits = t.to_f64().into_iter().zip(t.all_bits()).enumerate().map(|(i, (x, bits))| {
         let mixed = (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let sign = if (mixed ^ (mixed >> 29)) >> 32 & 1 == 0 { 1.0 } else { -1.0 };
-        let to = x * (1.0 + sign * 2f64.powi(1 - fraction)) + sign * 2f64.powi(least);
+        let around = x.abs().max(terms.and_then(|t| t.get(i)).copied().filter(|t| t.is_finite()).unwrap_or(0.0));
+        let to = x + sign * (around * 2f64.powi(1 - fraction) + 2f64.powi(least));
         if x.is_finite() { numerics::encode_f64(t.dtype, to, true) } else { bits }
     });
     Tensor::from_bits(t.dtype, t.dims.clone(), bits)
@@ -210,13 +226,15 @@ impl Machine<'_> {
             let node = g.node(n);
             let path = || if node.origin.first().is_empty() { format!("{}/{n:?}", g.name) } else { node.origin.first().to_owned() };
             let operands: Option<Vec<Tensor>> = node.operands.iter().map(|&v| values[v.index()].clone()).collect();
-            let operands = operands.ok_or_else(|| Fault::new(Code::INTERNAL, "an operand has no value").at(path()))?;
+            let mut operands = operands.ok_or_else(|| Fault::new(Code::INTERNAL, "an operand has no value").at(path()))?;
             self.reserve(g, &node.results, bound).map_err(|f| f.at(path()))?;
             let mut results = self.node(g, n, &operands, bound).map_err(|e| match e {
                 Failure::Here(f) => f.at(path()),
                 Failure::Inside(e) => e,
             })?;
-            drop(operands);
+            if self.opts.rounding.is_none() {
+                operands.clear();
+            }
             if results.len() != node.results.len() {
                 return Err(Fault::new(Code::INTERNAL, format!("{} results, expected {}", results.len(), node.results.len())).at(path()));
             }
@@ -229,7 +247,9 @@ impl Machine<'_> {
             }
             if let Some(seed) = self.opts.rounding {
                 let of = |i: usize| seed ^ ((n.index() as u64) << 40) ^ ((i as u64) << 36);
-                results.iter_mut().enumerate().for_each(|(i, t)| *t = moved(t, of(i)));
+                for (i, t) in results.iter_mut().enumerate() {
+                    *t = moved(t, terms(&node.op, &operands, t).as_deref(), of(i));
+                }
             }
             see(n, &results);
             for (&v, t) in node.results.iter().zip(results) {
