@@ -31,6 +31,11 @@ fn cross_entropy(cx: &mut Cx<'_, '_>) -> Res<Vec<Slot>> {
 fn likelihood(cx: &mut Cx<'_, '_>, p: ValueId) -> Res<ValueId> {
     let (t, weight) = (cx.input(1)?, cx.opt(2)?);
     let ignore = cx.int_opt("ignore_index")?;
+    let path = cx.path.clone();
+    let rows: Vec<_> = cx.dims(p).iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, d)| d.clone()).collect();
+    for (row, target) in rows.iter().zip(&cx.dims(t)) {
+        cx.g_mut().assume_equal(row, target, &path);
+    }
     let dtype = cx.dtype(p);
     let mut class = t;
     let mut ignored = None;

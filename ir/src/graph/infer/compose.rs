@@ -123,6 +123,9 @@ impl Cx<'_> {
         {
             return Err(self.fail(Code::SHAPE_MISMATCH, format!("{hq} query heads, expected a multiple of {hk} key heads")));
         }
+        if *hq != hk && self.graph.bounds(&hk).0 > 0 {
+            self.equal(&hq.modulo(&hk), &0.into(), || "heads of q beyond a multiple of those of k".into())?;
+        }
         if has_mask {
             let m = self.operands[3];
             if m.dtype != DType::Bool && m.dtype != q.dtype {

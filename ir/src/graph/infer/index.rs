@@ -34,6 +34,7 @@ impl Cx<'_> {
                 let m = format!("dim {d} of operand 1 is {}, expected at most {} as in operand 0", i.dims[d], x.dims[d]);
                 return Err(self.fail(Code::SHAPE_MISMATCH, m));
             }
+            self.at_most(&i.dims[d], &x.dims[d], || format!("dim {d} of operand 1"))?;
         }
         Ok(())
     }
