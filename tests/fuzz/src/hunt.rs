@@ -113,17 +113,21 @@ pub fn command(arguments: &[String]) -> Result<usize, String> {
             // Formats are small; models and graphs are where the work is.
             let weight = |t: &Target| if matches!(t.name, "onnx" | "graph" | "inputs" | "text") { 4 } else { 1 };
             let all: u64 = chosen.iter().map(|t| weight(t)).sum();
-            let mut finds = 0;
+            let mut done = Vec::new();
             for t in &chosen {
-                finds += hunt(t, Duration::from_secs(seconds) * weight(t) as u32 / all.max(1) as u32)?;
+                done.push((t.name, hunt(t, Duration::from_secs(seconds) * weight(t) as u32 / all.max(1) as u32)?));
             }
-            Ok(finds)
+            println!("{:10}{:>10}{:>10}{:>10}{:>8}", "target", "inputs", "accepted", "share", "finds");
+            for (name, (fed, finds)) in &done {
+                println!("{name:10}{:>10}{:>10}{:>8.1} %{finds:>8}", fed.inputs, fed.accepted, fed.share());
+            }
+            Ok(done.iter().map(|d| d.1.1).sum())
         }
     }
 }
 
-/// Hunts on one target; returns the number of new finds.
-fn hunt(target: &Target, time: Duration) -> Result<usize, String> {
+/// Hunts on one target; returns what was fed, and the number of new finds.
+fn hunt(target: &Target, time: Duration) -> Result<(Fed, usize), String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let folder = std::env::temp_dir().join(format!("portwright-fuzz-{}-{}", target.name, std::process::id()));
     fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
@@ -145,11 +149,9 @@ fn hunt(target: &Target, time: Duration) -> Result<usize, String> {
             finds += usize::from(keep(target, &program, &folder, &message, data)?);
         }
     }
-    let share = 100.0 * fed.accepted as f64 / fed.inputs.max(1) as f64;
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{}: {} inputs in {seconds:.0} s, {share:.0} % accepted, {finds} finds", target.name, fed.inputs);
+    println!("{}: {} inputs in {:.0} s, {finds} finds", target.name, fed.inputs, start.elapsed().as_secs_f64());
     let _ = fs::remove_dir_all(&folder);
-    Ok(finds)
+    Ok((fed, finds))
 }
 
 fn seed() -> u64 {
@@ -161,6 +163,13 @@ fn seed() -> u64 {
 struct Fed {
     inputs: u64,
     accepted: u64,
+}
+
+impl Fed {
+    /// Accepted inputs, in percent.
+    fn share(&self) -> f64 {
+        100.0 * self.accepted as f64 / self.inputs.max(1) as f64
+    }
 }
 
 /// The number and the bytes of the input that the child is at.
@@ -261,34 +270,52 @@ fn limit() {
     let _ = rlimit::setrlimit(rlimit::Resource::AS, MEMORY, MEMORY);
 }
 
+/// Where to begin: small models of the ONNX suite and images in its data, where it is at hand.
+fn seeds(target: &Target) -> Vec<Vec<u8>> {
+    let folder = std::env::var_os("PORTWRIGHT_SUITE").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("PORTWRIGHT_TOOLS")?).join("suite")));
+    let Some(folder) = folder.filter(|_| matches!(target.name, "onnx" | "images")) else { return Vec::new() };
+    let cases = |group: &str| fs::read_dir(folder.join(group)).into_iter().flatten().flatten().map(|e| e.path().join("model.onnx"));
+    let mut paths: Vec<PathBuf> = ["node", "simple", "pytorch-operator", "pytorch-converted"].into_iter().flat_map(cases).collect();
+    paths.sort();
+    if target.name == "images" {
+        let data = paths
+            .iter()
+            .filter(|p| p.to_string_lossy().contains("image_decoder"))
+            .map(|p| p.with_file_name("test_data_set_0").join("input_0.pb"));
+        return data.filter_map(|p| Some(portwright_frontend::tensor_from_pb(&fs::read(p).ok()?, None).ok()?.data)).collect();
+    }
+    paths.into_iter().filter_map(|p| crate::change::seed(&fs::read(p).ok()?)).collect()
+}
+
 /// Feeds inputs until it is ended.
 fn child(target: &Target, seed: u64, folder: &Path) {
     limit();
     let mut d = Draw::seed(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-    let mut kept: Vec<Vec<u8>> = files(&corpus().join(target.name));
+    // What was accepted leads further than what was refused.
+    let mut refused: Vec<Vec<u8>> = files(&corpus().join(target.name));
+    let mut kept: Vec<Vec<u8>> = seeds(target);
     let mut seen: HashSet<u64> = HashSet::new();
     let mut known: HashSet<String> = HashSet::new();
     let _ = fs::create_dir_all(folder.join("finds"));
     let Ok(mut current) = fs::File::create(folder.join("current")) else { return };
     for number in 0u64.. {
-        let data = match d.pick(&kept) {
-            Some(base) if !d.clone().one_in(4) => {
-                d.next();
-                (target.mutate)(base, &mut d)
-            }
-            _ => {
-                d.next();
-                (target.fresh)(&mut d)
-            }
+        let base = if d.one_in(8) { d.pick(&refused) } else { d.pick(&kept) };
+        let new = d.one_in(if kept.is_empty() { 4 } else { 10 });
+        let data = match base.filter(|_| !new) {
+            Some(base) => (target.mutate)(base, &mut d),
+            None => (target.fresh)(&mut d),
         };
         if put(&mut current, number, &data).is_err() {
             return;
         }
+        let before = ACCEPTED.load(Ordering::Relaxed);
         match one(target, &data) {
             Ok(said) => {
                 let new = said.into_iter().filter(|h| seen.insert(*h)).count();
-                if new > 0 && kept.len() < KEPT {
-                    kept.push(data);
+                let to = if ACCEPTED.load(Ordering::Relaxed) > before { &mut kept } else { &mut refused };
+                if new > 0 && to.len() < KEPT {
+                    to.push(data);
                 }
             }
             Err(message) => {

@@ -6,6 +6,7 @@
 //! it say, by code, operator and form of the report, or when it brings ops together that were not.
 #![deny(missing_docs)]
 
+pub mod change;
 pub mod draw;
 pub mod graphs;
 pub mod hunt;

@@ -11,60 +11,6 @@ use protobuf::{EnumOrUnknown, Message, MessageField};
 
 use crate::draw::Draw;
 
-/// Attributes with the kind of their values: `i` integer, `f` number, `s` text, `l` list of integers, `t` tensor, `g` subgraph.
-const ATTRIBUTES: &[(&str, char)] = &[
-    ("axis", 'i'),
-    ("axes", 'l'),
-    ("keepdims", 'i'),
-    ("kernel_shape", 'l'),
-    ("pads", 'l'),
-    ("strides", 'l'),
-    ("dilations", 'l'),
-    ("group", 'i'),
-    ("perm", 'l'),
-    ("to", 'i'),
-    ("mode", 's'),
-    ("alpha", 'f'),
-    ("beta", 'f'),
-    ("epsilon", 'f'),
-    ("value", 't'),
-    ("shape", 'l'),
-    ("split", 'l'),
-    ("num_outputs", 'i'),
-    ("largest", 'i'),
-    ("sorted", 'i'),
-    ("exclusive", 'i'),
-    ("reverse", 'i'),
-    ("batch_dims", 'i'),
-    ("block_size", 'i'),
-    ("bits", 'i'),
-    ("ceil_mode", 'i'),
-    ("auto_pad", 's'),
-    ("equation", 's'),
-    ("direction", 's'),
-    ("hidden_size", 'i'),
-    ("num_heads", 'i'),
-    ("kv_num_heads", 'i'),
-    ("scale", 'f'),
-    ("transA", 'i'),
-    ("transB", 'i'),
-    ("reduction", 's'),
-    ("dtype", 'i'),
-    ("seed", 'f'),
-    ("coordinate_transformation_mode", 's'),
-    ("nearest_mode", 's'),
-    ("antialias", 'i'),
-    ("output_shape", 'l'),
-    ("count_include_pad", 'i'),
-    ("storage_order", 'i'),
-    ("allowzero", 'i'),
-    ("body", 'g'),
-    ("then_branch", 'g'),
-    ("else_branch", 'g'),
-    ("stash_type", 'i'),
-    ("K", 'i'),
-    ("N", 'i'),
-];
 const TEXTS: &[&str] = &[
     "",
     "constant",
@@ -100,9 +46,11 @@ const TEXTS: &[&str] = &[
     "bilinear",
     "zeros",
 ];
-const NAMES: &[&str] = &["a", "b", "c", "d", "e", "f", "x", "i", "w", "k", "s"];
+/// Initializers and their dtypes, by their numbers in ONNX.
+const NAMES: &[(&str, i32)] = &[("b", 1), ("w", 1), ("k", 1), ("s", 7), ("n", 7)];
 
-fn info(name: &str, elem: i32, dims: &[i64]) -> ValueInfoProto {
+/// An input or output of a dtype, by its number in ONNX, and dims; negative ones are a symbol.
+pub(crate) fn info(name: &str, elem: i32, dims: &[i64]) -> ValueInfoProto {
     let dim = |&d: &i64| Dimension {
         value: Some(if d < 0 { dimension::Value::DimParam("N".into()) } else { dimension::Value::DimValue(d) }),
         ..Default::default()
@@ -124,26 +72,81 @@ fn floats(name: &str, dims: &[i64], d: &mut Draw<'_>) -> TensorProto {
     TensorProto { name: name.into(), data_type: 1, dims: dims.to_vec(), raw_data, ..Default::default() }
 }
 
-fn attribute(name: &str, kind: char, depth: usize, d: &mut Draw<'_>) -> AttributeProto {
+/// A text for an attribute of that name, more often than not one that it may have.
+pub(crate) fn text_of(name: &str, d: &mut Draw<'_>) -> String {
+    let known: &[&str] = match name {
+        "mode" => &["constant", "reflect", "edge", "wrap", "nearest", "linear", "cubic", "DCR", "CRD", "bilinear", "IDF", "TF", "TFIDF"],
+        "auto_pad" => &["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"],
+        "direction" => &["forward", "reverse", "bidirectional", "LEFT", "RIGHT"],
+        "reduction" => &["none", "add", "mul", "max", "min", "mean", "sum"],
+        "equation" => &["ij,jk->ik", "...ij->...ji", "ii->i", "ij->", "i,i", "bij,bjk->bik"],
+        "approximate" => &["none", "tanh"],
+        "padding_mode" => &["zeros", "border", "reflection"],
+        "coordinate_transformation_mode" => &["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel", "half_pixel_symmetric"],
+        "nearest_mode" => &["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"],
+        "post_transform" => &["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"],
+        "norm" => &["L1", "L2", "MAX"],
+        "case_change_action" => &["NONE", "LOWER", "UPPER"],
+        _ => TEXTS,
+    };
+    d.pick(if d.clone().one_in(8) { TEXTS } else { known }).map_or_else(String::new, |t| (*t).to_owned())
+}
+
+/// An attribute of a kind (a letter of the schemas' table) with some value that fits its name; `None` for kinds without values of their own.
+pub(crate) fn attribute_of(name: &str, kind: char, d: &mut Draw<'_>) -> Option<AttributeProto> {
     let mut a = AttributeProto { name: name.into(), ..Default::default() };
     let small = |d: &mut Draw<'_>| d.below(6) as i64 - if d.one_in(3) { 2 } else { 0 };
     let of = |t: AttributeType| EnumOrUnknown::new(t);
     match kind {
+        'i' => {
+            a.type_ = of(AttributeType::INT);
+            a.i = match name {
+                "to" | "dtype" => *d.pick(&[1, 1, 6, 7, 9, 10, 11, 16, 2, 3])?,
+                "axis" => d.below(4) as i64 - 2,
+                "group" | "block_size" | "blocksize" | "num_heads" | "kv_num_heads" | "hidden_size" => 1 + d.below(4) as i64,
+                "keepdims"
+                | "noop_with_empty_axes"
+                | "largest"
+                | "sorted"
+                | "exclusive"
+                | "reverse"
+                | "ceil_mode"
+                | "transA"
+                | "transB" => d.below(2) as i64,
+                _ => small(d),
+            };
+        }
         'f' => (a.type_, a.f) = (of(AttributeType::FLOAT), [0.0, 1.0, 1e-5, 0.5, -1.0, f32::NAN, f32::INFINITY][d.below(7)]),
-        's' => (a.type_, a.s) = (of(AttributeType::STRING), d.pick(TEXTS).unwrap_or(&"").as_bytes().to_vec()),
-        'l' => (a.type_, a.ints) = (of(AttributeType::INTS), (0..d.below(5)).map(|_| small(d)).collect()),
+        's' => (a.type_, a.s) = (of(AttributeType::STRING), text_of(name, d).into_bytes()),
+        'I' => {
+            a.type_ = of(AttributeType::INTS);
+            a.ints = match name {
+                "axes" => vec![d.below(4) as i64 - 1],
+                "perm" => (0..1 + d.below(4) as i64).rev().collect(),
+                "kernel_shape" => vec![1 + d.below(3) as i64; 1 + d.below(3)],
+                "strides" | "dilations" => vec![1 + d.below(2) as i64; 1 + d.below(3)],
+                "pads" | "output_padding" => vec![d.below(2) as i64; 2 * (1 + d.below(3))],
+                _ => (0..d.below(5)).map(|_| small(d)).collect(),
+            };
+        }
+        'F' => (a.type_, a.floats) = (of(AttributeType::FLOATS), (0..d.below(5)).map(|_| small(d) as f32).collect()),
+        'S' => (a.type_, a.strings) = (of(AttributeType::STRINGS), (0..d.below(4)).map(|_| text_of(name, d).into_bytes()).collect()),
         't' => {
             a.type_ = of(AttributeType::TENSOR);
             a.t = MessageField::some(if d.one_in(2) { ints("", &[2], &[1, 2]) } else { floats("", &[1], d) });
         }
-        'g' => (a.type_, a.g) = (of(AttributeType::GRAPH), MessageField::some(graph(d, depth + 1))),
-        _ => (a.type_, a.i) = (of(AttributeType::INT), small(d)),
+        _ => return None,
     }
-    a
+    Some(a)
+}
+
+fn subgraph(name: &str, (depth, version): (usize, i64), d: &mut Draw<'_>) -> AttributeProto {
+    let type_ = EnumOrUnknown::new(AttributeType::GRAPH);
+    AttributeProto { name: name.into(), type_, g: MessageField::some(graph(d, depth + 1, version)), ..Default::default() }
 }
 
 /// A graph whose nodes take what is there; in a subgraph also what is around it.
-fn graph(d: &mut Draw<'_>, depth: usize) -> GraphProto {
+fn graph(d: &mut Draw<'_>, depth: usize, version: i64) -> GraphProto {
     let mut g = GraphProto { name: "g".into(), ..Default::default() };
     let rank = d.below(5);
     let dims: Vec<i64> = (0..rank).map(|_| [1, 2, 3, 4, 8, -1, 0][d.below(7)]).collect();
@@ -157,34 +160,31 @@ fn graph(d: &mut Draw<'_>, depth: usize) -> GraphProto {
         g.input = vec![info("it", 7, &[]), info("go", 9, &[]), info("p", 1, &dims)];
     }
     let operators = portwright_frontend::operators();
-    let mut known: Vec<String> = NAMES.iter().map(|s| (*s).to_owned()).collect();
-    known.extend(g.input.iter().map(|v| v.name.clone()));
+    // Names with the dtype that they have or are thought to have.
+    let mut known: Vec<(String, i32)> = NAMES.iter().map(|(n, e)| ((*n).to_owned(), *e)).collect();
+    known.extend(g.input.iter_mut().filter_map(|v| Some((v.name.clone(), v.type_.as_ref()?.tensor_type().elem_type))));
     for n in 0..1 + d.below(if depth == 0 { 6 } else { 3 }) {
         let i = (d.next() % operators.len() as u64) as usize;
-        let Some(&(domain, op, _)) = operators.get(i) else { continue };
+        let Some(&(domain, op, since)) = operators.get(i) else { continue };
         let mut node = NodeProto { op_type: op.into(), ..Default::default() };
         if domain != "ai.onnx" {
             node.domain = domain.into();
         }
-        for _ in 0..1 + d.below(4) {
-            let name =
-                if d.one_in(12) { String::new() } else { known[known.len() - 1 - d.below(known.len()).min(d.below(known.len()))].clone() };
+        let form = portwright_frontend::schema::find(&node.domain, op, since.max(version));
+        let (least, most) = portwright_frontend::arity(&node.domain, op).unwrap_or((1, 1));
+        for k in 0..least + if d.one_in(3) { d.below(most.min(least + 4) - least + 1) } else { 0 } {
+            let ty = form.and_then(|f| f.inputs.get(k.min(f.inputs.len().saturating_sub(1))));
+            let mask = ty.and_then(|i| form?.types.iter().find(|t| t.0 == i.ty)).map_or(u64::MAX, |t| t.1);
+            let fits: Vec<&String> = known.iter().rev().filter(|(_, e)| mask >> e & 1 == 1).map(|(n, _)| n).collect();
+            let near = d.below(fits.len()).min(d.below(fits.len()));
+            let name = fits.get(near).filter(|_| !d.clone().one_in(16)).map_or_else(String::new, |n| (*n).clone());
             node.input.push(name);
         }
-        for _ in 0..d.below(4) {
-            let i = (d.next() % ATTRIBUTES.len() as u64) as usize;
-            let (name, kind) = ATTRIBUTES[i];
-            if kind != 'g' || depth < 2 {
-                node.attribute.push(attribute(name, kind, depth, d));
-            }
-        }
-        for needed in ["body", "then_branch", "else_branch"].iter().filter(|n| match op {
-            "Loop" | "Scan" | "SequenceMap" => **n == "body",
-            "If" => **n != "body",
-            _ => false,
-        }) {
-            if depth < 3 {
-                node.attribute.push(attribute(needed, 'g', depth, d));
+        for &(name, kind, needed) in form.into_iter().flat_map(|f| &f.attrs) {
+            if kind == 'g' && depth < 3 {
+                node.attribute.push(subgraph(name, (depth, version), d));
+            } else if needed || d.one_in(5) {
+                node.attribute.extend(attribute_of(name, kind, d));
             }
         }
         let made = format!("v{depth}_{n}");
@@ -192,10 +192,11 @@ fn graph(d: &mut Draw<'_>, depth: usize) -> GraphProto {
         if d.one_in(5) {
             node.output.push(format!("u{depth}_{n}"));
         }
-        known.push(made);
+        let first = node.input.first().and_then(|i| known.iter().find(|k| k.0 == *i)).map_or(1, |k| k.1);
+        known.push((made, first));
         g.node.push(node);
     }
-    let outputs: Vec<String> = known.iter().rev().take(1 + d.below(3)).cloned().collect();
+    let outputs: Vec<String> = known.iter().rev().take(1 + d.below(3)).map(|k| k.0.clone()).collect();
     g.output = outputs.iter().map(|o| ValueInfoProto { name: o.clone(), ..Default::default() }).collect();
     g
 }
@@ -211,6 +212,6 @@ pub fn model(d: &mut Draw<'_>) -> Vec<u8> {
             opset_import.push(opset(domain, if domain == "ai.onnx.ml" { 3 } else { 1 }));
         }
     }
-    let m = ModelProto { ir_version: 10, opset_import, graph: MessageField::some(graph(d, 0)), ..Default::default() };
+    let m = ModelProto { ir_version: 10, opset_import, graph: MessageField::some(graph(d, 0, version)), ..Default::default() };
     m.write_to_bytes().unwrap_or_default()
 }

@@ -8,6 +8,7 @@ use portwright_ir::diag::{Code, Diagnostic, Diags};
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::interp::{self as graph_interp, Tensor};
 use portwright_ir::graph::{Graph, Op, ValueId};
+use portwright_ir::kernel::interp::RunOptions;
 use portwright_ir::numerics;
 use portwright_ir::plan::{self, interp as plan_interp};
 use portwright_ir::weight::WeightSource;
@@ -18,8 +19,9 @@ use portwright_passes::spec::{CpuSpec, MachineClass, Math};
 
 use crate::draw::Draw;
 
-/// Most bytes that the interpreters may hold.
+/// Most bytes that the interpreters may hold, and most instructions of a launch.
 const BYTES: u64 = 256 << 20;
+const INSTRUCTIONS: u64 = 8 << 20;
 
 /// A machine of wide vectors with masks, or of narrow ones without.
 pub fn machine(wide: bool) -> (MachineClass, KernelCaps) {
@@ -51,7 +53,7 @@ pub fn compile(g: Graph, wide: bool) -> Result<Compiled, Vec<Diagnostic>> {
 }
 
 fn graph_options() -> graph_interp::Options {
-    graph_interp::Options { max_bytes: BYTES, loop_limit: 256, ..Default::default() }
+    graph_interp::Options { max_bytes: BYTES, loop_limit: 256, images: Some(portwright_runtime::image::read), ..Default::default() }
 }
 
 /// Runs a program in the interpreters of plans and kernels.
@@ -64,7 +66,12 @@ fn execute(p: &Program, packed: &HashMap<Arc<str>, Vec<u8>>, inputs: &[Tensor]) 
             _ => w.bytes().map(<[u8]>::to_vec),
         },
     };
-    let options = plan_interp::Options { max_bytes: BYTES, loop_limit: 256, ..Default::default() };
+    let options = plan_interp::Options {
+        kernel: RunOptions { limit: Some(INSTRUCTIONS), ..Default::default() },
+        max_bytes: BYTES,
+        loop_limit: 256,
+        images: Some(portwright_runtime::image::read),
+    };
     plan_interp::run(&p.module, &p.plan, inputs, &weight, &options)
 }
 
@@ -97,6 +104,7 @@ pub fn both(g: &Graph, c: &Compiled, inputs: &[Tensor]) -> Result<Option<(Vec<Te
         Ok(p) => p,
         // What fails with any input may fail before there is one.
         Err(e) if want.is_err() && e.code != Code::INTERNAL => return Ok(None),
+        Err(e) if gives_up(&e) => return Ok(None),
         Err(e) => return Err(format!("the pack program: {e}")),
     };
     let packed: HashMap<Arc<str>, Vec<u8>> =
@@ -106,13 +114,18 @@ pub fn both(g: &Graph, c: &Compiled, inputs: &[Tensor]) -> Result<Option<(Vec<Te
     let computes = |path: &str| c.main.plan.origins.values().any(|o| o.paths.iter().any(|p| **p == *path));
     match (want, got) {
         (Ok(w), Ok(g)) => Ok(Some((w, g))),
-        (_, Err(e)) if e.code == Code::OVER_MEMORY => Ok(None),
+        (_, Err(e)) if e.code == Code::OVER_MEMORY || gives_up(&e) => Ok(None),
         (Err(_), Err(e)) if e.code != Code::INTERNAL => Ok(None),
         // What a program need not compute cannot fail in it.
         (Err(w), Ok(_)) if !is_input(&w.path) && (!computes(&w.path) || is_taken_in_part(g, &w.path)) => Ok(None),
         (Err(w), Ok(_)) => Err(format!("the program runs where the graph does not: {w}")),
         (_, Err(e)) => Err(format!("the program does not run: {e}")),
     }
+}
+
+/// Whether a kernel ran longer than the interpreter may.
+fn gives_up(e: &plan_interp::RunError) -> bool {
+    e.message.contains("more instructions than the run's limit")
 }
 
 /// Whether a part of what a node gives is taken further on, so that the rest of it need not be computed.
