@@ -29,6 +29,7 @@ mod extra;
 mod flex;
 mod fused;
 mod gather;
+mod gradient;
 mod grams;
 mod linalg;
 mod loss;
@@ -153,6 +154,7 @@ fn table() -> &'static Table {
             ("ai.onnx.ml", trees::TABLE),
             ("ai.onnx.preview", flex::TABLE),
             ("ai.onnx.preview.training", loss::TRAINING),
+            ("ai.onnx.preview.training", gradient::TABLE),
         ]);
         let named = domains.flat_map(|(d, t)| t.iter().map(move |e| ((d, e.op), e)));
         default.chain(named).chain(stray).collect()

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Every operator of ONNX at every version since 7 is imported, or stands below with the reason why not.
+//! Every operator of ONNX at every version since 7 is imported.
 
 use std::collections::HashMap;
 
 use portwright_frontend::{operators, schema};
-
-/// Domain, operator and why it is not imported.
-const NOT_TAKEN: &[(&str, &str, &str)] = &[
-    ("ai.onnx", "ImageDecoder", "decodes files of images: no numbers, and a library of formats"),
-    ("ai.onnx.preview.training", "Gradient", "asks for a derivative of the graph that it stands in, which no compiled part has"),
-];
 
 /// Operators on texts, sequences and maps, which are host operations.
 const HOST: &[&str] = &[
@@ -34,7 +28,7 @@ fn every_operator_at_every_version() {
     for (domain, op, versions) in schema::operators() {
         // Removed before 7, or renamed.
         let Some(last) = versions.last() else { continue };
-        let excepted = NOT_TAKEN.iter().any(|(d, o, _)| (*d, *o) == (domain, op)) || HOST.contains(&op);
+        let excepted = HOST.contains(&op);
         match known.get(&(domain, op)) {
             None if !excepted => missing.push(format!("{domain}.{op}, last changed in {last}")),
             Some(since) if !excepted && versions.iter().any(|v| v < since && domain != "ai.onnx") => {
@@ -48,9 +42,6 @@ fn every_operator_at_every_version() {
         }
     }
     assert!(missing.is_empty(), "not imported:\n{}", missing.join("\n"));
-    for (domain, op, _) in NOT_TAKEN {
-        assert!(!known.contains_key(&(*domain, *op)), "{domain}.{op} is imported and listed as not taken");
-    }
 }
 
 /// Counts of inputs that a schema takes, each within those of the importer.
