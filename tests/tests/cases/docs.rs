@@ -260,42 +260,87 @@ fn uses(case: &Path) -> Result<Uses, String> {
     Ok(out)
 }
 
-/// The table of operators by target.
-fn coverage(suite: &Path) -> Result<String, String> {
+/// What was run on a target, and what of it passed.
+struct Ran {
+    target: String,
+    run: BTreeSet<String>,
+    passed: BTreeSet<String>,
+}
+
+impl Ran {
+    /// Of these cases: how many passed, and how many were run.
+    fn of(&self, cases: &[&String]) -> (usize, usize) {
+        let count = |set: &BTreeSet<String>| cases.iter().filter(|c| set.contains(**c)).count();
+        (count(&self.passed), count(&self.run))
+    }
+}
+
+/// Every target with a list, `host` first. A case that was skipped was not run; where no list says which these are, all were that pass on the host.
+fn ran() -> Vec<Ran> {
     let lists = lists();
+    let host = lists.first().map(|l| l.1.clone()).unwrap_or_default();
+    let one = |(target, passed): (String, BTreeSet<String>)| {
+        let not = not_passing(&target).ok();
+        let others = not.map_or(host.clone(), |n| n.into_iter().filter(|c| c[1] != "skipped").map(|c| c[0].clone()).collect());
+        Ran { run: others.union(&passed).cloned().collect(), target, passed }
+    };
+    lists.into_iter().map(one).collect()
+}
+
+/// The table of operators, and what is different on which target.
+fn coverage(suite: &Path) -> Result<String, String> {
+    let targets = ran();
     let mut cases: BTreeMap<String, Uses> = BTreeMap::new();
     for kind in std::fs::read_dir(suite).map_err(|e| format!("{}: {e}", suite.display()))?.flatten().filter(|e| e.path().is_dir()) {
         for case in std::fs::read_dir(kind.path()).into_iter().flatten().flatten() {
             let name = case.file_name().to_string_lossy().into_owned();
-            if lists.iter().any(|(_, passing)| passing.contains(&name)) {
+            if targets.iter().any(|t| t.run.contains(&name)) {
                 cases.insert(name, uses(&case.path())?);
             }
         }
     }
     let mut s = String::from(
         "# Operators by target\n\n\
-         For each operator that is imported: its first version, in how many cases of the ONNX test suite that use it the right numbers come\n\
-         out on each target, and the dtypes of these cases' inputs. The cases are listed in `tests/suite/TARGET.txt`; `host` is native code\n\
-         on x86-64, the other targets are run by qemu. A row of dashes is an operator that the suite has no case of or none that passes;\n\
-         operators of other domains than ONNX's are tested in `frontend/tests`. Written by `cargo xtask bless docs/`.\n\n",
+         For each operator that is imported: its first version, how many cases of the ONNX test suite that use it give the right numbers, and the\n\
+         dtypes of these cases' inputs. `host` is native code on x86-64, other CPUs are run by qemu, devices by machines of Portwright's own. `all`\n\
+         stands for every case that was run on every such target, `n of m` for the target on which the fewest pass, a dash for an operator that\n\
+         the suite has no case of; operators of other domains than ONNX's are tested in `frontend/tests`. Below the table is what each\n\
+         target lacks; cases are listed in `tests/suite/TARGET.txt` and `TARGET-not.txt`. Written by `cargo xtask bless docs/`.\n\n\
+         | operator | since | host | other CPUs | devices | dtypes |\n| --- | ---: | ---: | ---: | ---: | --- |\n",
     );
-    let count = lists.iter().map(|(name, l)| format!("{name} {}", l.len())).collect::<Vec<_>>().join(", ");
-    s += &format!(
-        "Passing cases: {count}.\n\n| operator | since | {} | dtypes |\n",
-        lists.iter().map(|l| l.0.as_str()).collect::<Vec<_>>().join(" | ")
-    );
-    s += &format!("| --- | ---: |{} --- |\n", " ---: |".repeat(lists.len()));
+    // A device has its vendor's name before a dash.
+    let groups: [Vec<&Ran>; 3] = [
+        targets.iter().filter(|t| t.target == "host").collect(),
+        targets.iter().filter(|t| t.target != "host" && !t.target.contains('-')).collect(),
+        targets.iter().filter(|t| t.target.contains('-')).collect(),
+    ];
+    let mut lacking: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (domain, op, since) in portwright_frontend::operators() {
         let row = row_name(domain, op);
         let of: Vec<(&String, &Uses)> = cases.iter().filter(|(_, u)| u.operators.contains(&row)).collect();
-        let cells = lists.iter().map(|(_, passing)| match of.iter().filter(|(name, _)| passing.contains(*name)).count() {
-            0 => "-".to_owned(),
-            n => n.to_string(),
+        let names: Vec<&String> = of.iter().map(|c| c.0).collect();
+        let cells = groups.each_ref().map(|group| {
+            let counts: Vec<(usize, usize)> = group.iter().map(|t| t.of(&names)).filter(|c| c.1 > 0).collect();
+            match counts.iter().filter(|c| c.0 < c.1).min_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1))) {
+                Some((passed, run)) => format!("{passed} of {run}"),
+                None if counts.is_empty() => "-".to_owned(),
+                None => "all".to_owned(),
+            }
         });
-        let cells = cells.collect::<Vec<_>>().join(" | ");
+        for t in &targets {
+            let (passed, run) = t.of(&names);
+            if passed < run {
+                lacking.entry(&t.target).or_default().push(format!("{row} {passed} of {run}"));
+            }
+        }
         let dtypes: BTreeSet<&str> = of.iter().flat_map(|(_, u)| u.dtypes.iter().map(String::as_str)).collect();
         let dtypes = dtypes.into_iter().collect::<Vec<_>>().join(" ");
-        s += &format!("| `{row}` | {since} | {cells} | {dtypes} |\n");
+        s += &format!("| `{row}` | {since} | {} | {dtypes} |\n", cells.join(" | "));
+    }
+    s += "\n## What a target lacks\n\nOperators with a case that was run and does not pass; docs/SUITE.md says why.\n";
+    for t in &targets {
+        let lacks = lacking.remove(t.target.as_str()).map_or_else(|| "none".to_owned(), |l| l.join(", "));
+        s += &format!("\n**{}**: {} of {} cases pass. Lacks: {lacks}.\n", t.target, t.passed.len(), t.run.len());
     }
     Ok(s)
 }
