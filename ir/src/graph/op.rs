@@ -550,6 +550,13 @@ define_ops! {
     /// `(q: [B,Hq,Sq,D], k: [B,Hk,Sk,D], v: [B,Hk,Sk,Dv], mask?: broadcastable to [B,Hq,Sq,Sk], offset?: i64[]) -> [B,Hq,Sq,Dv]`;
     /// `operands` says which optional ones are there; `softcap` 0 is none.
     Attention "attention" { scale: Scalar, causal: bool, has_mask: bool, has_offset: bool, softcap: Scalar },
+    /// `attention` over each run of `part` keys by itself, the last of which may be shorter: result `p` is that of keys `p * part ..`, beside the
+    /// logarithm of the sum of its exponentials, which is the lowest finite number where a row sees nothing. `A` is f64 for f64, else f32.
+    /// Operands as those of `attention`. `-> (y: A[B,Hq,P,Sq,Dv], log: A[B,Hq,P,Sq])` with `P = ceil(Sk / part)`
+    AttentionParts "attention_parts" { part: i64, scale: Scalar, causal: bool, has_mask: bool, has_offset: bool, softcap: Scalar },
+    /// The attention of which those are the parts: `sum over p of softmax over p(log) * y`, rounded to `to`, once. A part of weight 0 does not
+    /// count, whatever it holds. `(y: A[B,H,P,S,D], log: A[B,H,P,S]) -> to[B,H,S,D]`
+    MergeParts "merge_parts" { to: DType },
     /// Rotates pairs of the first `rotary_dims` of the last dim by angles given as cos and sin.
     /// `(x: [B,H,S,D], cos: [B|1,S,R/2], sin: [B|1,S,R/2]) -> [x.dims]`; `interleaved` pairs are (2i, 2i+1), else (i, i+R/2).
     Rotary "rotary" { rotary_dims: SymExpr, interleaved: bool },

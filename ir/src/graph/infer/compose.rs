@@ -5,7 +5,7 @@ use super::{Cx, Types, Want};
 use crate::diag::Code;
 use crate::dtype::DType;
 use crate::graph::op::Direction;
-use crate::graph::{Quant, Scalar, TensorType, TypeFault};
+use crate::graph::{Dims, Quant, Scalar, TensorType, TypeFault};
 use crate::sym::SymExpr;
 
 impl Cx<'_> {
@@ -137,6 +137,37 @@ impl Cx<'_> {
             self.want_scalar(count - 1, DType::I64)?;
         }
         Ok(vec![TensorType::new(q.dtype, vec![b, hq.clone(), q.dims[2].clone(), v.dims[3].clone()])])
+    }
+
+    pub(super) fn attention_parts(&mut self, part: i64, has_mask: bool, has_offset: bool) -> Types {
+        let whole = self.attention(has_mask, has_offset)?;
+        self.positive("part", &[part])?;
+        let dtype = if self.operands[0].dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let parts = self.operands[1].dims[2].ceil_div(&part.into());
+        let with = |mut dims: Dims| {
+            dims.insert(2, parts.clone());
+            TensorType::new(dtype, dims)
+        };
+        let dims = whole.into_iter().next().map(|t| t.dims).unwrap_or_default();
+        let rows = dims.iter().take(3).cloned().collect();
+        Ok(vec![with(dims), with(rows)])
+    }
+
+    pub(super) fn merge_parts(&mut self, to: DType) -> Types {
+        self.arity(2, 2)?;
+        self.want(0, Want::Float)?;
+        self.same_dtype(0, 1)?;
+        self.want_rank(0, 5)?;
+        self.want_rank(1, 4)?;
+        if !to.is_float() {
+            return Err(self.fail(Code::BAD_ATTRIBUTE, format!("`to` is {to}, expected floats")));
+        }
+        let (y, log) = (self.operands[0], self.operands[1]);
+        for (i, (a, b)) in y.dims.iter().zip(&log.dims).enumerate() {
+            self.equal(a, b, || format!("dim {i} of parts and their logarithms"))?;
+        }
+        let [b, h, _, s, d] = y.dims.as_slice() else { return Ok(vec![]) };
+        Ok(vec![TensorType::new(to, [b, h, s, d].map(SymExpr::clone).to_vec())])
     }
 
     pub(super) fn rotary(&mut self, rotary_dims: &SymExpr) -> Types {

@@ -297,6 +297,8 @@ impl<'a> Cx<'a> {
                 Ok(vec![self.operands[0].clone()])
             }
             Op::Attention { has_mask, has_offset, .. } => self.attention(*has_mask, *has_offset),
+            Op::AttentionParts { part, has_mask, has_offset, .. } => self.attention_parts(*part, *has_mask, *has_offset),
+            Op::MergeParts { to } => self.merge_parts(*to),
             Op::Rotary { rotary_dims, .. } => self.rotary(rotary_dims),
             Op::Lstm { direction } => self.recurrent(*direction, 4),
             Op::Gru { direction, .. } => self.recurrent(*direction, 3),

@@ -72,6 +72,50 @@ pub(super) struct Attention<'a> {
 }
 
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, a: &Attention<'_>) -> Run {
+    let (dims, runs) = attend(q, k, v, a, None)?;
+    let out: Vec<f64> = runs.into_iter().flat_map(|r| r.0).collect();
+    Ok(Tensor::from_f64(q.dtype, dims, &out))
+}
+
+/// Results of each run of `part` keys and the logarithms of their sums.
+pub(super) fn attention_parts(q: &Tensor, k: &Tensor, v: &Tensor, a: &Attention<'_>, part: usize) -> Result<Vec<Tensor>, Fault> {
+    let (dims, runs) = attend(q, k, v, a, Some(part.max(1)))?;
+    let (&[b, h, s, d], &[_, _, keys, _]) = (&dims[..], &k.dims[..]) else { return Err(shape("q, k and v")) };
+    let parts = keys.div_ceil(part.max(1));
+    let dtype = if q.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    // Runs come row by row; results have all rows of a head's part side by side.
+    let at = |i: usize| (i / (parts * s) * s + i % s) * parts + i / s % parts;
+    let rows = (0..b * h * parts * s).map(|i| runs.get(at(i)).ok_or_else(|| shape("q, k and v")));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let y: Vec<f64> = rows.iter().flat_map(|r| r.0.iter().copied()).collect();
+    let log: Vec<f64> = rows.iter().map(|r| r.1).collect();
+    Ok(vec![Tensor::from_f64(dtype, vec![b, h, parts, s, d], &y), Tensor::from_f64(dtype, vec![b, h, parts, s], &log)])
+}
+
+pub(super) fn merge_parts(y: &Tensor, log: &Tensor, to: DType) -> Run {
+    let &[b, h, parts, s, d] = &y.dims[..] else { return Err(shape("the parts")) };
+    if log.dims[..] != [b, h, parts, s] {
+        return Err(shape("parts and their logarithms"));
+    }
+    let (y, log) = (y.to_f64(), log.to_f64());
+    let mut out = vec![0.0; b * h * s * d];
+    for (row, out) in out.chunks_exact_mut(d.max(1)).enumerate() {
+        let at = |p: usize| (row / s * parts + p) * s + row % s;
+        let top = max((0..parts).map(|p| log[at(p)]));
+        let weights: Vec<f64> = (0..parts).map(|p| libm::exp(log[at(p)] - top)).collect();
+        let sum: f64 = weights.iter().sum();
+        for (p, w) in weights.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+            out.iter_mut().zip(&y[at(p) * d..]).for_each(|(o, y)| *o += w / sum * y);
+        }
+    }
+    Ok(Tensor::from_f64(to, vec![b, h, s, d], &out))
+}
+
+/// What a row has of a run of keys: its weighted values, and the logarithm of its sum of exponentials.
+type RowRun = (Vec<f64>, f64);
+
+/// Dims of the result of attention, and for each row of it the runs of `part` keys, or one of all of them.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, a: &Attention<'_>, part: Option<usize>) -> Result<(Vec<usize>, Vec<RowRun>), Fault> {
     let (&[b, hq, sq, d], &[bk, hk, sk, dk], &[bv, hv, sv, dv]) = (&q.dims[..], &k.dims[..], &v.dims[..]) else {
         return Err(shape("q, k and v"));
     };
@@ -85,10 +129,16 @@ pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, a: &Attention<'_>) -
         DType::Bool => m.all_bits().map(|b| if b & 1 == 1 { 0.0 } else { f64::NEG_INFINITY }).collect(),
         _ => m.to_f64(),
     });
-    let dtype = q.dtype;
+    let whole = part.is_none();
+    let (nothing, part) = match (part, q.dtype) {
+        (Some(p), DType::F64) => (f64::MIN, p),
+        (Some(p), _) => (f64::from(f32::MIN), p),
+        (None, _) => (0.0, sk.max(1)),
+    };
+    let runs = if whole { 1 } else { sk.div_ceil(part) };
     let (q, k, v) = (q.to_f64(), k.to_f64(), v.to_f64());
-    let mut out = vec![0.0; b * hq * sq * dv];
-    for (row, out) in out.chunks_exact_mut(dv.max(1)).enumerate() {
+    let mut out = Vec::with_capacity(b * hq * sq * runs);
+    for row in 0..b * hq * sq {
         let (n, h, i) = (row / (hq * sq), row / sq % hq, row % sq);
         let head = n * hk + h / (hq / hk);
         let query = &q[row * d..(row + 1) * d];
@@ -110,22 +160,28 @@ pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, a: &Attention<'_>) -
             };
             s + added
         };
-        let scores: Vec<f64> = (0..sk).map(score).collect();
-        let m = max(scores.iter().copied());
-        if m == f64::NEG_INFINITY {
-            continue; // nothing to see
-        }
-        let weights: Vec<f64> = scores.iter().map(|s| libm::exp(s - m)).collect();
-        let sum: f64 = weights.iter().sum();
-        for (j, w) in weights.iter().enumerate() {
-            // A masked key has weight 0, and its value must not matter even if it is not finite.
-            if *w != 0.0 {
-                let value = &v[(head * sk + j) * dv..][..dv];
-                out.iter_mut().zip(value).for_each(|(o, v)| *o += w / sum * v);
+        for run in 0..runs {
+            let keys = run * part..sk.min((run + 1) * part);
+            let mut y = vec![0.0; dv];
+            let scores: Vec<f64> = keys.clone().map(score).collect();
+            let m = max(scores.iter().copied());
+            if m == f64::NEG_INFINITY {
+                out.push((y, nothing)); // nothing to see
+                continue;
             }
+            let weights: Vec<f64> = scores.iter().map(|s| libm::exp(s - m)).collect();
+            let sum: f64 = weights.iter().sum();
+            for (j, w) in keys.zip(&weights) {
+                // A masked key has weight 0, and its value must not matter even if it is not finite.
+                if *w != 0.0 {
+                    let value = &v[(head * sk + j) * dv..][..dv];
+                    y.iter_mut().zip(value).for_each(|(o, v)| *o += w / sum * v);
+                }
+            }
+            out.push((y, m + libm::log(sum)));
         }
     }
-    Ok(Tensor::from_f64(dtype, vec![b, hq, sq, dv], &out))
+    Ok((vec![b, hq, sq, dv], out))
 }
 
 pub(super) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, rotary_dims: i64, interleaved: bool) -> Run {

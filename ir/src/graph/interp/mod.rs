@@ -574,6 +574,13 @@ fn op(g: &Graph, op: &Op, x: &[&Tensor], bound: &mut Bindings, opts: &Options) -
             let a = compose::Attention { scale: scale.to_f64(), causal: *causal, softcap: softcap.to_f64(), mask, offset };
             compose::attention(arg(0)?, arg(1)?, arg(2)?, &a)?
         }
+        Op::AttentionParts { part, scale, causal, has_mask, has_offset, softcap } => {
+            let offset = if *has_offset { numerics::int_from_bits(arg(x.len() - 1)?.dtype, arg(x.len() - 1)?.bits(0)) as i64 } else { 0 };
+            let mask = if *has_mask { Some(arg(3)?) } else { None };
+            let a = compose::Attention { scale: scale.to_f64(), causal: *causal, softcap: softcap.to_f64(), mask, offset };
+            return compose::attention_parts(arg(0)?, arg(1)?, arg(2)?, &a, usize::try_from(*part).unwrap_or(1));
+        }
+        Op::MergeParts { to } => compose::merge_parts(arg(0)?, arg(1)?, *to)?,
         Op::Rotary { rotary_dims, interleaved } => compose::rotary(arg(0)?, arg(1)?, arg(2)?, bound.number(rotary_dims)?, *interleaved)?,
         Op::Lstm { direction } => return compose::lstm(x, *direction),
         Op::Gru { direction, linear_before_reset } => return compose::gru(x, *direction, *linear_before_reset),

@@ -93,7 +93,7 @@ pub(super) fn attr(op: &str, name: &str, site: &Site<'_>) -> Option<Attr> {
             | "exclude_outside"
             | "antialias",
         ) => Some(Attr::Bool(false)),
-        ("attention", "softcap") => Some(Attr::Scalar(Scalar::f32(0.0))),
+        ("attention" | "attention_parts", "softcap") => Some(Attr::Scalar(Scalar::f32(0.0))),
         ("resize", "scales") => Some(Attr::List(Vec::new())),
         ("resize", "cubic_a") => Some(Attr::Scalar(Scalar::f32(-0.75))),
         ("resize", "coords") => text("half_pixel"),
