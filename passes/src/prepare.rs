@@ -92,6 +92,7 @@ pub fn prepare_with(mut graph: Graph, machine: &MachineClass, mut options: Optio
     products::of_bytes(&mut graph, machine, &mut log);
     products::in_halves(&mut graph, machine, options.math, &mut log);
     products::in_parts(&mut graph, machine, options.math, &mut log);
+    products::over_parts(&mut graph, machine, options.math, &mut log);
     layout::channels_last(&mut graph, machine, &cx, &mut log);
     layout::turn_weights(&mut graph, &cx, &mut log);
     hoist::lift(&mut graph, &mut log);

@@ -134,7 +134,7 @@ fn operations(g: &Graph, node: &Node) -> SymExpr {
         // A transform of a tile of 6x6, or to one of 4x4, is some 8 additions an element.
         Op::WinogradInput { .. } | Op::WinogradOutput { .. } => made() * 8,
         // A score is scaled, compared, exponentiated and summed.
-        Op::Attention { .. } => {
+        Op::Attention { .. } | Op::AttentionParts { .. } => {
             let dims = |i: usize| node.operands.get(i).map_or(&[][..], |&v| g.ty(v).dims.as_slice());
             match (dims(0), dims(1)) {
                 ([b, h, s, _], [_, _, t, _]) => product(&[b.clone(), h.clone(), s.clone(), t.clone()]) * (FUNCTION + 4),
@@ -160,7 +160,7 @@ fn products(g: &Graph, node: &Node) -> SymExpr {
         }
         Op::Conv { .. } => result * rest(1, 1, 0),
         Op::ConvLast { depth, .. } => result * rest(1, 1, 1) * *depth,
-        Op::Attention { .. } => match (dims(0), dims(1), dims(2)) {
+        Op::Attention { .. } | Op::AttentionParts { .. } => match (dims(0), dims(1), dims(2)) {
             ([b, h, s, d], [_, _, t, _], [.., e]) => product(&[b.clone(), h.clone(), s.clone(), t.clone()]) * (d.clone() + e.clone()),
             _ => 0.into(),
         },

@@ -63,7 +63,7 @@ pub(super) fn class(g: &Graph, node: &Node) -> Class {
         | Op::ContractGroups { .. } => Class::Core(FusionKind::Contract),
         Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => Class::Core(FusionKind::Conv),
         Op::Pool { .. } => Class::Core(FusionKind::Window),
-        Op::Attention { .. } => Class::Core(FusionKind::Attention),
+        Op::Attention { .. } | Op::AttentionParts { .. } | Op::MergeParts { .. } => Class::Core(FusionKind::Attention),
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. } => {
             Class::Alone(FusionKind::Recurrent)
         }

@@ -18,7 +18,7 @@ pub(super) fn single(region: &Graph, node: &Node) -> Option<(FusionKind, Node, G
         Op::Conv { .. } | Op::ConvLast { .. } | Op::WinogradInput { .. } | Op::WinogradOutput { .. } => FusionKind::Conv,
         Op::Pool { .. } => FusionKind::Window,
         Op::Lstm { .. } | Op::Gru { .. } | Op::LstmSteps { .. } | Op::LstmByteSteps { .. } | Op::GruSteps { .. } => FusionKind::Recurrent,
-        Op::Attention { .. } => FusionKind::Attention,
+        Op::Attention { .. } | Op::AttentionParts { .. } | Op::MergeParts { .. } => FusionKind::Attention,
         op if op.is_elementwise() || op.is_movement() => FusionKind::Map,
         Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => FusionKind::Map,
         _ => FusionKind::Single,

@@ -14,10 +14,12 @@ use crate::rules::consts::is_static;
 use crate::rules::{Edit, RuleLog, Tap, sweep};
 use crate::spec::{MachineClass, Math, ProductForm};
 
+mod attend;
 mod blocks;
 mod scaled;
 mod split;
 
+pub use attend::over_parts;
 pub use blocks::in_panels;
 pub use split::in_parts;
 

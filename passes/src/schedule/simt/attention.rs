@@ -7,12 +7,13 @@
 //! Sums are brought to the new maximum block by block and divided at the end. What a causal mask hides from all rows is left out.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{Op, ReduceOp, ValueId};
+use portwright_ir::graph::{Node, Op, ReduceOp, ValueId};
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Level, Mem, Module, Reg, UnOp};
 use portwright_ir::sym::SymExpr;
 
+use super::super::index::lane;
 use super::reduce::{Fold, Team};
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, flash, name_coords, store_outputs};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, each_lane, elems, flash, name_coords, store_outputs, vector};
 
 /// Rows of a group, at most.
 const ROWS: i64 = 16;
@@ -30,6 +31,8 @@ pub(super) struct Form {
     pub(super) v: ValueId,
     mask: Option<ValueId>,
     pub(super) root: ValueId,
+    /// Where parts of the keys are attended to by themselves: how many keys each has, and the logarithms of their sums.
+    pub(super) parts: Option<(i64, ValueId)>,
     /// Batch elements and key heads.
     pub(super) batch: SymExpr,
     pub(super) heads: SymExpr,
@@ -49,6 +52,76 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// How many parts there are.
+    pub(super) fn count(&self) -> SymExpr {
+        self.parts.map_or(1.into(), |(part, _)| self.keys.ceil_div(&part.into()))
+    }
+    /// The keys of a part: its first one, and the first one behind it.
+    pub(super) fn range(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, part: &SymExpr) -> Range {
+        let keys = k.dim(&self.keys);
+        let Some((size, _)) = self.parts else { return Range { part: part.clone(), from: Ex::from(0), to: keys } };
+        let from = eval.ix.emit(k, &(part.clone() * size));
+        let from = k.let_("from", from);
+        let to = k.let_("to", (&from + size).min(keys));
+        Range { part: part.clone(), from, to }
+    }
+    /// Coordinates of a result of a batch element, query head, query and column.
+    pub(super) fn at(&self, range: &Range, coords: &[SymExpr; 4]) -> Vec<SymExpr> {
+        let mut at = coords.to_vec();
+        if self.parts.is_some() {
+            at.insert(2, range.part.clone());
+        }
+        at
+    }
+    /// Coordinates of the logarithm of a row.
+    pub(super) fn log_at(&self, range: &Range, batch: &SymExpr, head: &SymExpr, query: &SymExpr) -> [SymExpr; 4] {
+        [batch.clone(), head.clone(), range.part.clone(), query.clone()]
+    }
+    /// Whether that output is one of weighted values.
+    pub(super) fn stores(&self, output: ValueId) -> bool {
+        self.parts.is_none_or(|(_, log)| output != log)
+    }
+    /// Stores outputs but for logarithms.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn store(
+        &self,
+        cx: &Cx<'_>,
+        outputs: &[Buf],
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        dims: &[SymExpr],
+        coords: &[SymExpr],
+        guard: &Guard,
+    ) -> Result<(), Stop> {
+        if self.parts.is_none() {
+            return store_outputs(cx, outputs, k, eval, dims, coords, guard);
+        }
+        for (o, buf) in cx.region.outputs().iter().zip(outputs).filter(|(o, _)| self.stores(o.value)) {
+            let v = eval.value(k, o.value, coords, guard)?;
+            eval.store(k, *buf, coords, guard, &v)?;
+        }
+        Ok(())
+    }
+    /// Stores the logarithm of a row's sum of exponentials, of which `top` is the largest exponent and `total` the sum beside it.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn store_log(
+        &self,
+        cx: &Cx<'_>,
+        outputs: &[Buf],
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        coords: &[SymExpr; 4],
+        guard: &Guard,
+        (top, total): (&Ex, &Ex),
+    ) -> Result<(), Stop> {
+        let Some((_, log)) = self.parts else { return Ok(()) };
+        let lowest = Ex::lit(self.acc, if self.acc == DType::F64 { f64::MIN } else { f64::from(f32::MIN) });
+        let v = k.let_("log", top.equals(f64::NEG_INFINITY).select(lowest, top + total.un(UnOp::Log)));
+        for (_, buf) in cx.region.outputs().iter().zip(outputs).filter(|(o, _)| o.value == log) {
+            eval.store(k, *buf, coords, guard, &v)?;
+        }
+        Ok(())
+    }
     /// Position of query 0 among the keys, if that matters.
     pub(super) fn position(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Result<Option<Ex>, Stop> {
         Ok(match (self.causal, self.offset) {
@@ -94,6 +167,13 @@ impl Form {
     }
 }
 
+/// The keys that a group attends to.
+pub(super) struct Range {
+    part: SymExpr,
+    pub(super) from: Ex,
+    pub(super) to: Ex,
+}
+
 /// Extents and memory of a group.
 struct Attend<'c, 'a> {
     cx: &'c Cx<'a>,
@@ -110,6 +190,7 @@ struct Attend<'c, 'a> {
     p: Buf,
     batch: SymExpr,
     head: SymExpr,
+    range: Range,
     /// Position of query 0 among the keys, if that matters.
     offset: Option<Ex>,
     /// Coordinates of each row: query head and query.
@@ -136,12 +217,23 @@ struct State {
 
 /// Builds the kernel.
 pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
-    let node = cx.root(|op| matches!(op, Op::Attention { .. }))?;
-    let (Op::Attention { scale, causal, has_mask, has_offset, softcap }, &[q, key, value, ref rest @ ..]) =
-        (&node.op, node.operands.as_slice())
+    let node = cx.root(|op| matches!(op, Op::Attention { .. } | Op::AttentionParts { .. } | Op::MergeParts { .. }))?;
+    let parts = match (&node.op, node.results.get(1)) {
+        (Op::MergeParts { .. }, _) => return merge(cx, module, node),
+        (Op::AttentionParts { part, .. }, Some(&log)) => Some((*part, log)),
+        _ => None,
+    };
+    let (
+        Op::Attention { scale, causal, has_mask, has_offset, softcap }
+        | Op::AttentionParts { scale, causal, has_mask, has_offset, softcap, .. },
+        &[q, key, value, ref rest @ ..],
+    ) = (&node.op, node.operands.as_slice())
     else {
         return Stop::no("no attention");
     };
+    if parts.is_some_and(|(part, _)| part % LANES != 0) {
+        return Stop::no("parts that are no whole blocks of keys");
+    }
     let mut b = cx.begin(module, 1);
     let outputs = b.outputs.clone();
     let Begun { k, eval, .. } = &mut b;
@@ -158,6 +250,7 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
         v: value,
         mask,
         root: node.results[0],
+        parts,
         batch: batch.clone(),
         heads: hk.clone(),
         shared: if hq == hk { 1.into() } else { hq.div(hk) },
@@ -195,13 +288,14 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
     let (qs, p) = (k.shared("qs", decl([rows, depth.max(1)])), k.shared("p", decl([rows, group])));
 
     let blocks = total.ceil_div(&rows.into());
-    let counted = [f.batch.clone(), f.heads.clone(), blocks];
+    let counted = [f.batch.clone(), f.heads.clone(), f.count(), blocks];
     let groups = elems(&counted);
     let g = eval.ix.bind("g", k.gx(), groups.clone());
     let at = name_coords(k, eval, &g, &counted);
-    let [batch, head, block] = at.as_slice() else { return Stop::no("attention without a batch and heads") };
+    let [batch, head, part, block] = at.as_slice() else { return Stop::no("attention without a batch and heads") };
     let first = eval.ix.emit(k, &(block.clone() * rows));
     let first = k.let_("m0", first);
+    let range = f.range(k, eval, part);
     let offset = f.position(k, eval)?;
     let rows_at = (0..rows)
         .map(|r| {
@@ -220,8 +314,22 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
             Row { head, query: c[1].clone(), number: (m, total.clone()) }
         })
         .collect();
-    let a =
-        Attend { cx, f, outputs, rows, group, columns, slices, q: qs, p, batch: batch.clone(), head: head.clone(), offset, at: rows_at };
+    let a = Attend {
+        cx,
+        f,
+        outputs,
+        rows,
+        group,
+        columns,
+        slices,
+        q: qs,
+        p,
+        batch: batch.clone(),
+        head: head.clone(),
+        range,
+        offset,
+        at: rows_at,
+    };
     a.run(k, eval)?;
     Ok(done(b, groups))
 }
@@ -252,7 +360,7 @@ impl Attend<'_, '_> {
         // Queries are there before scores are formed.
         k.barrier(Level::Group);
         let mut stop = Ok(());
-        k.for_("first", 0, &end, group, |k, first| {
+        k.for_("first", &self.range.from, &end, group, |k, first| {
             eval.open();
             stop = (|| {
                 let j = k.let_("j", &first + k.lane());
@@ -319,8 +427,7 @@ impl Attend<'_, '_> {
     }
     /// The first key that no row sees, or the number of keys.
     fn last_key(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>) -> Ex {
-        let keys = k.dim(&self.f.keys);
-        let Some(offset) = &self.offset else { return keys };
+        let Some(offset) = &self.offset else { return self.range.to.clone() };
         let mut last: Option<Ex> = None;
         for row in &self.at {
             let q = eval.ix.emit(k, &row.query);
@@ -331,7 +438,7 @@ impl Attend<'_, '_> {
         }
         let last = last.unwrap_or(Ex::from(0)).cast(DType::I64);
         let n = k.dim_as(&self.f.keys, DType::I64);
-        k.let_("end", (last + offset + 1).clamp(0, n).cast(k.index()))
+        k.let_("end", (last + offset + 1).clamp(0, n).cast(k.index()).min(&self.range.to))
     }
     /// Scores of the key of this lane with all rows; minus infinity where it is hidden, or beyond the last one.
     fn scores(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, j: &Ex) -> Result<Reg, Stop> {
@@ -456,12 +563,114 @@ impl Attend<'_, '_> {
                 }
                 let o = k.let_("o", o / &total);
                 let o = if eval.dtype(f.root) == f.acc { o } else { o.cast(eval.dtype(f.root)) };
-                let coords = [self.batch.clone(), row.head.clone(), row.query.clone(), c];
+                let coords = f.at(&self.range, &[self.batch.clone(), row.head.clone(), row.query.clone(), c]);
                 eval.bind(f.root, &coords, &guard, k.let_("y", o));
-                store_outputs(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)?;
+                f.store(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)?;
+            }
+            if f.parts.is_some() {
+                let mut stop = Ok(());
+                k.if_(k.lane().equals(0), |k| {
+                    eval.open();
+                    let guard = if row.number.1.divisible_by(self.rows, &|_| 1) { Guard::new() } else { vec![row.number.clone()] };
+                    let at = f.log_at(&self.range, &self.batch, &row.head, &row.query);
+                    stop = f.store_log(self.cx, &self.outputs, k, eval, &at, &guard, (&top, &total));
+                    eval.close();
+                });
+                stop?;
             }
             eval.close();
         }
         Ok(())
     }
+}
+
+/// Parts as one: a lane has neighbors of one row, and walks its parts twice, for the largest logarithm and for the weighted sum.
+fn merge(cx: &Cx<'_>, module: &mut Module, node: &Node) -> Result<Built, Stop> {
+    let (&[y, log], &[root]) = (node.operands.as_slice(), node.results.as_slice()) else { return Stop::no("no parts") };
+    let mut b = cx.begin(module, 1);
+    let outputs = b.outputs.clone();
+    let (dims, from, acc) = (b.eval.dims(root), b.eval.dims(y), b.eval.dtype(y));
+    let ([.., last], Some(parts)) = (dims.as_slice(), from.get(2).cloned()) else { return Stop::no("parts without columns") };
+    let at_vector = |eval: &mut Eval<'_>, dims: &[SymExpr], w: i64| {
+        let mut at: Vec<SymExpr> = dims.iter().map(|d| eval.ix.bind("p", 0.into(), d.clone())).collect();
+        if let Some(c) = at.last_mut() {
+            *c = eval.ix.bind("p", 0.into(), last.div(&w.into())) * w + lane();
+        }
+        at
+    };
+    let results: Vec<ValueId> = cx.region.outputs().iter().map(|o| o.value).collect();
+    let widest = i64::from(cx.spec.vector(acc));
+    let mut w = i64::from(vector::widest(cx, &mut b.eval, &results, Some(root), &mut |eval, w| at_vector(eval, &dims, w))).min(widest);
+    while w > 1 {
+        b.eval.set_width(w as u32);
+        let at = at_vector(&mut b.eval, &from, w);
+        let whole = vector::divides(cx, &b.eval, last, w) && vector::loads(cx, &b.eval, y, &at, w);
+        b.eval.set_width(1);
+        if whole {
+            break;
+        }
+        w /= 2;
+    }
+    let w = w.max(1);
+    let mut counted = dims.clone();
+    if let Some(c) = counted.last_mut() {
+        *c = c.div(&w.into());
+    }
+    let groups = each_lane(cx, &mut b, &elems(&counted), &mut |k, eval, i| {
+        let mut coords = name_coords(k, eval, i, &counted);
+        if let Some(c) = coords.last_mut().filter(|_| w > 1) {
+            *c = c.clone() * w + lane();
+        }
+        let [b, h, s, c] = coords.as_slice() else { return Stop::no("parts without columns") };
+        let number = |x: f64| Ex::lit(acc, x);
+        let (top, sum) = (k.var("top", number(f64::NEG_INFINITY)), k.var("sum", number(0.0)));
+        let all = k.var("y", number(0.0).splat(w as u32));
+        let hi = k.dim(&parts);
+        let walk =
+            |k: &mut Kb<'_>, eval: &mut Eval<'_>, body: &mut dyn FnMut(&mut Kb<'_>, &mut Eval<'_>, &SymExpr, Ex) -> Result<(), Stop>| {
+                let mut stop = Ok(());
+                k.for_("p", 0, &hi, 1, |k, p| {
+                    eval.open();
+                    let p = eval.ix.bind("p", p, parts.clone());
+                    let of = [b, h, &p, s].map(SymExpr::clone);
+                    stop = eval.value(k, log, &of, &Guard::new()).and_then(|x| {
+                        let x = k.let_("log", x);
+                        body(k, eval, &p, x)
+                    });
+                    eval.close();
+                });
+                stop
+            };
+        walk(k, eval, &mut |k, _, _, x| {
+            // NaN stays.
+            k.set(&top, top.get().max(x));
+            Ok(())
+        })?;
+        walk(k, eval, &mut |k, eval, p, x| {
+            let weight = k.let_("w", (x - top.get()).un(UnOp::Exp));
+            k.set(&sum, sum.get() + &weight);
+            eval.set_width(w as u32);
+            let of = [b, h, p, s, c].map(SymExpr::clone);
+            let part = eval.value(k, y, &of, &Guard::new()).map(|part| {
+                let part = k.let_("part", part);
+                let more = part.fma(weight.splat(w as u32), all.get());
+                k.set(&all, weight.equals(0.0).select(all.get(), more));
+            });
+            eval.set_width(1);
+            part
+        })?;
+        eval.set_width(w as u32);
+        let stored = (|| {
+            // Without keys there are no parts.
+            let total = if parts.as_const().is_some() { sum.get() } else { sum.get().equals(0.0).select(number(1.0), sum.get()) };
+            let v = k.let_("v", all.get() / total.splat(w as u32));
+            let out = eval.dtype(root);
+            let v = if out == acc { v } else { v.cast(out) };
+            eval.bind(root, &coords, &Guard::new(), k.let_("v", v));
+            store_outputs(cx, &outputs, k, eval, &dims, &coords, &Guard::new())
+        })();
+        eval.set_width(1);
+        stored
+    })?;
+    Ok(done(b, groups))
 }

@@ -5,81 +5,24 @@
 //! the key head, one head after the other. The group walks blocks of keys, whose tiles of keys and values lie in shared memory; where whole
 //! aligned vectors of both can be copied they come by asynchronous copies, one block ahead. A warp multiplies its queries with the keys, brings
 //! its sums to the new maxima, and multiplies the weights with the values: an accumulator of scores, in two parts of fewer bits, is the left
-//! operand of the next product as it lies, which [`plan`] asks of the fragment. Depths are filled up with zeros to whole fragments.
+//! operand of the next product as it lies, which [`plan`] asks of the fragment. Depths are filled up with zeros to whole fragments. Values too
+//! wide for the registers of a warp are shared by several warps.
 
 use portwright_ir::dtype::DType;
 use portwright_ir::graph::ValueId;
 use portwright_ir::kernel::{
-    Atom, AtomId, BlockOrder, Buf, BufDecl, Digit, Ex, Kb, Layout, Level, Mem, Operand, Place2, QueueId, Reg, ShuffleKind, Ty, UnOp, Via,
+    AtomId, BlockOrder, Buf, BufDecl, Digit, Ex, Kb, Layout, Level, Mem, Operand, QueueId, Reg, ShuffleKind, Ty, UnOp, Via,
 };
 use portwright_ir::sym::SymExpr;
 
 use super::super::index::lane;
-use super::attention::Form;
-use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, store_outputs, vector, vector_of, warp, warp_lane};
-use crate::spec::Fragment;
+use super::attention::{Form, Range};
+use super::{Begun, Built, Cx, Eval, Guard, Stop, done, elems, name_coords, vector, vector_of, warp, warp_lane};
 
-/// Warps of a group, at most.
-const WARPS: i64 = 4;
+mod plan;
 
-/// How a form is cut.
-pub(super) struct Plan {
-    fragment: Fragment,
-    warps: i64,
-    /// Keys of a block.
-    block: i64,
-    /// Depths of keys and of values in whole fragments.
-    depth: i64,
-    width: i64,
-    /// Whether queries stay in registers.
-    keep: bool,
-}
-
-/// Digits of the registers of lanes.
-fn digits(atom: &Atom, o: Operand) -> Option<(&[Digit], &[Digit])> {
-    match atom.operand(o) {
-        Place2::PerLane { lane, reg } => Some((lane, reg)),
-        _ => None,
-    }
-}
-
-/// Whether accumulators that lie side by side are, lane by lane and register by register, a left operand.
-fn chained(atom: &Atom) -> bool {
-    let (Some((la, ra)), Some((lc, rc))) = (digits(atom, Operand::A), digits(atom, Operand::C)) else { return false };
-    let [_, n, k] = atom.shape;
-    let summed = |d: &Digit| if d.dim == 1 { Digit { dim: 2, ..*d } } else { *d };
-    let more = (k > n).then(|| Digit { dim: 2, stride: n, extent: k / n });
-    k.is_multiple_of(n) && lc.iter().map(summed).eq(la.iter().copied()) && rc.iter().map(summed).chain(more).eq(ra.iter().copied())
-}
-
-/// The plan of a form; `None` where the machine has no fragment for it.
-pub(super) fn plan(cx: &Cx<'_>, eval: &Eval<'_>, f: &Form) -> Option<Plan> {
-    let d = eval.dtype(f.q);
-    if eval.dtype(f.k) != d || eval.dtype(f.v) != d || f.acc != DType::F32 {
-        return None;
-    }
-    let fits = |x: &&Fragment| x.dtypes == [d, d, DType::F32] && u32::from(x.lanes) == cx.spec.lanes && chained(&x.atom());
-    let fragment = *cx.spec.fragments.iter().find(fits)?;
-    let [fm, fn_, fk] = fragment.shape.map(i64::from);
-    let (depth, width) = (f.depth.as_const().filter(|n| *n > 0)?, f.width.as_const().filter(|n| *n > 0)?);
-    // Few rows leave a fragment mostly empty, which costs nothing: then keys and values are what takes the time.
-    let rows = eval.ix.bounds(&(&f.shared * &f.queries)).1.max(1);
-    let whole = |n: i64, by: i64| (n + by - 1) / by * by;
-    let (depth, width) = (whole(depth.min(1 << 16), fk), whole(width.min(1 << 16), fn_));
-    let warps = ((rows.min(1 << 20) + fm - 1) / fm).min(WARPS).min(i64::from(cx.spec.max_group / cx.spec.lanes));
-    let (bytes, lanes) = (i64::from(d.bits()) / 8, i64::from(cx.spec.lanes));
-    // Registers of 32 bits of a lane, of which two fifths are left for addresses, fragments of keys and values and what softmax needs.
-    let (queries, sums) = (fm * depth * bytes / 4 / lanes, fm * width / lanes);
-    let most = i64::from(cx.spec.registers) * 3 / 5;
-    let busy = |block: i64| sums + fm * block / lanes * 3 / 2;
-    let shared = |block: i64| bytes * (warps * fm * (depth + 8) + 2 * block * (depth + width + 16));
-    let keys = f.keys.as_const().unwrap_or(i64::MAX);
-    let fits = |b: &i64| {
-        b % fk == 0 && busy(*b) <= most && shared(*b) <= i64::from(cx.spec.shared_bytes) && (*b < keys.saturating_mul(2) || *b == fk)
-    };
-    let block = [64, 32, 16].into_iter().find(fits)?;
-    Some(Plan { fragment, warps, block, depth, width, keep: busy(block) + queries <= most })
-}
+use plan::digits;
+pub(super) use plan::{Plan, plan};
 
 /// A tile of keys, values or queries in shared memory, `[slot, row, column]`.
 struct Tile {
@@ -123,11 +66,14 @@ struct Flash<'c, 'a> {
     steps: Vec<i64>,
     /// Column that the lane adds.
     column: Ex,
+    /// First column of the values of this warp.
+    slice: Ex,
     /// Numbers of lanes by whose exclusive or those that share a row are reached.
     partners: Vec<i64>,
     batch: SymExpr,
     head: SymExpr,
     total: SymExpr,
+    range: Range,
     offset: Option<Ex>,
     rows: Vec<Row>,
     outputs: Vec<Buf>,
@@ -169,13 +115,14 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, f: Form, p: Plan) -> 
     k.group(cx.spec.lanes * p.warps as u32, cx.spec.lanes);
     let total = &f.shared * &f.queries;
     let fm = i64::from(p.fragment.shape[0]);
-    let counted = [f.batch.clone(), f.heads.clone(), total.ceil_div(&(p.warps * fm).into())];
+    let counted = [f.batch.clone(), f.heads.clone(), f.count(), total.ceil_div(&p.rows().into())];
     let groups = elems(&counted);
     let g = eval.ix.bind("g", k.gx(), groups.clone());
     let at = name_coords(k, eval, &g, &counted);
-    let [batch, head, tile] = at.as_slice() else { return Stop::no("attention without a batch and heads") };
-    let first = eval.ix.emit(k, &(tile.clone() * (p.warps * fm)));
+    let [batch, head, part, tile] = at.as_slice() else { return Stop::no("attention without a batch and heads") };
+    let first = eval.ix.emit(k, &(tile.clone() * p.rows()));
     let first = k.let_("m0", first);
+    let range = f.range(k, eval, part);
     let offset = f.position(k, eval)?;
 
     let regs = def.regs(Operand::C).unwrap_or(0);
@@ -194,21 +141,24 @@ pub(super) fn build<'a>(cx: &Cx<'a>, mut b: Begun<'a, '_>, f: Form, p: Plan) -> 
         return Stop::no("a row whose lanes do not reach each other");
     }
     let (row, column) = (lane_part(k, lanes, 0), lane_part(k, lanes, 1));
-    let own = k.let_("own", &first + warp(k) * fm + row);
+    let team = if p.slices == 1 { warp(k) } else { warp(k) / p.slices };
+    let own = k.let_("own", &first + team * fm + row);
+    let slice = if p.slices == 1 { Ex::from(0) } else { k.let_("slice", warp(k) % p.slices * p.columns()) };
     let rows = steps
         .iter()
         .map(|step| {
             let m = k.let_("m", &own + *step);
             let number = eval.ix.bind("m", m.clone(), total.clone());
             // A row beyond the last one is the last one again, and is not stored.
-            let safe = if total.divisible_by(p.warps * fm, &|_| 1) { m } else { k.let_("m", m.min(k.dim(&total) - 1)) };
+            let safe = if total.divisible_by(p.rows(), &|_| 1) { m } else { k.let_("m", m.min(k.dim(&total) - 1)) };
             let safe = eval.ix.bind("m", safe, total.clone());
             let c = name_coords(k, eval, &safe, &[f.shared.clone(), f.queries.clone()]);
             Row { head: head.clone() * f.shared.clone() + c[0].clone(), query: c[1].clone(), number }
         })
         .collect();
     let (batch, head) = (batch.clone(), head.clone());
-    Flash { cx, f, p, atom, held, steps, column, partners, batch, head, total, offset, rows, outputs }.run(k, eval, &first)?;
+    Flash { cx, f, p, atom, held, steps, column, slice, partners, batch, head, total, range, offset, rows, outputs }
+        .run(k, eval, &first)?;
     Ok(done(b, groups))
 }
 
@@ -283,6 +233,10 @@ impl Flash<'_, '_> {
             .collect();
         Tile { v, buf, columns: extent.clone(), whole: extent.is(padded), width: w, direct, places }
     }
+    /// Column of the values that the lane adds.
+    fn stored(&self) -> Ex {
+        if self.p.slices == 1 { self.column.clone() } else { &self.slice + &self.column }
+    }
     /// Brings the rows of a tile that begin with those at `at(row)`, which are there under its guard, into a slot.
     fn fill(
         &self,
@@ -347,8 +301,8 @@ impl Flash<'_, '_> {
     }
     fn run(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, first: &Ex) -> Result<(), Stop> {
         let (f, p) = (&self.f, &self.p);
-        let [fm, fn_, fk] = self.shape();
-        let q = self.tile(k, eval, "qs", f.q, 1, p.warps * fm, &f.depth, p.depth);
+        let [_, fn_, fk] = self.shape();
+        let q = self.tile(k, eval, "qs", f.q, 1, p.rows(), &f.depth, p.depth);
         let [keys, values] = [("ks", f.k, &f.depth, p.depth), ("vs", f.v, &f.width, p.width)]
             .map(|(name, v, extent, padded)| self.tile(k, eval, name, v, 2, p.block, extent, padded));
         let queue = (keys.direct && values.direct).then(|| k.queue("q"));
@@ -372,13 +326,15 @@ impl Flash<'_, '_> {
         let s = State {
             top: k.var_array("top", &rows, self.lowest()),
             sum: k.var_array("sum", &rows, self.zero()),
-            out: k.frags("o", self.atom, Operand::C, &[(p.width / fn_) as u32], Ex::float(0.0)),
+            out: k.frags("o", self.atom, Operand::C, &[(p.columns() / fn_) as u32], Ex::float(0.0)),
         };
         let end = self.last_key(k, eval, first);
-        let blocks = k.let_("blocks", (end + (p.block - 1)) / p.block);
+        // All keys of a part may be hidden.
+        let keys_left = if f.parts.is_some() { (end - &self.range.from).max(0) } else { end };
+        let blocks = k.let_("blocks", (keys_left + (p.block - 1)) / p.block);
         let mut stop = Ok(());
         let load = |k: &mut Kb<'_>, eval: &mut Eval<'_>, it: &Ex, slot: &Ex| -> Result<(), Stop> {
-            let base = k.let_("first", it * p.block);
+            let base = k.let_("first", self.first(it));
             for t in [&keys, &values] {
                 self.fill(k, eval, t, slot, queue, &mut |k, eval, row| {
                     let j = k.let_("j", &base + row);
@@ -430,7 +386,8 @@ impl Flash<'_, '_> {
     /// A fragment of this warp's queries.
     fn query(&self, k: &mut Kb<'_>, q: &Tile, kk: &Ex) -> portwright_ir::kernel::Value {
         let [fm, _, fk] = self.shape();
-        let from = Mem::new(q.buf, vec![(Ex::from(0), 1), (warp(k) * fm, fm as u32), (kk * fk, fk as u32)]);
+        let team = if self.p.slices == 1 { warp(k) } else { warp(k) / self.p.slices };
+        let from = Mem::new(q.buf, vec![(Ex::from(0), 1), (team * fm, fm as u32), (kk * fk, fk as u32)]);
         k.v_frag(&from, self.atom, Operand::A, BlockOrder::AsIs, self.via(false))
     }
     fn via(&self, turned: bool) -> Via {
@@ -440,12 +397,16 @@ impl Flash<'_, '_> {
             (true, true) => Via::LdmatrixTrans,
         }
     }
+    /// The first key of a block.
+    fn first(&self, it: &Ex) -> Ex {
+        let first = it * self.p.block;
+        if self.f.parts.is_some() { &self.range.from + first } else { first }
+    }
     /// The first key that no row of the group sees, or the number of keys.
     fn last_key(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, first: &Ex) -> Ex {
         let f = &self.f;
-        let keys = k.dim(&f.keys);
-        let Some(offset) = &self.offset else { return keys };
-        let m = k.let_("m", (first + (self.p.warps * self.shape()[0] - 1)).min(k.dim(&self.total) - 1));
+        let Some(offset) = &self.offset else { return self.range.to.clone() };
+        let m = k.let_("m", (first + (self.p.rows() - 1)).min(k.dim(&self.total) - 1));
         let (a, z) = (eval.ix.bind("m", first.clone(), self.total.clone()), eval.ix.bind("m", m, self.total.clone()));
         let dims = [f.shared.clone(), f.queries.clone()];
         let (a, z) = (name_coords(k, eval, &a, &dims), name_coords(k, eval, &z, &dims));
@@ -454,7 +415,7 @@ impl Flash<'_, '_> {
         let queries = k.dim(&f.queries);
         let last = k.let_("last", h0.equals(h1).select(last, queries - 1)).cast(DType::I64);
         let n = k.dim_as(&f.keys, DType::I64);
-        k.let_("end", (last + offset + 1).clamp(0, n).cast(k.index()))
+        k.let_("end", (last + offset + 1).clamp(0, n).cast(k.index()).min(&self.range.to))
     }
     /// One block of keys.
     #[allow(clippy::too_many_arguments)]
@@ -489,7 +450,7 @@ impl Flash<'_, '_> {
         let at = |r: &Reg, i: usize| r.at([Ex::from(i as i64)]);
         let old: Vec<Ex> = (0..rows).map(|g| k.let_("old", at(&s.top, g).get())).collect();
         let x = k.var_array("x", &[across as u32, regs as u32], self.zero());
-        let base = k.let_("first", it * p.block + &self.column);
+        let base = k.let_("first", self.first(it) + &self.column);
         let mut stop = Ok(());
         k.unroll("n", 0, across, |k, n| {
             eval.open();
@@ -564,8 +525,9 @@ impl Flash<'_, '_> {
                     k.var_value("a", &[], a)
                 })
                 .collect();
-            k.unroll("n", 0, p.width / fn_, |k, n| {
-                let from = Mem::new(values.buf, vec![(slot.clone(), 1), (&kk * fk, fk as u32), (&n * fn_, fn_ as u32)]);
+            k.unroll("n", 0, p.columns() / fn_, |k, n| {
+                let column = if p.slices == 1 { &n * fn_ } else { &self.slice + &n * fn_ };
+                let from = Mem::new(values.buf, vec![(slot.clone(), 1), (&kk * fk, fk as u32), (column, fn_ as u32)]);
                 let b = k.v_frag(&from, self.atom, Operand::B, BlockOrder::AsIs, self.via(true));
                 let b = k.var_value("b", &[], b);
                 for a in &halves {
@@ -595,7 +557,7 @@ impl Flash<'_, '_> {
     }
     /// Changes all sums.
     fn scaled(&self, k: &mut Kb<'_>, s: &State, f: &dyn Fn(Ex) -> Ex) {
-        k.unroll("n", 0, self.p.width / self.shape()[1], |k, n| {
+        k.unroll("n", 0, self.p.columns() / self.shape()[1], |k, n| {
             let o = s.out.at([n]);
             let v = k.v_held(&o);
             let v = k.let_value("v", v);
@@ -622,7 +584,7 @@ impl Flash<'_, '_> {
         let counted = f.width.div(&w.into());
         let out = eval.dtype(f.root);
         let mut stop = Ok(());
-        k.unroll("n", 0, self.p.width / fn_, |k, n| {
+        k.unroll("n", 0, self.p.columns() / fn_, |k, n| {
             let v = k.v_held(&s.out.at([n.clone()]));
             let v = k.let_value("v", v);
             for r in 0..self.held.len() {
@@ -636,10 +598,10 @@ impl Flash<'_, '_> {
                 eval.open();
                 eval.set_width(w as u32);
                 stop = (|| {
-                    let c = k.let_("c", (&self.column + &n * fn_ + *dn) / w);
+                    let c = k.let_("c", (self.stored() + &n * fn_ + *dn) / w);
                     let c = eval.ix.bind("c", c, counted.clone());
                     let mut guard = Guard::new();
-                    if !self.total.divisible_by(self.p.warps * self.shape()[0], &|_| 1) {
+                    if !self.total.divisible_by(self.p.rows(), &|_| 1) {
                         guard.push((row.number.clone(), self.total.clone()));
                     }
                     if !f.width.is(self.p.width) {
@@ -648,20 +610,42 @@ impl Flash<'_, '_> {
                     let list: Vec<u16> = (r..r + w as usize).map(|i| i as u16).collect();
                     let y = if w == 1 { v.extract(r as i64) } else { v.shufflev(&list) };
                     let column = if w == 1 { c } else { c * w + lane() };
-                    let coords = [self.batch.clone(), row.head.clone(), row.query.clone(), column];
+                    let coords = f.at(&self.range, &[self.batch.clone(), row.head.clone(), row.query.clone(), column]);
                     eval.bind(f.root, &coords, &guard, k.let_("y", y));
-                    store_outputs(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)
+                    f.store(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)
                 })();
                 eval.set_width(1);
                 eval.close();
             }
         });
         stop?;
+        self.logarithms(k, eval, s, &totals)?;
         let totals: Vec<(Ex, Ex)> = totals.into_iter().zip((0..self.steps.len()).map(|g| s.top.at([Ex::from(g as i64)]).get())).collect();
         let mut stop = Ok(());
         k.if_(odd.get().differs(0.0), |k| {
             eval.open();
             stop = self.carefully(k, eval, &totals);
+            eval.close();
+        });
+        stop
+    }
+    /// Of parts, the logarithms of the sums of weights, each stored by the lane that has the first column.
+    fn logarithms(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, s: &State, totals: &[Ex]) -> Result<(), Stop> {
+        if self.f.parts.is_none() {
+            return Ok(());
+        }
+        let mut stop = Ok(());
+        k.if_(self.stored().equals(0), |k| {
+            eval.open();
+            stop = self.rows.iter().zip(totals).enumerate().try_for_each(|(g, (row, total))| {
+                let mut guard = Guard::new();
+                if !self.total.divisible_by(self.p.rows(), &|_| 1) {
+                    guard.push((row.number.clone(), self.total.clone()));
+                }
+                let top = s.top.at([Ex::from(g as i64)]).get();
+                let at = self.f.log_at(&self.range, &self.batch, &row.head, &row.query);
+                self.f.store_log(self.cx, &self.outputs, k, eval, &at, &guard, (&top, total))
+            });
             eval.close();
         });
         stop
@@ -673,21 +657,21 @@ impl Flash<'_, '_> {
         let (dims, out) = (eval.dims(f.root), eval.dtype(f.root));
         let wide = |eval: &Eval<'_>, x: Ex, v: ValueId| if eval.dtype(v) == DType::F32 { x } else { x.cast(DType::F32) };
         let mut stop = Ok(());
-        k.for_("n", 0, self.p.width / fn_, 1, |k, n| {
+        k.for_("n", 0, self.p.columns() / fn_, 1, |k, n| {
             for [dm, dn] in &self.held {
                 let g = self.group_of(*dm);
                 let (Some(row), Some((total, top)), true) = (self.rows.get(g), totals.get(g), stop.is_ok()) else { return };
                 eval.open();
                 stop = (|| {
-                    let c = k.let_("c", &self.column + &n * fn_ + *dn);
+                    let c = k.let_("c", self.stored() + &n * fn_ + *dn);
                     // What is beyond the last column is the last one again, and is not stored.
                     let safe = if f.width.is(self.p.width) { c.clone() } else { k.let_("c", c.min(k.dim(&f.width) - 1)) };
                     let (c, safe) = (eval.ix.bind("c", c, f.width.clone()), eval.ix.bind("c", safe, f.width.clone()));
                     let at = |head: &SymExpr, row: &SymExpr, column: &SymExpr| [&self.batch, head, row, column].map(SymExpr::clone);
                     let base = k.let_("base", top.equals(f64::NEG_INFINITY).select(self.zero(), top));
                     let sum = k.var("o", self.zero());
-                    let (mut stop, hi) = (Ok(()), k.dim(&f.keys));
-                    k.for_("j", 0, hi, 1, |k, j| {
+                    let mut stop = Ok(());
+                    k.for_("j", &self.range.from, &self.range.to, 1, |k, j| {
                         eval.open();
                         stop = (|| {
                             let j = eval.ix.bind("j", j, f.keys.clone());
@@ -718,7 +702,7 @@ impl Flash<'_, '_> {
                     });
                     stop?;
                     let mut guard = Guard::new();
-                    if !self.total.divisible_by(self.p.warps * self.shape()[0], &|_| 1) {
+                    if !self.total.divisible_by(self.p.rows(), &|_| 1) {
                         guard.push((row.number.clone(), self.total.clone()));
                     }
                     if !f.width.is(self.p.width) {
@@ -726,9 +710,9 @@ impl Flash<'_, '_> {
                     }
                     let y = sum.get() / total;
                     let y = if out == DType::F32 { y } else { y.cast(out) };
-                    let coords = at(&row.head, &row.query, &c);
+                    let coords = f.at(&self.range, &at(&row.head, &row.query, &c));
                     eval.bind(f.root, &coords, &guard, k.let_("y", y));
-                    store_outputs(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)
+                    f.store(self.cx, &self.outputs, k, eval, &dims, &coords, &guard)
                 })();
                 eval.close();
             }
@@ -739,7 +723,7 @@ impl Flash<'_, '_> {
     fn neighbors(&self, eval: &mut Eval<'_>) -> i64 {
         let run = self.held.windows(2).take_while(|p| p[1] == [p[0][0], p[0][1] + 1]).count() as i64 + 1;
         let w = 1 << run.ilog2();
-        let values: Vec<ValueId> = self.cx.region.outputs().iter().map(|o| o.value).collect();
+        let values: Vec<ValueId> = self.cx.region.outputs().iter().map(|o| o.value).filter(|&v| self.f.stores(v)).collect();
         let whole = self.held.len() as i64 % w == 0 && vector::divides(self.cx, eval, &self.f.width, w);
         let wide = values.iter().all(|&v| i64::from(self.cx.spec.vector(eval.dtype(v))) >= w);
         let dims = eval.dims(self.f.root);
