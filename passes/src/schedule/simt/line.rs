@@ -5,7 +5,7 @@
 //! shared memory, and the last one is carried to the next run.
 
 use portwright_ir::dtype::DType;
-use portwright_ir::graph::{Node, Op, ReduceOp};
+use portwright_ir::graph::{Node, Op, ReduceOp, ValueId};
 use portwright_ir::kernel::{Buf, BufDecl, Ex, Kb, Level, Mem, Module, Reg, ShuffleKind, Ty};
 use portwright_ir::sym::SymExpr;
 
@@ -128,7 +128,8 @@ fn scan(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
     Ok(done(b, lines))
 }
 
-/// `k` rounds, each finding what comes next after the last one in order of (value, index).
+/// `k` rounds: each lane has the best of its elements that are left, the best of all is taken, and the lane that had it looks for its next one.
+/// A row of a known, moderate length stays in registers, so memory is read once; of others a round reads again what one lane has.
 fn top_k(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
     let Op::TopK { axis, k: count, largest } = &root.op else { return Stop::no("no top_k") };
     let mut b = cx.begin(module, 1);
@@ -148,34 +149,17 @@ fn top_k(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
         let decl = |d: DType| BufDecl::rw(d, [2.into(), warps.into()]);
         (k.shared("bestv", decl(d)), k.shared("besti", decl(index)))
     });
+    let row = Row::new(k, eval, x, &coords, axis, &n, i64::from(group))?;
     let zero = Ex::lit(DType::I32, 0.0).cast(d);
     let none = || Ex::from(-1).typed(&Ty::Scalar(index));
-    let last = [k.var("lastv", zero.clone()), k.var("lasti", none())];
-    let (hi, rounds) = (k.dim(&n), k.dim(&count));
+    let own = [k.var("ownv", zero), k.var("owni", none())];
+    let rounds = k.dim(&count);
+    row.each(k, eval, &mut |k, v, i| order.better(k, &own, v, i))?;
     let mut stop = Ok(());
     k.for_("j", 0, rounds, 1, |k, j| {
         eval.open();
         stop = (|| {
-            let best = [k.var("bv", zero.clone()), k.var("bi", none())];
-            let mut inner = Ok(());
-            let first = k.lane();
-            k.for_("i", first, &hi, i64::from(group), |k, i| {
-                eval.open();
-                inner = (|| {
-                    let mut at = coords.clone();
-                    at[axis] = eval.ix.bind("i", i.clone(), n.clone());
-                    let v = eval.value(k, x, &at, &Guard::new())?;
-                    let v = k.let_("v", v);
-                    let fresh = last[1].get().lt(0) | order.before(&last[0].get(), &last[1].get(), &v, &i);
-                    let better = best[1].get().lt(0) | order.before(&v, &i, &best[0].get(), &best[1].get());
-                    let take = k.let_("take", fresh & better);
-                    k.set(&best[0], take.select(&v, best[0].get()));
-                    k.set(&best[1], take.select(&i, best[1].get()));
-                    Ok(())
-                })();
-                eval.close();
-            });
-            inner?;
+            let best = [k.var("bv", own[0].get()), k.var("bi", own[1].get())];
             let mut by = i64::from(reach) / 2;
             while by > 0 {
                 let v = shuffle(k, ShuffleKind::Xor, &best[0].get(), by, reach);
@@ -198,18 +182,27 @@ fn top_k(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
                     order.better(k, &best, &v, &i);
                 }
             }
-            k.set(&last[0], best[0].get());
-            k.set(&last[1], best[1].get());
+            let (last, place) = (k.let_("lastv", best[0].get()), k.let_("lasti", best[1].get()));
             let mut inner = Ok(());
             k.if_(k.lane().equals(0), |k| {
                 eval.open();
                 let mut at = coords.clone();
                 at[axis] = eval.ix.bind("j", j.clone(), count.clone());
-                let (v, i) = (k.let_("v", last[0].get()), k.let_("i", last[1].get().max(0).cast(DType::I64)));
-                eval.bind(root.results[0], &at, &Guard::new(), v);
+                let i = k.let_("i", place.max(0).cast(DType::I64));
+                eval.bind(root.results[0], &at, &Guard::new(), last.clone());
                 eval.bind(root.results[1], &at, &Guard::new(), i);
                 inner = store_outputs(cx, &outputs, k, eval, &results, &at, &Guard::new());
                 eval.close();
+            });
+            inner?;
+            let mut inner = Ok(());
+            k.if_(own[1].get().equals(&place), |k| {
+                k.set(&own[1], none());
+                inner = row.each(k, eval, &mut |k, v, i| {
+                    let left = order.before(&last, &place, v, i);
+                    let i = k.let_("i", left.select(i, none()));
+                    order.better(k, &own, v, &i);
+                });
             });
             inner
         })();
@@ -217,6 +210,81 @@ fn top_k(cx: &Cx<'_>, module: &mut Module, root: &Node) -> Result<Built, Stop> {
     });
     stop?;
     Ok(done(b, lines))
+}
+
+/// Words of a row that a lane may hold in registers.
+const HELD: i64 = 32;
+
+/// The elements of a line that a lane has: every so many-th.
+struct Row<'c> {
+    x: ValueId,
+    coords: &'c [SymExpr],
+    axis: usize,
+    n: &'c SymExpr,
+    group: i64,
+    /// All of them, where they are few.
+    held: Option<(Reg, i64)>,
+}
+
+impl<'c> Row<'c> {
+    /// Loads what is held.
+    fn new(
+        k: &mut Kb<'_>,
+        eval: &mut Eval<'_>,
+        x: ValueId,
+        coords: &'c [SymExpr],
+        axis: usize,
+        n: &'c SymExpr,
+        group: i64,
+    ) -> Result<Row<'c>, Stop> {
+        let d = eval.dtype(x);
+        let words = i64::from(d.bits().div_ceil(32)).max(1);
+        let each = n.as_const().map(|n| (n + group - 1) / group).filter(|each| each * words <= HELD);
+        let mut row = Row { x, coords, axis, n, group, held: None };
+        if let Some(each) = each {
+            let all = k.var_array("x", &[each as u32], Ex::lit(DType::I32, 0.0).cast(d));
+            for u in 0..each {
+                let e = k.let_("e", k.lane() + u * group);
+                let v = row.load(k, eval, &e, (u + 1) * group)?;
+                k.set(&all.at([Ex::from(u)]), v);
+            }
+            row.held = Some((all, each));
+        }
+        Ok(row)
+    }
+    /// The element at `e`, of which there are up to `upto`; anything where there is none.
+    fn load(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, e: &Ex, upto: i64) -> Result<Ex, Stop> {
+        let at = eval.ix.bind("e", e.clone(), self.n.clone());
+        let whole = self.n.as_const().is_some_and(|n| upto <= n);
+        let guard = if whole { Guard::new() } else { vec![(at.clone(), self.n.clone())] };
+        let mut coords = self.coords.to_vec();
+        coords[self.axis] = at;
+        let v = eval.value(k, self.x, &coords, &guard)?;
+        Ok(k.let_("v", v))
+    }
+    /// Visits each element with its place, which is below 0 where there is none.
+    fn each(&self, k: &mut Kb<'_>, eval: &mut Eval<'_>, body: &mut dyn FnMut(&mut Kb<'_>, &Ex, &Ex)) -> Result<(), Stop> {
+        let hi = k.dim(self.n);
+        if let Some((all, each)) = &self.held {
+            k.unroll("u", 0, *each, |k, u| {
+                let v = k.let_("v", all.at([u.clone()]).get());
+                let i = k.let_("i", k.lane() + u * self.group);
+                let i = match self.n.divisible_by(self.group, &|_| 1) {
+                    true => i,
+                    false => k.let_("i", i.lt(&hi).select(&i, Ex::from(-1).typed(&Ty::Scalar(k.index())))),
+                };
+                body(k, &v, &i);
+            });
+            return Ok(());
+        }
+        let mut stop = Ok(());
+        k.for_("i", k.lane(), hi, self.group, |k, i| {
+            eval.open();
+            stop = self.load(k, eval, &i, 0).map(|v| body(k, &v, &i));
+            eval.close();
+        });
+        stop
+    }
 }
 
 /// In which order elements are picked: NaN comes first among the largest and last among the smallest; the earlier of equal ones is first.
