@@ -93,8 +93,17 @@ fn simt(spec: &SimtSpec, graph: &Graph, node: &Node) -> Support {
             Support::Native
         }
         Op::Conv { groups: 1, .. } | Op::ConvLast { groups: 1, .. } if node.operands.iter().all(|&v| multiplied(v)) => Support::Native,
+        // Taps of one channel, read as they are stored and added in f32.
+        Op::Conv { groups, .. } if depthwise(graph, node, *groups) => Support::Native,
         _ => cpu(graph, node),
     }
+}
+
+/// Whether each filter of a convolution meets one channel, which is its own.
+fn depthwise(graph: &Graph, node: &Node, groups: i64) -> bool {
+    let dims = |i: usize| node.operands.get(i).map_or(&[][..], |&v| graph.ty(v).dims.as_slice());
+    let (x, w) = (dims(0), dims(1));
+    x.get(1).is_some_and(|c| c.is(groups)) && w.first().is_some_and(|o| o.is(groups)) && w.get(1).is_some_and(|c| c.is(1))
 }
 
 /// The fragment that multiplies two operands of 8-bit floats, rows along the sum, whose scales change every `block` summed coordinates: one of

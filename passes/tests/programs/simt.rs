@@ -101,6 +101,30 @@ const MOVES: &[(&str, &str, &str, f64)] = &[
         "%0: f16[1,512] = input \"x\"\n%1: u4[4096,512] = weight<u4 4096x512 \"w\" seed:1>\n%2: f16[4096,16] = weight<f16 4096x16 \"s\" seed:2>\n%3: f16[1,4096] = contract_blocks(%0, %1, %2) {block=32, narrow=true, zero=8}\noutput \"y\" %3\n",
         1.3,
     ),
+    (
+        "one query of two groups of heads over many keys",
+        "simt32",
+        "%0: f16[1,8,1,32] = input \"q\"\n%1: f16[1,2,2048,32] = input \"k\"\n%2: f16[1,2,2048,32] = input \"v\"\n%3: f16[1,8,1,32] = attention(%0, %1, %2) {scale=0.2}\noutput \"y\" %3\n",
+        1.1,
+    ),
+    (
+        "one query of latent heads",
+        "simt32",
+        "%0: bf16[1,16,1,576] = input \"q\"\n%1: bf16[1,1,128,576] = input \"k\"\n%2: bf16[1,1,128,512] = input \"v\"\n%3: bf16[1,16,1,512] = attention(%0, %1, %2) {scale=0.07}\noutput \"y\" %3\n",
+        1.1,
+    ),
+    (
+        "the largest of rows",
+        "simt32",
+        "%0: f32[4,2048] = input \"x\"\n%1: f32[4,8], %2: i64[4,8] = top_k(%0) {axis=1, k=8}\noutput \"v\" %1\noutput \"i\" %2\n",
+        1.01,
+    ),
+    (
+        "depthwise convolution",
+        "simt32",
+        "%0: f16[1,16,28,32] = input \"x\"\n%1: f16[1,16,28,32] = conv(%0, weight<f16 16x1x3x3 \"w\" seed:1>) {strides=[1,1], dilations=[1,1], pads=[1,1,1,1], groups=16}\noutput \"y\" %1\n",
+        1.01,
+    ),
 ];
 
 /// `cargo test -p portwright-passes --test programs bytes -- --nocapture` prints the table.

@@ -10,7 +10,7 @@ use portwright_ir::kernel::Module;
 use portwright_ir::sym::SymExpr;
 
 use super::problem::{At, Feed, Problem};
-use super::{Built, Cx, Eval, Guard, Stop, gemm, winograd};
+use super::{Built, Cx, Eval, Guard, Stop, depthwise, gemm, winograd};
 
 /// Labels of spatial dims and of kernel taps.
 const SPATIAL: [char; 3] = ['x', 'y', 'z'];
@@ -44,7 +44,10 @@ pub(super) fn build(cx: &Cx<'_>, module: &mut Module) -> Result<Built, Stop> {
     if matches!(node.op, Op::WinogradInput { .. } | Op::WinogradOutput { .. }) {
         return winograd::build(cx, module, node);
     }
-    let b = cx.begin(module, 1);
+    let mut b = cx.begin(module, 1);
+    if let Some(form) = depthwise::form(cx, &mut b.eval, node) {
+        return depthwise::build(cx, b, node, &form);
+    }
     let problem = match &node.op {
         Op::Conv { .. } => first(&b.eval, node)?,
         _ => last(&b.eval, node)?,

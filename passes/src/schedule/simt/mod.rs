@@ -21,12 +21,14 @@ use eval::{Eval, Guard, Stop};
 mod attention;
 mod contract;
 mod conv;
+mod depthwise;
 mod flash;
 mod fragments;
 mod gemm;
 mod groups;
 mod line;
 mod map;
+mod pointwise;
 mod recurrent;
 mod reduce;
 mod runs;
@@ -66,9 +68,14 @@ pub fn schedule(
     origin: &Origin,
     pool: &mut KernelPool,
 ) -> Result<Scheduled, Unschedulable> {
-    let collapsed = if matches!(kind, FusionKind::Map | FusionKind::Reduce) { collapse::collapse(region) } else { None };
-    let region = collapsed.as_ref().unwrap_or(region);
     let name = kernel_name(kind, region);
+    let rewritten = match kind {
+        FusionKind::Map | FusionKind::Reduce => collapse::collapse(region),
+        FusionKind::Conv if known.rooms.iter().all(Option::is_none) => pointwise::product_of(region),
+        _ => None,
+    };
+    let kind = if kind == FusionKind::Conv && rewritten.is_some() { FusionKind::Contract } else { kind };
+    let region = rewritten.as_ref().unwrap_or(region);
     let once = |known: &Known<'_>, pool: &mut KernelPool| {
         let cx = Cx { spec, region, known, origin, name: name.clone() };
         match build(&cx, kind, pool.module_mut()) {
