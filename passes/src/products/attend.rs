@@ -23,7 +23,7 @@ const ROWS: i64 = 64;
 const BLOCK: i64 = 128;
 
 /// Of the bytes that a part reads, at most one in so many is what it leaves behind.
-const LEFT: i64 = 12;
+const LEFT: i64 = 16;
 
 /// Keys that there are where nothing is known of them, for how many a part has.
 const KEYS: i64 = 8192;

@@ -298,7 +298,8 @@ impl Group<'_> {
             let guard = self.inside(eval, &dims, w, Some(&y), Some(&x));
             let channel = eval.ix.emit(k, c);
             let sums = k.var_array("c", &[w as u32], Ex::lit(DType::I32, 0.0).cast(acc));
-            // Vectors of a row that the window meets, by their number from the first one: where they are, and whether they are there.
+            // Vectors of a row that the window meets, by their number from the first one: where they are, and whether they are there; in parts
+            // of planes what is not there lies in shared memory as zero.
             let o = |j: i64, q: i64| f.lead - f.low[1] + j * f.strides[1] + q * f.dilations[1];
             let mut columns: BTreeMap<i64, (Ex, Option<Ex>)> = BTreeMap::new();
             for i in (0..f.taps[1]).flat_map(|q| (0..w).map(move |j| (j, q))).map(|(j, q)| o(j, q) / w) {
@@ -306,17 +307,18 @@ impl Group<'_> {
                     continue;
                 }
                 let at = x.clone() * f.strides[1] + (i - f.lead / w);
-                let there = self.inside(eval, &from, w, None, Some(&at));
+                let there = if f.whole[1] { self.inside(eval, &from, w, None, Some(&at)) } else { Guard::new() };
                 let there = eval.mask(k, &there)?.map(|m| k.let_("there", m));
                 let place = eval.ix.emit(k, &((at - origin[1].clone()) * w));
+                let place = if there.is_some() { place.clamp(0, f.pitch - w) } else { place };
                 columns.insert(i, (k.let_("column", place), there));
             }
             for p in 0..f.taps[0] {
                 let met = y.clone() * f.strides[0] + (p * f.dilations[0] - f.low[0]);
-                let there = self.inside(eval, &from, w, Some(&met), None);
+                let there = if f.whole[0] { self.inside(eval, &from, w, Some(&met), None) } else { Guard::new() };
                 let there = eval.mask(k, &there)?.map(|m| k.let_("there", m));
                 let met = eval.ix.emit(k, &(met - origin[0].clone()));
-                let met = k.let_("met", met);
+                let met = k.let_("met", if there.is_some() { met.clamp(0, f.rows - 1) } else { met });
                 let mut vectors: BTreeMap<i64, Ex> = BTreeMap::new();
                 let mut elements: BTreeMap<i64, Ex> = BTreeMap::new();
                 for q in 0..f.taps[1] {
@@ -329,11 +331,10 @@ impl Group<'_> {
                                 (Some(a), Some(b)) => Some(a & b),
                                 (a, b) => a.clone().or_else(|| b.clone()),
                             };
-                            let from = match both {
-                                Some(both) => from.when(both).or(Ex::lit(DType::I32, 0.0).cast(eval.dtype(self.x))),
-                                None => from,
-                            };
-                            vectors.insert(o / w, k.load("x", from));
+                            // All lanes load, those outside what is nearest to them: a warp stays together.
+                            let v = k.load("x", from);
+                            let none = Ex::lit(DType::I32, 0.0).cast(eval.dtype(self.x)).splat(w as u32);
+                            vectors.insert(o / w, both.map_or_else(|| v.clone(), |both| k.let_("x", both.select(&v, none))));
                         }
                         let x = match (elements.get(&o), vectors.get(&(o / w))) {
                             (Some(x), _) => x.clone(),
