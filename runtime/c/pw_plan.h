@@ -92,7 +92,7 @@ enum pw_host_op {
   PW_HOST_ZIP_MAP,
   PW_HOST_MAP_LOOKUP,
   PW_HOST_MAP_VALUES,
-  PW_HOST_IMAGE_DECODE, /* by pw_rt_image */
+  PW_HOST_IMAGE_DECODE,
   PW_HOST_COUNT
 };
 
