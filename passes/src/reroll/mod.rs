@@ -36,6 +36,8 @@ mod unify;
 pub const ROUTE: &str = "route-siblings";
 /// Name of the rewrite of products with matrices that each row looks up.
 pub const GROUP: &str = "group-rows";
+/// Name of the rewrite of rows that are put back and sorted again.
+pub const KEEP: &str = "keep-sorted";
 
 /// Re-rolls a graph, bodies of `if` and `loop` included.
 ///
@@ -53,7 +55,13 @@ pub fn reroll(graph: &mut Graph, math: Math, log: &mut RuleLog) {
     rewritten(graph, log);
     roll(graph, &[], log);
     graph.remove_dead();
+    let before = log.fired.get(GROUP).copied();
     sweep(graph, GROUP, log, &gathered::grouped);
+    if log.fired.get(GROUP).copied() != before {
+        fold::share(graph, log);
+        sweep(graph, KEEP, log, &gathered::kept);
+        graph.remove_dead();
+    }
 }
 
 /// Routes the sums over siblings that stand in the graph, where pairs of terms may stand for more; gives the terms that were routed.

@@ -215,7 +215,7 @@ impl Rows {
 }
 
 /// Whether the elements of a value are known to be of `0..end`: positions along a dim of that size.
-fn chosen_below(g: &Graph, mut v: ValueId, end: i64) -> bool {
+pub(super) fn chosen_below(g: &Graph, mut v: ValueId, end: i64) -> bool {
     for _ in 0..8 {
         let Some(node) = g.producer(v) else { return false };
         let Some(&x) = node.operands.first() else { return false };
