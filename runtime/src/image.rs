@@ -89,17 +89,37 @@ mod tests {
         };
         let plain = tiff(1, b"\xff\x00\x00\x80\x80\x80");
         let packed = tiff(32773, b"\x00\xff\xff\x00\xfe\x80");
-        // 256 255 0 0 128 128 128 257, nine bits each.
-        let codes: [u64; 8] = [256, 255, 0, 0, 128, 128, 128, 257];
-        let bits = codes.iter().fold(0u128, |b, c| b << 9 | u128::from(*c));
-        let lzw = tiff(5, &(bits << (128 - 72)).to_be_bytes()[..9]);
-        for file in [ppm, text, plain, packed, lzw] {
+        // Nine bits a code; 261 is the one that it makes itself.
+        let lzw = |codes: &[u64]| {
+            let bits = codes.iter().fold(0u128, |b, c| b << 9 | u128::from(*c));
+            tiff(5, &(bits << (128 - 9 * codes.len())).to_be_bytes()[..(9 * codes.len()).div_ceil(8)])
+        };
+        let (single, own) = (lzw(&[256, 255, 0, 0, 128, 128, 128, 257]), lzw(&[256, 255, 0, 0, 128, 261, 257]));
+        for file in [ppm, text, plain, packed, single, own] {
             let name = String::from_utf8_lossy(&file).into_owned();
             let want = if name.starts_with("P3") { 136 } else { 128 };
             assert_eq!(read(&file, 0), Ok(([1, 2, 3], vec![255, 0, 0, want, want, want])), "{name:?}");
             assert_eq!(read(&file, 1).map(|r| r.1), Ok(vec![0, 0, 255, want, want, want]));
             assert_eq!(read(&file, 2), Ok(([1, 2, 1], vec![76, want])));
         }
+    }
+
+    /// Pixels are those of Pillow, whatever the format (`tests/images/gen.py`).
+    #[test]
+    fn as_pillow_has_them() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images");
+        let mut seen = 0;
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.extension().is_some_and(|e| e == "rgb" || e == "py") {
+                continue;
+            }
+            let want = std::fs::read(format!("{}.rgb", path.display())).unwrap();
+            let (dims, pixels) = read(&std::fs::read(&path).unwrap(), 0).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert_eq!(dims.iter().product::<usize>(), want.len(), "{}", path.display());
+            assert!(pixels == want, "{} has other pixels", path.display());
+            seen += 1;
+        }
+        assert!(seen > 10, "{seen} images");
     }
 
     #[test]

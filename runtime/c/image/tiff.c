@@ -82,7 +82,7 @@ static uint64_t tiff_lzw(tiff_codes *t, const uint8_t *from, uint64_t bytes, uin
       width = 9, next = 258, old = CLEAR;
       continue;
     }
-    if (old == CLEAR ? code > 255 : code > next || code == next + (next == 4096)) break;
+    if (old == CLEAR ? code > 255 : code > next || (code == next && next == 4096)) break;
     /* A code that is being made: what the one before it says, and its first byte once more. */
     uint32_t said = code < next && code != CLEAR ? code : old;
     uint64_t length = t->length[said] + (uint64_t)(code >= next), at = n + t->length[said];

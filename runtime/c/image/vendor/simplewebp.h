@@ -660,7 +660,8 @@ static size_t swebp__proxy_read(size_t size, void *dest, void *userdata)
 
 	if (nextpos >= proxy->length)
 	{
-		readed = size - (proxy->length - nextpos);
+		/* Portwright: was `size - (proxy->length - nextpos)`, more than there is room for. */
+		readed = pos < proxy->length ? proxy->length - pos : 0;
 		nextpos = proxy->length;
 	}
 	else
