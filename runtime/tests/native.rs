@@ -181,6 +181,14 @@ fn with_flags(t: &Tools, triple: &str, flags: &[&str], driver_flags: &[&str]) {
 }
 
 #[test]
+fn decoders_of_images_go_with_the_runtime() {
+    let Some(t) = tools() else { return };
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/with_images.c");
+    let flags = ["-std=gnu11", "-fsyntax-only", "-ffreestanding", "-w", "-DPW_WITH_DEVICE", "-DPW_VERSION=\"x\""];
+    run(&t.clang, &[&flags[..], &[from.to_str().unwrap()]].concat()).unwrap();
+}
+
+#[test]
 fn many_threads_on_few_cpus() {
     let (Some(t), Some(triple)) = (tools(), host()) else { return println!("skipped: no embedded runtime for this machine") };
     with_flags(&t, &triple, &["-DPW_CPUS=8"], &[]);

@@ -5,11 +5,11 @@ typedef struct {
   const uint8_t *at, *end;
 } pnm_text;
 
-static int is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static int pnm_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* The next number, at most `most`; -1 = there is none. */
 static int64_t pnm_number(pnm_text *t, int64_t most) {
-  for (; t->at < t->end && (is_space(*t->at) || *t->at == '#'); t->at++)
+  for (; t->at < t->end && (pnm_space(*t->at) || *t->at == '#'); t->at++)
     if (*t->at == '#') while (t->at < t->end && *t->at != '\n' && *t->at != '\r') t->at++;
   int64_t v = -1;
   for (; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++) {
@@ -24,7 +24,7 @@ static int read_pnm(const uint8_t *data, uint64_t bytes, pw_image *p) {
   pnm_text t = {data + 2, data + bytes};
   int text = data[1] < '4', colors = data[1] == '3' || data[1] == '6';
   int64_t width = pnm_number(&t, PW_IMAGE_SIDE), height = pnm_number(&t, PW_IMAGE_SIDE), most = pnm_number(&t, 65535);
-  if (width < 1 || height < 1 || most < 1 || t.at == t.end || !is_space(*t.at)) return image_fault(p, damaged);
+  if (width < 1 || height < 1 || most < 1 || t.at == t.end || !pnm_space(*t.at)) return image_fault(p, damaged);
   t.at++;
   int64_t count = width * height * (colors ? 3 : 1), size = most > 255 ? 2 : 1;
   /* Every element takes a byte at least, so that no more is allocated than the file's size tells. */

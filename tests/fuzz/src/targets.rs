@@ -10,6 +10,7 @@ use portwright_ir::diag::{Diagnostic, Diags};
 use portwright_ir::graph::{Graph, Op, text, verify};
 use portwright_ir::{kernel, plan};
 use portwright_runtime::blob::Blob;
+use portwright_runtime::features::Arch;
 use portwright_runtime::manifest::Manifest;
 use portwright_runtime::npz::{self, Array};
 use portwright_runtime::tensor::Tensor;
@@ -282,13 +283,15 @@ fn blob(data: &[u8]) -> Result<Vec<u64>, String> {
     Ok(vec![0])
 }
 
-/// Puts the right checksum and size into a blob's head.
-fn reseal(bytes: &mut [u8]) {
-    let n = bytes.len();
-    if n >= 24 {
-        bytes[8..16].copy_from_slice(&(n as u64).to_le_bytes());
-        let sum = portwright_runtime::blob::checksum(&bytes[24..]);
-        bytes[16..24].copy_from_slice(&sum.to_le_bytes());
+/// Puts the right size and checksum into a blob's head, in front of what the checksum is of.
+fn reseal(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    let n = bytes.len() as u64;
+    if let Some((head, checked)) = bytes.split_at_mut_checked(32)
+        && let Some(sizes) = head.get_mut(16..)
+    {
+        let sum = portwright_runtime::blob::checksum(checked);
+        sizes.copy_from_slice(&[n.to_le_bytes(), sum.to_le_bytes()].concat());
     }
 }
 
@@ -389,7 +392,11 @@ fn mutate_json(data: &[u8], d: &mut Draw<'_>) -> Vec<u8> {
 
 fn some_blob(d: &mut Draw<'_>) -> Vec<u8> {
     use portwright_runtime::blob::{Dim, Port, Symbol};
-    let mut b = Blob { name: "m".into(), ..Default::default() };
+    let arch = d.pick(&Arch::ALL).copied();
+    let mut b = Blob { name: "m".into(), arch, cpu: "some".into(), ..Default::default() };
+    b.texts = vec![String::new(), "a".into()];
+    b.origins = vec!["main/a".into()];
+    b.epochs = vec![Some(0), None];
     b.symbols.push(Symbol { name: "N".into(), lo: 1, hi: 64, div: 1 });
     for i in 0..d.below(3) {
         let dims = vec![Dim::Symbol(0), Dim::Fixed(d.below(9) as i64)];
