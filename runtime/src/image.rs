@@ -130,6 +130,10 @@ mod tests {
             (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
             (b"\x89PNG\r\n\x1a\n", "PNG that is damaged"),
             (b"\xff\xd8\xff\xe0", "JPEG that is damaged"),
+            (
+                b"BMZ\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x7f\0\0\0\0\0\0\0\x01\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                "no pixels",
+            ),
             (b"P6 9 9 255\n", "PNM that is damaged"),
             (b"P6 99999999 9 255\n", "PNM that is damaged"),
             (b"II*\0\xff\xff\xff\xff", "TIFF that is damaged"),

@@ -85,6 +85,7 @@ static int image_room(pw_image *p, int64_t height, int64_t width, int64_t channe
 static int read_other(const uint8_t *data, int bytes, pw_image *p, const char *fault) {
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(data, bytes, &width, &height, &channels)) return image_fault(p, fault);
+  if (!width || !height) return image_fault(p, "the image has no pixels");
   if ((int64_t)width * height > PW_IMAGE_PIXELS) return image_fault(p, "the image has more than 2^28 pixels, or a side of more than 65536");
   int wanted = channels < 3 ? 1 : 3;
   p->pixels = stbi_load_from_memory(data, bytes, &width, &height, &channels, wanted);

@@ -327,7 +327,7 @@ fn images(data: &[u8]) -> Result<Vec<u64>, String> {
             if dims.iter().product::<usize>() != pixels.len() {
                 return Err(format!("{dims:?} in {} bytes", pixels.len()));
             }
-            vec![hash((dims[2], data.first(), dims[0].ilog2(), dims[1].ilog2()))]
+            vec![hash((dims[2], data.first(), dims[0].max(1).ilog2(), dims[1].max(1).ilog2()))]
         }
         Err(why) => vec![hash((why, data.first()))],
     })
