@@ -514,9 +514,9 @@ impl Emit<'_> {
         let (lo, hi, step) = (self.expr(lo)?, self.expr(hi)?, self.expr(step)?);
         let i = self.names.name(&v.name);
         self.vars.insert(var, i.clone());
-        if *kind == LoopKind::Unroll || v.kind == VarKind::Unrolled {
-            self.line("#pragma unroll");
-        }
+        // Which loops are unrolled the schedule decided: compilers that unroll others run out of registers.
+        let unrolled = *kind == LoopKind::Unroll || v.kind == VarKind::Unrolled;
+        self.line(if unrolled { "#pragma unroll" } else { "#pragma unroll 1" });
         let up = if step.text == "1" { format!("{i}++") } else { format!("{i} += {}", step.text) };
         self.open(format!("for ({t} {i} = {}; {i} < {}; {up}) {{", lo.text, hi.at(Prec::Shift)));
         self.block(body)?;

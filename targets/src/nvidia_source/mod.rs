@@ -14,7 +14,7 @@ const NVCC: Build = Build {
     compiler: "nvcc",
     variables: &["CUDA_HOME", "CUDA_PATH"],
     folder: "/usr/local/cuda",
-    known: "CUDA toolkit 12.8 and 13.0",
+    known: "CUDA toolkit 12.8, 13.0 and 13.5",
     // The first that knows the capability.
     least: Some(11),
     flags: "-std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Isrc/runtime -c {in} -o {out}",
