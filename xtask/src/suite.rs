@@ -3,8 +3,8 @@
 //!
 //! The list, `tests/suite/TARGET.txt`, only grows: a case on it that does not pass any more fails the command, a case that
 //! passes and is not on it is reported until `--bless` adds it. `--sample N` runs N cases of the list, always the same ones, drawn in
-//! turn from every family of operators; with `--bless` the list is that of the sample. `--without KIND` leaves out a kind of cases, a folder of the suite: they are listed as not run. `--last` runs
-//! nothing, and takes what the last run of the whole suite ended with.
+//! turn from every family of operators; with `--bless` the list is that of the sample. `--without KIND` leaves out a kind of cases, a folder of the suite: the list keeps those that
+//! passed before, others are listed as not run. `--last` runs nothing, and takes what the last run of the whole suite ended with.
 
 use crate::process::Task;
 use crate::{Outcome, root};
@@ -98,10 +98,15 @@ fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
     }
     let text = std::fs::read_to_string(&report).map_err(|e| format!("`portwright suite` wrote no report: {e}"))?;
     let mut statuses = statuses(&text)?;
+    // What passed before and was left out by its kind stays on the list.
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
     for (name, why) in &left_out {
         if !statuses.contains_key(name) {
-            known.remove(name.as_str());
-            statuses.insert(name.clone(), ("skipped".into(), (*why).into()));
+            if known.remove(name.as_str()) && *why == NOT_RUN {
+                kept.insert(name);
+            } else {
+                statuses.insert(name.clone(), ("skipped".into(), (*why).into()));
+            }
         }
     }
 
@@ -117,7 +122,7 @@ fn one_target(suite: &Path, target: &str, asked: &Asked) -> Outcome {
     if asked.bless {
         let passing = statuses.iter().filter(|(_, (status, _))| status == "passed").map(|(name, _)| name.as_str());
         let mut text = format!("# Cases of the ONNX test suite that pass on `{target}`; written by `cargo xtask suite --bless`.\n");
-        for name in passing {
+        for name in passing.chain(kept).collect::<BTreeSet<_>>() {
             text.push_str(name);
             text.push('\n');
         }
