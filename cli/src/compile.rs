@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use portwright_ir::diag::{Code, Diagnostic, Diags, Lowered};
-use portwright_ir::graph::Graph;
+use portwright_ir::graph::{Graph, HostOp};
 use portwright_ir::kernel::Module;
 use portwright_ir::plan::{HostPlan, Stmt};
 use portwright_ir::weight::{Weight, WeightSource};
@@ -14,6 +14,7 @@ use portwright_passes::plan::{Program, WeightInit};
 use portwright_passes::prepare::{self, Prepared};
 use portwright_passes::spec::Math;
 use portwright_runtime::bundle::{BundleError, BundleWriter, LIBRARY, STORE};
+use portwright_runtime::embed;
 use portwright_runtime::header;
 use portwright_runtime::manifest::{self, HostNode, Kernel, Manifest, Memory, Store};
 use portwright_runtime::program::{self, Program as Executable};
@@ -245,7 +246,11 @@ fn host_nodes(plan: &HostPlan, body: &[Stmt], out: &mut Vec<HostNode>) {
             Stmt::Host(h) => out.push(HostNode {
                 node: plan.origins.get(h.origin).map_or("", |o| o.first()).to_owned(),
                 op: h.op.name().to_owned(),
-                reason: "texts, sequences, optionals and maps are worked on by the host".to_owned(),
+                reason: match h.op {
+                    HostOp::ImageDecode => "images are decoded by the host",
+                    _ => "texts, sequences, optionals and maps are worked on by the host",
+                }
+                .to_owned(),
             }),
             Stmt::If { then, els, .. } => {
                 host_nodes(plan, then, out);
@@ -401,6 +406,9 @@ fn write(
     }
     let _ = std::fs::remove_dir_all(&work);
     writer.write(&format!("include/{name}.h"), header::write(&blob).as_bytes()).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    if manifest.host_nodes.iter().any(|n| n.op == HostOp::ImageDecode.name()) {
+        writer.write("LICENSES", embed::image_licenses().as_bytes()).map_err(|e| cx.diags.report(bundle_error(&e)))?;
+    }
     if let Some(view) = view {
         writer.write(crate::view::FILE, &view).map_err(|e| cx.diags.report(bundle_error(&e)))?;
     }

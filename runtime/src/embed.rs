@@ -130,6 +130,16 @@ pub const IMAGE_SOURCES: &[(&str, &str)] = &[
     ("image/webp.c", include_str!("../c/image/webp.c")),
 ];
 
+/// Under which terms others' code is in bundles that decode images, for a file beside that code.
+pub fn image_licenses() -> String {
+    let end = |text: &'static str, from: &str| text.rsplit_once(from).map_or("", |(_, rest)| rest.trim_end_matches(['*', '/', '\n', ' ']));
+    let of = |name: &str| IMAGE_SOURCES.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| *text);
+    let webp =
+        end(of("image/vendor/simplewebp.h"), "/**\n").lines().map(|l| l.trim_start().trim_start_matches('*').trim()).collect::<Vec<_>>();
+    let stb = end(of("image/vendor/stb_image.h"), "/*\n");
+    format!("The library decodes images with code of others.\n\nsimplewebp\n\n{}\n\nstb_image\n\n{stb}\n", webp.join("\n"))
+}
+
 /// What `runtime.c` ends with in bundles that decode images.
 pub const WITH_IMAGES: &str = "\n#include \"image/host.c\"\n";
 
@@ -188,5 +198,16 @@ mod tests {
         let mut listed: Vec<&str> = SOURCES.iter().chain(IMAGE_SOURCES).map(|s| s.0).collect();
         (there.sort(), listed.sort_unstable());
         assert_eq!(there, listed);
+    }
+
+    #[test]
+    fn licenses_of_others_are_whole() {
+        let text = image_licenses();
+        for part in
+            ["Copyright (c) 2010 Google Inc.", "Redistributions in binary form", "as of the date such litigation is filed.", "Sean Barrett"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("/*") && text.len() < 10_000);
     }
 }

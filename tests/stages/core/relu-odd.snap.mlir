@@ -119,6 +119,7 @@ llvm.func hidden @pw_rt_front(!llvm.ptr, i32, i64) -> i64
 llvm.func hidden @pw_rt_output(!llvm.ptr, i32, !llvm.ptr, i32) -> !llvm.ptr
 llvm.func hidden @pw_rt_launch(!llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, !llvm.ptr, i64, i32, i32) -> i32
 llvm.func hidden @pw_rt_host(!llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32
+llvm.func hidden @pw_rt_image(!llvm.ptr, !llvm.ptr, !llvm.ptr, i32) -> i32
 llvm.func hidden @pw_rt_held(!llvm.ptr, i32, !llvm.ptr, i64) -> i32
 llvm.func hidden @pw_rt_fail(!llvm.ptr, i32, i32, i64, i64) -> i32
 llvm.func hidden @pw_rt_status(!llvm.ptr) -> i32
