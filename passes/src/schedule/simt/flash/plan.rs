@@ -59,8 +59,8 @@ pub(in super::super) fn plan(cx: &Cx<'_>, eval: &Eval<'_>, f: &Form) -> Option<P
     let (depth, width) = (whole(depth.min(1 << 16), fk), width.min(1 << 16));
     let most_warps = WARPS.min(i64::from(cx.spec.max_group / cx.spec.lanes));
     let (bytes, lanes) = (i64::from(d.bits()) / 8, i64::from(cx.spec.lanes));
-    // Registers of 32 bits of a lane, of which two fifths are left for addresses, fragments of keys and values and what softmax needs.
-    let most = i64::from(cx.spec.registers) * 3 / 5;
+    // Registers of 32 bits of a lane, of which five of twelve are left for addresses, fragments of keys and values and what softmax needs.
+    let most = i64::from(cx.spec.registers) * 7 / 12;
     let queries = fm * depth * bytes / 4 / lanes;
     let keys = f.keys.as_const().unwrap_or(i64::MAX);
     // Values too wide for the registers of a warp are shared by several, which form their rows' scores each by itself.
