@@ -81,14 +81,19 @@ impl Graph {
         }
         out
     }
-    /// Nodes that must run before `n` because they define symbols in its types or attributes.
+    /// Nodes that must run before `n` because they define symbols in its types, attributes and regions, or in those of the sources that it
+    /// takes: sources wait for nobody, so who takes one waits for its symbols.
     fn symbol_definers(&self, n: NodeId) -> BTreeSet<NodeId> {
         let node = self.node(n);
         let mut names = BTreeSet::new();
-        for &v in &node.results {
-            self.values[v].ty.dims.iter().for_each(|d| d.collect_symbols(&mut names));
+        let sources = node.operands.iter().filter(|&&v| self.values[v].source).filter_map(|&v| self.producer(v));
+        for part in sources.chain([node]) {
+            for &v in &part.results {
+                self.values[v].ty.dims.iter().for_each(|d| d.collect_symbols(&mut names));
+            }
+            collect_attr_symbols(&part.op, &mut names);
         }
-        collect_attr_symbols(&node.op, &mut names);
+        node.regions.iter().for_each(|r| r.collect_free_symbols(&mut names));
         names.iter().filter_map(|s| self.symbol_definer(s)).filter(|&d| d != n).collect()
     }
 
