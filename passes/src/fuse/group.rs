@@ -47,6 +47,8 @@ pub(super) struct Group {
     cheap: bool,
     /// When the latest of what it reads is ready.
     needs: u64,
+    /// When the latest symbol of its members is bound.
+    bound: u64,
 }
 
 /// The groups of a graph.
@@ -116,17 +118,20 @@ impl<'g> Build<'g> {
         self.g.node(n).results.first().map_or(&NONE, |&v| &self.g.ty(v).dims)
     }
 
-    /// When the symbols in a node's types and attributes are bound.
-    fn symbols_ready(&self, n: NodeId) -> u64 {
+    /// When the symbols in the types and attributes of a node and of the nodes that it copies are bound.
+    fn symbols_ready(&self, n: NodeId, copies: &[NodeId]) -> u64 {
         if !self.symbols {
             return 0;
         }
         let mut names = BTreeSet::new();
-        let node = self.g.node(n);
-        let inline = node.operands.iter().filter_map(|&v| self.g.producer(v)).filter(|p| inlined(&p.op));
-        for part in inline.chain([node]) {
-            collect_attr_symbols(&part.op, &mut names);
-            part.results.iter().chain(&part.operands).for_each(|&v| self.g.ty(v).dims.iter().for_each(|d| d.collect_symbols(&mut names)));
+        for node in copies.iter().chain([&n]).map(|&m| self.g.node(m)) {
+            let inline = node.operands.iter().filter_map(|&v| self.g.producer(v)).filter(|p| inlined(&p.op));
+            for part in inline.chain([node]) {
+                collect_attr_symbols(&part.op, &mut names);
+                let values = part.results.iter().chain(&part.operands);
+                values.for_each(|&v| self.g.ty(v).dims.iter().for_each(|d| d.collect_symbols(&mut names)));
+            }
+            node.regions.iter().for_each(|r| r.collect_free_symbols(&mut names));
         }
         let definers = names.iter().filter_map(|s| self.g.symbol_definer(s)).filter(|&d| d != n);
         definers.filter_map(|d| self.of[d]).map(|i| self.groups[i as usize].at).max().unwrap_or(0)
@@ -208,6 +213,7 @@ impl<'g> Build<'g> {
             }
         }
         let (reads, copies) = if map_like { self.reads(n) } else { (node.operands.clone(), Vec::new()) };
+        let bound = self.symbols_ready(n, &copies);
         let at = self.tick();
         let mut group = Group {
             kind,
@@ -221,6 +227,7 @@ impl<'g> Build<'g> {
             plain: true,
             cheap: true,
             needs: 0,
+            bound,
         };
         let id = self.groups.len() as u32;
         for m in copies {
@@ -295,9 +302,12 @@ impl<'g> Build<'g> {
         }
     }
 
-    /// Whether everything that `group` reads but for values of `target` is ready before `at`.
+    /// Whether the symbols of `group` and everything that it reads but for values of `target` are ready before `at`.
     fn reads_before(&self, group: u32, target: u32, at: u64) -> bool {
         let g = &self.groups[group as usize];
+        if g.bound >= at {
+            return false;
+        }
         if g.needs < at {
             return true;
         }
@@ -353,7 +363,7 @@ impl<'g> Build<'g> {
             let group = &self.groups[i as usize];
             (group.kind == Kind::Fused(FusionKind::Map), std::cmp::Reverse(group.at))
         });
-        let symbols_ready = self.symbols_ready(n);
+        let symbols_ready = self.symbols_ready(n, &copies);
         for target in candidates {
             // A closed group may run as late as now.
             let target_closed = closed(target);
@@ -393,6 +403,7 @@ impl<'g> Build<'g> {
                 self.merge(i, target);
             }
             self.put(n, target, &reads, &copies, c, dims);
+            self.bind(target, symbols_ready);
             return true;
         }
         false
@@ -505,6 +516,7 @@ impl<'g> Build<'g> {
                 plain: true,
                 cheap: true,
                 needs: 0,
+                bound: 0,
             },
         );
         for &m in &old.nodes {
@@ -525,6 +537,7 @@ impl<'g> Build<'g> {
         let target = &mut self.groups[into as usize];
         target.open = (target.open + old.open).saturating_sub(inside);
         target.needs = target.needs.max(old.needs);
+        target.bound = target.bound.max(old.bound);
         target.pure &= old.pure;
         target.plain &= old.plain;
         target.cheap &= old.cheap;
@@ -574,6 +587,12 @@ impl<'g> Build<'g> {
         self.of[n] = Some(target);
     }
 
+    /// A group has members whose symbols are bound then.
+    fn bind(&mut self, group: u32, at: u64) {
+        let bound = &mut self.groups[group as usize].bound;
+        *bound = (*bound).max(at);
+    }
+
     fn reduce(&mut self, n: NodeId, rows: bool) {
         let g = self.g;
         let node = g.node(n);
@@ -583,7 +602,7 @@ impl<'g> Build<'g> {
             Op::Reduce { axes, .. } if rows => axes.len(),
             _ => 0,
         };
-        let symbols_ready = self.symbols_ready(n);
+        let symbols_ready = self.symbols_ready(n, &[]);
         if let Some(i) = self.group_of(x) {
             let group = &self.groups[i as usize];
             let room = group.nodes.len() < MAX_OPS;
@@ -596,6 +615,7 @@ impl<'g> Build<'g> {
             if fits && room && symbols_ready < group.at {
                 let c = class(g, node);
                 self.put(n, i, &[x], &[], c, &full);
+                self.bind(i, symbols_ready);
                 let dims = if rows { full } else { self.dims(n).clone() };
                 let group = &mut self.groups[i as usize];
                 group.kind = Kind::Fused(FusionKind::Reduce);
