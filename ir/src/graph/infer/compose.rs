@@ -123,8 +123,11 @@ impl Cx<'_> {
         {
             return Err(self.fail(Code::SHAPE_MISMATCH, format!("{hq} query heads, expected a multiple of {hk} key heads")));
         }
-        if *hq != hk && self.graph.bounds(&hk).0 > 0 {
-            self.equal(&hq.modulo(&hk), &0.into(), || "heads of q beyond a multiple of those of k".into())?;
+        if *hq != hk {
+            // Heads of q need one of k.
+            self.at_most(&hq.minimum(&1.into()), &hk, || "heads of q without one of k".into())?;
+            let some = if self.graph.bounds(&hk).0 > 0 { hk } else { hk.maximum(&1.into()) };
+            self.equal(&hq.modulo(&some), &0.into(), || "heads of q beyond a multiple of those of k".into())?;
         }
         if has_mask {
             let m = self.operands[3];

@@ -126,6 +126,7 @@ impl Cx<'_> {
         {
             return Err(self.fail(Code::SHAPE_MISMATCH, format!("operand 1 has {o} filters, expected a multiple of {groups} groups")));
         }
+        self.equal(&w.dims[0].modulo(&groups.into()), &0.into(), || format!("filters beyond a multiple of {groups} groups"))?;
         self.offsets(x, 2, strides)?;
         let mut dims = vec![x.dims[0].clone(), w.dims[0].clone()];
         dims.extend(self.positions(&x.dims[2..], &w.dims[2..], strides, dilations, pads)?);
@@ -185,7 +186,7 @@ impl Cx<'_> {
 
     /// Spatial dims of the result of a convolution.
     fn positions(
-        &self,
+        &mut self,
         input: &[SymExpr],
         kernel: &[SymExpr],
         strides: &[i64],
@@ -205,6 +206,7 @@ impl Cx<'_> {
                 let m = format!("spatial dim {i}: a kernel that spans {extent} does not fit the padded input of {padded}");
                 return Err(self.fail(Code::BAD_DIM, m));
             }
+            self.at_most(&extent, &padded, || format!("the span of the kernel in spatial dim {i}"))?;
             dims.push((padded - extent).div(&strides[i].into()) + 1);
         }
         Ok(dims)
