@@ -405,9 +405,13 @@ fn expand_target(cx: &mut Cx<'_, '_>, x: ValueId, shape: ValueId) -> Res<Vec<Sym
     let (kept, ones) = (cx.dims_value(own.clone())?, cx.bin_c(BinaryOp::Eq, s, 1.0)?);
     let s = cx.select(ones, kept, s)?;
     let bound = cx.exprs(s, "shape")?;
+    let path = cx.path.clone();
     let choose = |(i, b): (usize, SymExpr)| match partial.get(i) {
         Some(Some(e)) => e.clone(),
-        _ if own[i].as_const().is_some_and(|d| d != 1) => own[i].clone(),
+        _ if own[i].as_const().is_some_and(|d| d != 1) => {
+            cx.g_mut().assume_equal(&b, &own[i], &path);
+            own[i].clone()
+        }
         _ => b,
     };
     Ok(bound.into_iter().enumerate().map(choose).collect())
