@@ -436,7 +436,10 @@ impl<'a> Eval<'a> {
                 let axis = *axis as usize;
                 let (x, i) = (node.operands[0], node.operands[1]);
                 let index_rank = self.graph.ty(i).rank();
-                let row = self.index(k, i, (x, axis), &coords[axis..axis + index_rank], guard)?;
+                let others = self.graph.ty(x).dims.iter().enumerate().filter(|(j, _)| *j != axis).map(|(_, d)| d);
+                let at = &coords[axis..axis + index_rank];
+                let asked = self.where_there_are(guard, at, others);
+                let row = self.index(k, i, (x, axis), at, &asked)?;
                 let mut inner = coords[..axis].to_vec();
                 inner.push(row);
                 inner.extend_from_slice(&coords[axis + index_rank..]);
@@ -454,10 +457,12 @@ impl<'a> Eval<'a> {
                 let lead = index_dims.len() - 1;
                 let Some(count) = index_dims[lead].as_const() else { return Stop::no("gather_nd with a dynamic index length") };
                 let mut inner = coords[..*batch as usize].to_vec();
+                let behind = self.graph.ty(x).dims.iter().skip(*batch as usize + usize::try_from(count).unwrap_or(usize::MAX));
+                let asked = self.where_there_are(guard, &coords[..lead], behind);
                 for j in 0..count {
                     let mut at = coords[..lead].to_vec();
                     at.push(j.into());
-                    let row = self.index(k, i, (x, *batch as usize + j as usize), &at, guard)?;
+                    let row = self.index(k, i, (x, *batch as usize + j as usize), &at, &asked)?;
                     inner.push(row);
                 }
                 inner.extend_from_slice(&coords[lead..]);
@@ -622,6 +627,16 @@ impl<'a> Eval<'a> {
             out[i] = c;
         }
         out
+    }
+
+    /// What an index is looked up under. Where conditions on lanes do not matter for it, as no lane moves it, none of them may hold: then not of a
+    /// table that has no elements, by one of these other dims.
+    fn where_there_are<'d>(&self, guard: &Guard, at: &[SymExpr], dims: impl Iterator<Item = &'d SymExpr>) -> Guard {
+        if relevant(guard, at).len() == guard.len() {
+            return guard.clone();
+        }
+        let may_be_empty = dims.filter(|d| self.graph.bounds(d).0 < 1);
+        may_be_empty.fold(guard.clone(), |g, d| self.guarded(&g, &0.into(), &self.syms.to_kernel(d)))
     }
 
     /// An index from data, the element `at` of `indices`: checked against its table, wrapped if negative, and named as a coordinate; once
